@@ -1,0 +1,1 @@
+"""What a seat is, and how one node keeps it: vocabulary, engine, ledger, replication, store."""

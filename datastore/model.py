@@ -1,0 +1,316 @@
+"""The words of the domain as frozen values, validated when built.
+
+Identity, from the outside in:
+
+    operator     "AR"                          who owns inventory; the partition key
+    service_id   "AR1140-EZE-2026-12-01"       operator + number, origin, local date of departure
+    seat_id      "14C"                         stable; the designator shown to people may change, the id does not
+    seat key     "AR/AR1140-EZE-2026-12-01/14C"   what is locked and what is owned
+
+A service exists by implication: a schedule says on which days it runs, and rows appear only when something happens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from datastore.errors import InvalidRequest, shown
+
+OPERATOR_PATTERN = re.compile(r"[A-Z0-9]{2,8}")
+NUMBER_PATTERN = re.compile(r"[A-Z0-9.]{1,24}")
+PLACE_PATTERN = re.compile(r"[A-Z0-9]{2,8}")
+SEAT_PATTERN = re.compile(r"[A-Z0-9]{1,10}")
+DATASET_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+REQUEST_PATTERN = re.compile(r"[A-Za-z0-9._:-]{8,64}")
+DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+SEATS_PER_HOLD_MAX = 9
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+
+
+class OperatorKind(StrEnum):
+    AIRLINE = "airline"
+    CINEMA = "cinema"
+    THEATRE = "theatre"
+    CONCERT = "concert"
+    RAIL = "rail"
+
+
+class SeatState(IntEnum):
+    """What is stored of a touched seat; a seat without a row is free."""
+
+    FREE = 0
+    HELD = 1
+    BOOKED = 2
+    BLOCKED = 3
+
+
+class HoldState(IntEnum):
+    """The anchor's record of a hold: the words of DESIGN beside the protocol's (ARCHITECTURE, "Words")."""
+
+    ACTIVE = 0  # PENDING
+    PAYING = 1
+    CONVERTED = 2  # COMMITTED
+    RELEASED = 3  # ABORTED by its owner
+    EXPIRED = 4  # ABORTED by time
+
+
+class OrderState(IntEnum):
+    CONFIRMED = 0
+    CANCELLED = 1
+
+
+class ServiceState(IntEnum):
+    OPEN = 0
+    CLOSED = 1
+    CANCELLED = 2
+
+
+class Epoch(NamedTuple):
+    """The generation of a partition's primary: compared counter first, then the manager's uuid (PROTOCOL 5.1)."""
+
+    counter: int
+    manager: str
+
+
+EPOCH_NONE = Epoch(0, "")
+
+
+class Fence(NamedTuple):
+    """What a lock carries so that a seat can refuse a stale holder: compared generation first (Z7)."""
+
+    generation: int
+    counter: int
+
+
+class ServiceKey(NamedTuple):
+    """A service_id taken apart: `AR1140-EZE-2026-12-01` under operator AR is ("AR", "1140", "EZE", "2026-12-01")."""
+
+    operator: str
+    number: str
+    origin: str
+    date: str
+
+
+def parse_service_id(service_id: str, operators: Sequence[str] | frozenset[str]) -> ServiceKey:
+    """Return the parts of `service_id`; the operator is the longest known code that it begins with.
+
+    Raises:
+        InvalidRequest: It has not the form CODE+NUMBER-ORIGIN-YYYY-MM-DD, or no known operator begins it.
+    """
+    head, _, rest = service_id.partition("-")
+    origin, _, day = rest.partition("-")
+    if len(service_id) > 64 or not (PLACE_PATTERN.fullmatch(origin) and is_date(day)):
+        raise InvalidRequest(f"{shown(service_id)} is not a service id: expected e.g. AR1140-EZE-2026-12-01", field="service_id")
+    for length in range(min(8, len(head) - 1), 1, -1):
+        if head[:length] in operators and NUMBER_PATTERN.fullmatch(head[length:]):
+            return ServiceKey(head[:length], head[length:], origin, day)
+    raise InvalidRequest(f"{shown(service_id)} does not begin with the code of a known operator", field="service_id")
+
+
+def is_date(text: str) -> bool:
+    """Return whether `text` is a real calendar day as YYYY-MM-DD."""
+    if not DATE_PATTERN.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def seat_key(operator: str, service_id: str, seat_id: str) -> str:
+    """Return the name under which the seat is locked and owned."""
+    return f"{operator}/{service_id}/{seat_id}"
+
+
+class Money(msgspec.Struct, frozen=True):
+    """Integer minor units (cents) of one ISO 4217 currency; floats never."""
+
+    minor: int
+    currency: str
+
+    def __str__(self) -> str:
+        sign, units = ("-" if self.minor < 0 else ""), abs(self.minor)
+        return f"{sign}{units // 100}.{units % 100:02d} {self.currency}"
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a service begins or ends: an airport, or a venue's hall. Coordinates in degrees; `zone` is an IANA name."""
+
+    code: str
+    name: str
+    city: str
+    country: str
+    zone: str
+    latitude: float = 0.0
+    longitude: float = 0.0
+
+
+class Section(msgspec.Struct, frozen=True, array_like=True):
+    """A block of a layout: every row crossed with every column but the missing ones.
+
+    Attributes:
+        cabin: Cabin class or part of the hall: "F", "J", "W", "Y", "STALLS", "BALCONY".
+        zone: Price zone, e.g. "A"; the fare table's second key.
+        rows: Row labels, front to back: ("1", "2") or ("A", "B").
+        columns: Column labels, left to right; "" is an aisle: ("A", "", "B", "C") or ("1", "2").
+        missing: Seat ids that the grid has and the cabin has not.
+        exit_rows: Labels of rows at an exit.
+        accessible: Seat ids with space for a wheelchair or movable armrests.
+        prefix: Put before each seat id where two sections repeat labels ("BAL").
+    """
+
+    cabin: str
+    zone: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    exit_rows: tuple[str, ...] = ()
+    accessible: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+class Seat(NamedTuple):
+    """One seat of a layout. `index` is its place in `Layout.seats` and in every bit set; `y` counts rows, `x` columns."""
+
+    seat_id: str
+    designator: str
+    index: int
+    cabin: str
+    zone: str
+    row: str
+    column: str
+    x: int
+    y: int
+    window: bool
+    aisle: bool
+    exit: bool
+    accessible: bool
+
+
+class LayoutSpec(msgspec.Struct, frozen=True, array_like=True):
+    """A cabin or hall plan as it is stored and sent; `Layout` is the same worked out."""
+
+    layout_id: str
+    name: str
+    sections: tuple[Section, ...]
+    labels: dict[str, str] = {}  # seat_id -> designator, where they differ
+
+
+class Layout:
+    """A layout worked out: `seats` in order (front to back, left to right), `by_id`, `by_designator`, `capacity`."""
+
+    def __init__(self, spec: LayoutSpec) -> None:
+        """Work out the seats.
+
+        Raises:
+            InvalidRequest: A seat id is malformed or stands twice, or the layout is empty or over 20,000 seats.
+        """
+        self.spec = spec
+        self.layout_id = spec.layout_id
+        seats: list[Seat] = []
+        y = 0
+        for section in spec.sections:
+            for row in section.rows:
+                seats.extend(_row_seats(spec, section, row, y, len(seats)))
+                y += 1
+        self.seats: tuple[Seat, ...] = tuple(seats)
+        self.by_id = {seat.seat_id: seat for seat in seats}
+        self.by_designator = {seat.designator: seat for seat in seats}
+        self.capacity = len(seats)
+        self.cabins = tuple(dict.fromkeys(section.cabin for section in spec.sections))
+        if not 0 < len(seats) <= 20_000:
+            raise InvalidRequest(f"layout {shown(spec.layout_id)} has {len(seats)} seats; 1 to 20,000 are possible", layout=spec.layout_id)
+        if len(self.by_id) != len(seats) or len(self.by_designator) != len(seats):
+            raise InvalidRequest(f"layout {shown(spec.layout_id)} has a seat twice", layout=spec.layout_id)
+
+
+def _row_seats(spec: LayoutSpec, section: Section, row: str, y: int, first_index: int) -> list[Seat]:
+    found: list[Seat] = []
+    columns = section.columns
+    for x, column in enumerate(columns):
+        if not column:
+            continue
+        # "12A" in an aircraft, "A12" in a hall: the row label first in both.
+        seat_id = f"{section.prefix}{row}{column}"
+        if seat_id in section.missing:
+            continue
+        if not SEAT_PATTERN.fullmatch(seat_id):
+            raise InvalidRequest(f"layout {shown(spec.layout_id)}: {shown(seat_id)} is not a seat id", layout=spec.layout_id)
+        found.append(
+            Seat(
+                seat_id=seat_id,
+                designator=spec.labels.get(seat_id, seat_id),
+                index=first_index + len(found),
+                cabin=section.cabin,
+                zone=section.zone,
+                row=row,
+                column=column,
+                x=x,
+                y=y,
+                window=x in (0, len(columns) - 1),
+                aisle=(x > 0 and not columns[x - 1]) or (x + 1 < len(columns) and not columns[x + 1]),
+                exit=row in section.exit_rows,
+                accessible=seat_id in section.accessible,
+            )
+        )
+    return found
+
+
+class Schedule(msgspec.Struct, frozen=True, array_like=True):
+    """A timetable row: runs on `days` between `valid_from` and `valid_to` (local dates of departure, both inclusive).
+
+    Attributes:
+        number: Flight number, train number or film with showing, without the operator's code; unique with origin and date.
+        destination: "" for a showing: nobody travels.
+        departs_min: Local minutes after midnight at the origin.
+        arrives_min: Local minutes after midnight at the destination, `arrives_day` days later.
+        days: Seven characters, Monday first, the digit or "-": "123-567".
+        fares: (cabin, zone or "", minor units) where the operator states them; empty means the documented formula.
+        refundable_percent: What of the price comes back on cancelling before departure; -1 means the formula's.
+        title: Film, play or name of the train; "" for flights.
+    """
+
+    number: str
+    origin: str
+    destination: str
+    departs_min: int
+    arrives_min: int
+    arrives_day: int
+    days: str
+    valid_from: str
+    valid_to: str
+    layout_id: str
+    distance_miles: int = 0
+    title: str = ""
+    currency: str = ""
+    fares: tuple[tuple[str, str, int], ...] = ()
+    refundable_percent: int = -1
+
+
+class Service(NamedTuple):
+    """One date of a schedule, worked out: instants are UTC milliseconds."""
+
+    service_id: str
+    operator: str
+    dataset: str
+    date: str
+    schedule: Schedule
+    departs_ms: int
+    arrives_ms: int
+
+
+class Passenger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who travels. Personal data: lives in side records only, never in an entry (Z12)."""
+
+    surname: str
+    given: str = ""
+    seat_id: str = ""

@@ -1,0 +1,394 @@
+"""What travels below the load balancer: commands, entries' envelopes, replication messages; each to and from bytes.
+
+Compact arrays (MessagePack), one envelope for a whole batch. A manager passes the inner bytes on without opening them.
+The messages between client and load balancer are in `messages.py`.
+
+Every list is bounded by the edge's frame limit; text and counts are checked where they are decoded for deciding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from datastore.errors import HoldfastError, InvalidRequest, error_from_data
+from datastore.model import LayoutSpec, Place, Schedule
+
+WIRE_VERSION = 1
+
+# --- commands: what a load balancer asks a partition to decide ---------------------------------------------------
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True):
+    """Base: `request_id` makes the command idempotent, `digest` is of what the caller asked (not of what we chose)."""
+
+    request_id: str
+    digest: bytes
+
+
+class Hold(Command, tag="hold"):
+    """Take free seats of one service. Prices are in minor units, beside `seats`. `anchor` "" is this operator."""
+
+    hold_id: str
+    owner: str
+    service_id: str
+    seats: tuple[str, ...]
+    ttl_ms: int
+    generation: int
+    counter: int
+    nonce: str
+    currency: str
+    prices: tuple[int, ...]
+    refundable_percent: int
+    owner_holds_max: int
+    service_holds_max: int
+    anchor: str = ""
+    legs: tuple[str, ...] = ()
+
+
+class Extend(Command, tag="extend"):
+    """`ttl_ms` from now, at most `hold_ms_max` from the hold's creation (Z11)."""
+
+    hold_id: str
+    owner: str
+    ttl_ms: int
+    hold_ms_max: int
+
+
+class Release(Command, tag="release"):
+    hold_id: str
+    owner: str
+
+
+class Confirm(Command, tag="confirm"):
+    """Turn a hold into an order. The first of `references` that is not taken becomes the booking reference.
+
+    `passengers` is the side record's salted digest; its bytes travel beside the command (`SubmitItem.sides`).
+    """
+
+    hold_id: str
+    owner: str
+    references: tuple[str, ...]
+    token_digest: bytes
+    passengers: bytes
+
+
+class Cancel(Command, tag="cancel"):
+    """Cancel an order whose manage token has this digest."""
+
+    reference: str
+    token_digest: bytes
+
+
+class Block(Command, tag="block"):
+    """The operator takes free seats out of sale; needs locks and a fence like a hold."""
+
+    service_id: str
+    seats: tuple[str, ...]
+    reason: str
+    generation: int
+    counter: int
+    nonce: str
+
+
+class Unblock(Command, tag="unblock"):
+    service_id: str
+    seats: tuple[str, ...]
+
+
+class SetService(Command, tag="service"):
+    """Open (0), close (1) or cancel (2) a service; cancelling cancels its orders with a full refund."""
+
+    service_id: str
+    state: int
+    reason: str
+
+
+class SetOperator(Command, tag="operator"):
+    code: str
+    name: str
+    kind: str
+    key_digest: bytes
+
+
+class Import(Command, tag="import"):
+    """Replace the rows of one (operator, dataset). `body` is zlib of MessagePack `ImportBody`."""
+
+    dataset: str
+    body: bytes
+    dry_run: bool = False
+
+
+class Sweep(Command, tag="sweep"):
+    """Abort what is due. Without effect where nothing is; not recorded as a request."""
+
+
+AnyCommand = Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep
+
+
+class ImportBody(msgspec.Struct, array_like=True):
+    """A dataset's rows of one operator, numbers already told apart. `layouts` and `places` are those that rows name."""
+
+    title: str
+    licence: str
+    schedules: list[Schedule]
+    layouts: list[LayoutSpec]
+    places: list[Place]
+
+
+# --- submit: load balancer -> manager -> primary ------------------------------------------------------------------
+
+
+class SubmitItem(msgspec.Struct, array_like=True):
+    """One operator's commands: `commands` is MessagePack `list[AnyCommand]`, opened by the primary alone.
+
+    `sides`: digest -> side record (personal data) that some command names.
+    """
+
+    operator: str
+    commands: bytes
+    sides: dict[bytes, bytes] = {}
+
+
+class SubmitResult(msgspec.Struct, array_like=True):
+    """`error` empty: `outcomes` is MessagePack `list[Outcome]`, beside the commands. Else error data for all of them."""
+
+    operator: str
+    outcomes: bytes
+    epoch: int
+    lsn: int
+    error: dict[str, Any] = {}
+
+
+class Outcome(msgspec.Struct, array_like=True):
+    """One command's answer: `value` (plain data) when `error` is empty."""
+
+    lsn: int
+    value: dict[str, Any] = {}
+    error: dict[str, Any] = {}
+
+    def unwrap(self) -> dict[str, Any]:
+        """Return the value, or raise the error anew."""
+        if self.error:
+            raise error_from_data(self.error)
+        return self.value
+
+
+# --- read: load balancer -> manager -> node -----------------------------------------------------------------------
+
+
+class ReadItem(msgspec.Struct, array_like=True):
+    """One linearizable question to an operator's primary. `query` and `arguments`: see `datastore.reading`.
+
+    Queries: "hold" {hold_id}; "order" {reference}; "orders" {references}; "seats" {service_id};
+    "manifest" {service_id}; "request" {request_id}; "holds" {owner}.
+    """
+
+    operator: str
+    query: str
+    arguments: dict[str, Any]
+
+
+class ReadResult(msgspec.Struct, array_like=True):
+    operator: str
+    lsn: int
+    stamp_ms: int
+    value: Any = None
+    error: dict[str, Any] = {}
+
+
+# --- the feed: load balancer -> manager -> any voter --------------------------------------------------------------
+
+
+class FeedRequest(msgspec.Struct, array_like=True):
+    """Ask one node for what is committed after `after[operator] = (lsn, hash)`; wait up to `wait_ms` for news."""
+
+    node: str
+    after: dict[str, tuple[int, bytes]]
+    wait_ms: int
+
+
+class FeedPart(msgspec.Struct, array_like=True):
+    """`status`: "ok", "snapshot_needed" (hash differs or too old), "behind" (this node has not reached the lsn).
+
+    `events`: (kind, key, value) of kinds a view follows, in log order; `lsn`, `hash`: the position after them.
+    """
+
+    operator: str
+    status: str
+    lsn: int
+    hash: bytes
+    stamp_ms: int
+    events: list[tuple[int, str, bytes]] = []
+
+
+class SnapshotRequest(msgspec.Struct, array_like=True):
+    """Pages of the rows a view needs. The first page (`after` empty) gives the lsn and hash from which to follow."""
+
+    node: str
+    operator: str
+    after: tuple[int, str] = (0, "")
+    limit: int = 5000
+
+
+class SnapshotPage(msgspec.Struct, array_like=True):
+    lsn: int
+    hash: bytes
+    stamp_ms: int
+    rows: list[tuple[int, str, bytes]]
+    next: tuple[int, str] | None = None
+
+
+# --- control: manager -> node -------------------------------------------------------------------------------------
+
+
+class PartitionStatus(msgspec.Struct, array_like=True):
+    """One partition on one node. `role`: "primary", "replica", "learner", "outside" (not in the configuration), "empty"."""
+
+    operator: str
+    role: str
+    store_uuid: str
+    promised: tuple[int, str]
+    epoch: tuple[int, str]  # of the last entry
+    last_lsn: int
+    commit_lsn: int
+    applied_lsn: int
+    heard_age_ms: int  # since the primary was last heard; -1 never
+    serving: bool  # a primary whose NOOP is committed and that hears a majority
+    voters: dict[str, str]
+    stamp_ms: int = 0
+
+
+class NodeStatus(msgspec.Struct, array_like=True):
+    node: str
+    boot_id: str
+    uptime_ms: int
+    wall_ms: int
+    partitions: list[PartitionStatus]
+
+
+class PromiseItem(msgspec.Struct, array_like=True):
+    operator: str
+    epoch: tuple[int, str]
+
+
+class PromiseReply(msgspec.Struct, array_like=True):
+    """`granted`: position after everything on disk; else `promised` says what was promised before (R1)."""
+
+    operator: str
+    granted: bool
+    promised: tuple[int, str]
+    last_epoch: tuple[int, str]
+    last_lsn: int
+    store_uuid: str
+    voters: dict[str, str]
+    wall_ms: int
+    heard_age_ms: int
+
+
+class BecomeItem(msgspec.Struct, array_like=True):
+    """`log_time_base_ms`: median of the promise responders' wall clocks (R17). `store_uuid`: the one store named."""
+
+    operator: str
+    epoch: tuple[int, str]
+    store_uuid: str
+    log_time_base_ms: int
+
+
+class BecomeReply(msgspec.Struct, array_like=True):
+    operator: str
+    accepted: bool
+    reason: str = ""
+
+
+class BootstrapItem(msgspec.Struct, array_like=True):
+    """Make an empty partition's first configuration. A store that has one already answers with its own."""
+
+    operator: str
+    voters: dict[str, str]  # store uuid -> node; {} asks only for the store's uuid (creating the empty store)
+
+
+class BootstrapReply(msgspec.Struct, array_like=True):
+    operator: str
+    store_uuid: str
+    voters: dict[str, str]
+    last_lsn: int
+
+
+# --- replication: primary -> replica ------------------------------------------------------------------------------
+
+
+class AppendItem(msgspec.Struct, array_like=True):
+    """APPEND of PROTOCOL 5.2. `entries`: encoded ledger entries in order; `sides`: their side records."""
+
+    operator: str
+    epoch: tuple[int, str]
+    previous_lsn: int
+    previous_epoch: tuple[int, str]
+    entries: list[bytes]
+    commit_lsn: int
+    sides: dict[bytes, bytes] = {}
+    primary: str = ""  # node name, for hints
+
+
+class AppendReply(msgspec.Struct, array_like=True):
+    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from `first_lsn`), "disk"."""
+
+    operator: str
+    status: str
+    epoch: tuple[int, str]
+    match_lsn: int
+    store_uuid: str
+    promised: tuple[int, str] = (0, "")
+    first_lsn: int = 0
+
+
+# --- manager's own answers ----------------------------------------------------------------------------------------
+
+
+class ManagerStatus(msgspec.Struct, array_like=True):
+    manager: str
+    uptime_ms: int
+    nodes: dict[str, NodeStatus]  # reachable ones
+    unreachable: dict[str, str]  # node -> why
+    primaries: dict[str, tuple[str, tuple[int, str]]]  # operator -> (node, epoch)
+
+
+class CreateOperators(msgspec.Struct, array_like=True):
+    """Make partitions for operators that have none: placed, bootstrapped, promoted. Idempotent."""
+
+    operators: list[str]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def encode(message: Any) -> bytes:
+    """Return the MessagePack bytes of a message, or of a list of them."""
+    return _encoder.encode(message)
+
+
+def decode(kind: Any, data: bytes) -> Any:
+    """Return `data` as `kind` (a struct above, or e.g. `list[SubmitItem]`).
+
+    Raises:
+        InvalidRequest: The bytes are not such a message; nothing was done.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind))
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"malformed message: {error}", field="payload") from error
+
+
+COMMANDS = list[AnyCommand]
+OUTCOMES = list[Outcome]
+
+
+def failure(error: HoldfastError) -> Outcome:
+    """Return the outcome of a refused command."""
+    return Outcome(0, {}, error.to_data())

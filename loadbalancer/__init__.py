@@ -1,0 +1,1 @@
+"""The load balancer: the one place where locks and seats meet."""
