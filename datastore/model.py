@@ -179,11 +179,11 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Seat(NamedTuple):
-    """One seat of a layout. `index` is its place in `Layout.seats` and in every bit set; `y` counts rows, `x` columns."""
+    """One seat of a layout. `position` is its place in `Layout.seats` and in every bit set; `y` counts rows, `x` columns."""
 
     seat_id: str
     designator: str
-    index: int
+    position: int
     cabin: str
     zone: str
     row: str
@@ -249,7 +249,7 @@ def _row_seats(spec: LayoutSpec, section: Section, row: str, y: int, first_index
             Seat(
                 seat_id=seat_id,
                 designator=spec.labels.get(seat_id, seat_id),
-                index=first_index + len(found),
+                position=first_index + len(found),
                 cabin=section.cabin,
                 zone=section.zone,
                 row=row,

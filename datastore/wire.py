@@ -27,7 +27,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
-class Hold(Command, tag="hold"):
+class Hold(Command, frozen=True, tag="hold"):
     """Take free seats of one service. Prices are in minor units, beside `seats`. `anchor` "" is this operator."""
 
     hold_id: str
@@ -47,7 +47,7 @@ class Hold(Command, tag="hold"):
     legs: tuple[str, ...] = ()
 
 
-class Extend(Command, tag="extend"):
+class Extend(Command, frozen=True, tag="extend"):
     """`ttl_ms` from now, at most `hold_ms_max` from the hold's creation (Z11)."""
 
     hold_id: str
@@ -56,12 +56,12 @@ class Extend(Command, tag="extend"):
     hold_ms_max: int
 
 
-class Release(Command, tag="release"):
+class Release(Command, frozen=True, tag="release"):
     hold_id: str
     owner: str
 
 
-class Confirm(Command, tag="confirm"):
+class Confirm(Command, frozen=True, tag="confirm"):
     """Turn a hold into an order. The first of `references` that is not taken becomes the booking reference.
 
     `passengers` is the side record's salted digest; its bytes travel beside the command (`SubmitItem.sides`).
@@ -74,14 +74,14 @@ class Confirm(Command, tag="confirm"):
     passengers: bytes
 
 
-class Cancel(Command, tag="cancel"):
+class Cancel(Command, frozen=True, tag="cancel"):
     """Cancel an order whose manage token has this digest."""
 
     reference: str
     token_digest: bytes
 
 
-class Block(Command, tag="block"):
+class Block(Command, frozen=True, tag="block"):
     """The operator takes free seats out of sale; needs locks and a fence like a hold."""
 
     service_id: str
@@ -92,12 +92,12 @@ class Block(Command, tag="block"):
     nonce: str
 
 
-class Unblock(Command, tag="unblock"):
+class Unblock(Command, frozen=True, tag="unblock"):
     service_id: str
     seats: tuple[str, ...]
 
 
-class SetService(Command, tag="service"):
+class SetService(Command, frozen=True, tag="service"):
     """Open (0), close (1) or cancel (2) a service; cancelling cancels its orders with a full refund."""
 
     service_id: str
@@ -105,14 +105,14 @@ class SetService(Command, tag="service"):
     reason: str
 
 
-class SetOperator(Command, tag="operator"):
+class SetOperator(Command, frozen=True, tag="operator"):
     code: str
     name: str
     kind: str
     key_digest: bytes
 
 
-class Import(Command, tag="import"):
+class Import(Command, frozen=True, tag="import"):
     """Replace the rows of one (operator, dataset). `body` is zlib of MessagePack `ImportBody`."""
 
     dataset: str
@@ -120,7 +120,7 @@ class Import(Command, tag="import"):
     dry_run: bool = False
 
 
-class Sweep(Command, tag="sweep"):
+class Sweep(Command, frozen=True, tag="sweep"):
     """Abort what is due. Without effect where nothing is; not recorded as a request."""
 
 
