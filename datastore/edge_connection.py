@@ -1,0 +1,221 @@
+"""The two ends of one RPyC connection, restricted to what the edge needs of the protocol.
+
+RPyC lets each side hold references to the other's objects and call what they reach. Here the server exposes one root with
+one bound method, `call`, and hands out nothing else; the client exposes nothing, so a request from a server ends the
+connection. Neither side makes proxies: a proxy's methods are asked for on the wire when it is made and its `__del__` sends
+when it is collected, on whatever thread that happens. An object id is kept as the plain `RemoteId` that it is.
+
+Neither side loads the exceptions that RPyC can carry: a remote SystemExit would be raised here as a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rpyc import Service
+from rpyc.core import consts
+from rpyc.core.protocol import Connection
+
+from datastore.edge_channel import BoundedChannel, ProtocolViolation, read_brine
+
+# Everything that opens an RPyC connection further is off, whatever RPyC's defaults or its environment variables say.
+CONNECTION_CONFIG: dict[str, object] = {
+    "allow_safe_attrs": False,
+    "allow_exposed_attrs": False,
+    "allow_public_attrs": False,
+    "allow_all_attrs": False,
+    "allow_getattr": False,
+    "allow_setattr": False,
+    "allow_delattr": False,
+    "allow_pickle": False,
+    "include_local_traceback": False,
+    "include_local_version": False,
+    "instantiate_custom_exceptions": False,
+    "import_custom_exceptions": False,
+    "propagate_SystemExit_locally": False,
+    "propagate_KeyboardInterrupt_locally": False,
+    "bind_threads": False,  # RPYC_BIND_THREADS=true in the environment would change the frames.
+}
+SERVED = (
+    consts.HANDLE_PING,
+    consts.HANDLE_CLOSE,
+    consts.HANDLE_GETROOT,
+    consts.HANDLE_GETATTR,
+    consts.HANDLE_CALL,
+    consts.HANDLE_CALLATTR,
+    consts.HANDLE_DEL,
+    consts.HANDLE_INSPECT,
+)
+CALL_NAME = "call"
+
+
+class RemoteId(NamedTuple):
+    """RPyC's id of an object at the other end."""
+
+    type_name: str
+    type_id: int
+    object_id: int
+
+
+class Root(Service):  # type: ignore[misc]
+    """The one object that a server exposes, one a connection."""
+
+    def __init__(self, answer: Callable[[str, bytes], bytes]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def exposed_call(self, method: str, payload: bytes) -> bytes:
+        """Return the reply to one call. Exact types only: a subclass could carry code of the caller's choice."""
+        if type(method) is not str or type(payload) is not bytes:
+            raise ProtocolViolation("a call whose method is not text or whose payload is not bytes")
+        return self._answer(method, payload)
+
+
+class _EdgeConnection(Connection):  # type: ignore[misc]
+    _closed: bool
+
+    def __init__(self, root: Service, channel: BoundedChannel) -> None:
+        super().__init__(root, channel, CONNECTION_CONFIG)
+
+    def close(self) -> None:
+        """Drop the connection at once. RPyC's own close, which `__del__` calls, waits for the peer's answer."""
+        if not self._closed:
+            self._closed = True
+            self._channel.close()
+            self._local_objects.clear()
+
+
+class ServerConnection(_EdgeConnection):
+    """Serves one peer, one request after the other, on the thread that calls `serve_requests`."""
+
+    def __init__(self, answer: Callable[[str, bytes], bytes], channel: BoundedChannel) -> None:
+        super().__init__(Root(answer), channel)
+        # Made once: every look-up of a bound method is a new object, and each would be kept for the peer.
+        self._bound_call = self._local_root.exposed_call
+        self._leaving = False
+
+    @classmethod
+    def _request_handlers(cls) -> dict[int, Callable[..., object]]:
+        handlers: dict[int, Callable[..., object]] = super()._request_handlers()
+        return {number: handlers[number] for number in SERVED}
+
+    def serve_requests(self, first_deadline: float) -> None:
+        """Answer until the peer leaves.
+
+        Args:
+            first_deadline: When the first request must have begun; after it the peer may be idle as long as it likes.
+        Raises:
+            ProtocolViolation, DeadlinePassed, ConnectionLost: As the channel; the caller closes.
+        """
+        deadline: float | None = first_deadline
+        while not self._leaving:
+            frame = self._channel.take_frame(deadline)
+            if frame is None:
+                return
+            deadline = None
+            self._dispatch(frame)
+
+    def _dispatch(self, data: bytes) -> None:
+        if data[0] != consts.MSG_REQUEST:
+            raise ProtocolViolation("a message that is not a request")
+        try:
+            message: Any = read_brine(data, 1)
+            seq, (handler, boxed) = message
+            respond = self._HANDLERS[handler]
+            result = self._box(respond(self, *self._unbox(boxed)))
+        except (TypeError, ValueError, KeyError, AttributeError) as cause:
+            # No handler's fault comes here: the answer function turns those into replies.
+            raise ProtocolViolation("a request that the edge does not serve") from cause
+        self._channel.send_value(consts.MSG_REPLY, (seq, result))
+
+    def _unbox(self, package: Any) -> Any:
+        label, value = package
+        if label == consts.LABEL_REMOTE_REF:
+            raise ProtocolViolation("a reference to an object of the caller's")
+        return super()._unbox(package)
+
+    def _handle_close(self) -> None:
+        self._leaving = True
+
+    def _handle_getattr(self, obj: object, name: object) -> object:
+        if obj is not self._local_root or name != CALL_NAME:
+            raise ProtocolViolation("an attribute that is not exposed")
+        return self._bound_call
+
+    def _handle_call(self, obj: object, args: tuple[object, ...], kwargs: tuple[tuple[str, object], ...] = ()) -> object:
+        if obj is not self._bound_call:
+            raise ProtocolViolation("a call of what is not exposed")
+        return super()._handle_call(obj, args, kwargs)
+
+
+class ClientConnection(_EdgeConnection):
+    """Calls one server, one call at a time; after any exception but a ProtocolViolation of `send` it must be closed."""
+
+    def __init__(self, channel: BoundedChannel) -> None:
+        super().__init__(Service(), channel)
+        self._call_id = RemoteId("", 0, 0)
+
+    def bind(self, deadline: float) -> None:
+        """Fetch the id of the server's one method, which makes every later call a single round trip."""
+        root = self._ask(consts.HANDLE_GETROOT, (), deadline)
+        self._call_id = self._ask(consts.HANDLE_GETATTR, (root, CALL_NAME), deadline)
+        if type(self._call_id) is not RemoteId:
+            raise ProtocolViolation("a server that exposes no call")
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the idle connection has input: the end of it, or bytes that nobody asked for."""
+        return self._closed or bool(self._channel.stream.has_input())
+
+    def send_call(self, method: str, payload: bytes, deadline: float) -> int:
+        """Send one call and return its number, for `take_reply`."""
+        return self._send_request(consts.HANDLE_CALL, (self._call_id, (method, payload)), deadline)
+
+    def take_reply(self, seq: int, deadline: float) -> bytes:
+        """Return the reply to the call that was sent as `seq`.
+
+        Raises:
+            ProtocolViolation: The server sent something else, or left in the middle.
+            DeadlinePassed: No reply in time.
+        """
+        reply = self._take_value(seq, deadline)
+        if type(reply) is not bytes:
+            raise ProtocolViolation("a reply that is not bytes")
+        return reply
+
+    def _ask(self, handler: int, args: tuple[object, ...], deadline: float) -> Any:
+        return self._take_value(self._send_request(handler, args, deadline), deadline)
+
+    def _send_request(self, handler: int, args: tuple[object, ...], deadline: float) -> int:
+        seq: int = self._get_seq_id()
+        self._channel.send_value(consts.MSG_REQUEST, (seq, (handler, self._box(args))), deadline)
+        return seq
+
+    def _take_value(self, seq: int, deadline: float) -> Any:
+        frame = self._channel.take_frame(deadline)
+        if frame is None:
+            raise ProtocolViolation("an end instead of a reply")
+        if frame[0] != consts.MSG_REPLY:
+            raise ProtocolViolation("a message that is not a reply")
+        message = read_brine(frame, 1)
+        if type(message) is not tuple or len(message) != 2 or message[0] != seq:
+            raise ProtocolViolation("a reply to another call")
+        try:
+            return self._unbox(message[1])
+        except (TypeError, ValueError, KeyError) as cause:
+            raise ProtocolViolation("a reply that cannot be read") from cause
+
+    def _box(self, obj: object) -> tuple[int, object]:
+        if type(obj) is RemoteId:
+            return consts.LABEL_LOCAL_REF, tuple(obj)
+        boxed: tuple[int, object] = super()._box(obj)
+        return boxed
+
+    def _unbox(self, package: Any) -> Any:
+        label, value = package
+        if label == consts.LABEL_VALUE:
+            return value
+        if label == consts.LABEL_REMOTE_REF:
+            return RemoteId(*value)
+        raise ProtocolViolation("a reply that is neither a value nor a method")
