@@ -347,12 +347,43 @@ class AppendReply(msgspec.Struct, array_like=True):
 # --- manager's own answers ----------------------------------------------------------------------------------------
 
 
+class PromotionRecord(msgspec.Struct, array_like=True):
+    """One change of a primary, as the manager that made it tells it. `wall_ms`: for people to read."""
+
+    wall_ms: int
+    operator: str
+    node: str
+    epoch: tuple[int, str]
+    why: str
+
+
 class ManagerStatus(msgspec.Struct, array_like=True):
+    """`waiting`: operator -> why it has no serving primary; `history`: the newest promotions, oldest first."""
+
     manager: str
     uptime_ms: int
     nodes: dict[str, NodeStatus]  # reachable ones
     unreachable: dict[str, str]  # node -> why
     primaries: dict[str, tuple[str, tuple[int, str]]]  # operator -> (node, epoch)
+    waiting: dict[str, str] = {}
+    history: list[PromotionRecord] = []
+
+
+class OperatorPlace(msgspec.Struct, array_like=True):
+    """Where an operator's copies are. `primary` "" while none serves."""
+
+    operator: str
+    nodes: list[str]
+    primary: str
+    epoch: tuple[int, str]
+
+
+class Topology(msgspec.Struct, array_like=True):
+    """Which nodes there are, which of them answer, and where each operator is (those of the nodes included)."""
+
+    nodes: list[str]
+    reachable: list[str]
+    operators: list[OperatorPlace]
 
 
 class CreateOperators(msgspec.Struct, array_like=True):
