@@ -1,0 +1,289 @@
+"""The only place where a seat changes hands: a batch of commands against the applied state, folded in order.
+
+Rules (PROTOCOL, Z1-Z7, B2, B4, B6-B8):
+
+- The state given is *applied* state and nothing is in flight, so what is decided here holds when it commits (Z1). Later
+  commands of the batch see what earlier ones of it did, through an overlay.
+- A command is checked whole before it changes anything: a refusal has no events but those of holds whose time was over,
+  which are aborted by the one who meets them (B6; expiry needs no sweeper).
+- Every outcome is recorded under its request_id, refusals too, and a repeat gets the first answer (Z2). Not recorded
+  are the few that say "come again": `StaleFence`, `ResolveNeeded`, `RequestInProgress`. They had no effect, and whoever
+  comes again does so under the same request_id. A caller that wants *other* seats after a refusal (best available)
+  numbers its attempts, `ID`, `ID#1`, `ID#2` ...: a retry elsewhere walks the same chain and meets the recorded answers.
+- Only what takes a free seat carries a fence, compared with the newest the seat has seen (Z7): equal is refused too
+  unless the nonce is the same, because two holders with one fence mean that a lock server lied.
+- "Available" is no row, or a row that is free. Rows stay, with their fence.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from datastore import errors, operating, wire
+from datastore.model import Epoch, HoldState, OrderState, SeatState
+from datastore.overlay import Batch
+from datastore.rows import Event, HoldRow, OrderRow, SeatRow
+from datastore.state import AppliedState
+from datastore.taking import cancel_order, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take
+
+COME_AGAIN = (errors.StaleFence, errors.ResolveNeeded, errors.RequestInProgress)
+
+FirstAnswer = Callable[[str], tuple[bytes, wire.Outcome] | None]
+
+
+class Decision(NamedTuple):
+    """What a batch came to.
+
+    Attributes:
+        outcomes: Beside the commands.
+        events: Row images in order; empty where nothing changed.
+        requests: Beside the commands: (request_id, digest), or ("", b"") where nothing is to be recorded.
+        changed: Whether there is anything that must be written and replicated before the answers leave.
+    """
+
+    outcomes: list[wire.Outcome]
+    events: list[Event]
+    requests: list[tuple[str, bytes]]
+    changed: bool
+
+
+def decide(
+    state: AppliedState, commands: Sequence[wire.AnyCommand], now_ms: int, lsn: int, epoch: Epoch, first_answer: FirstAnswer
+) -> Decision:
+    """Fold `commands` in order.
+
+    Args:
+        now_ms: The log's stamp of the entry to be written (R17).
+        lsn: The entry's number.
+        first_answer: An applied request's (digest, outcome), or None.
+    Raises:
+        InvariantBroken: The applied state contradicts itself; the node must stop.
+    """
+    batch = Batch(state, now_ms, lsn)
+    outcomes: list[wire.Outcome] = []
+    requests: list[tuple[str, bytes]] = []
+    answered: dict[str, tuple[bytes, wire.Outcome]] = {}
+    recorded = False
+    for command in commands:
+        request_id = command.request_id
+        first = (answered.get(request_id) or first_answer(request_id)) if request_id else None
+        if first is not None:
+            outcomes.append(_repeat(command, first))
+            requests.append(("", b""))
+            continue
+        outcome, keep = _decide_one(batch, command)
+        outcomes.append(outcome)
+        if keep and request_id:
+            answered[request_id] = (command.digest, outcome)
+            requests.append((request_id, command.digest))
+            recorded = True
+        else:
+            requests.append(("", b""))
+    return Decision(outcomes, batch.events, requests, recorded or bool(batch.events))
+
+
+def _decide_one(batch: Batch, command: wire.AnyCommand) -> tuple[wire.Outcome, bool]:
+    try:
+        if batch.timetable_changed:
+            raise errors.RequestInProgress("a new timetable comes first")
+        return wire.Outcome(batch.lsn, _handlers[type(command)](batch, command)), True
+    except errors.InvariantBroken:
+        raise
+    except errors.HoldfastError as error:
+        error.request_id = command.request_id
+        return wire.Outcome(batch.lsn, {}, error.to_data()), not isinstance(error, COME_AGAIN)
+
+
+def _repeat(command: wire.AnyCommand, first: tuple[bytes, wire.Outcome]) -> wire.Outcome:
+    digest, outcome = first
+    if hmac.compare_digest(digest, command.digest):
+        return outcome
+    return wire.failure(
+        errors.IdempotencyKeyReused(
+            f"request id {errors.shown(command.request_id)} was used for another request", request_id=command.request_id
+        )
+    )
+
+
+# --- taking seats -------------------------------------------------------------------------------------------------
+
+
+def _hold(batch: Batch, command: wire.Hold) -> dict[str, Any]:
+    facts = batch.facts(command.service_id)
+    check_seats(facts, command.seats)
+    if len(command.prices) != len(command.seats) or command.ttl_ms <= 0:
+        raise errors.InvalidRequest("a hold needs a price for each seat and a time above zero", field="ttl_ms")
+    check_on_sale(batch, facts)
+    if batch.open_hold(command.hold_id) is not None or batch.closed_hold(command.hold_id) is not None:
+        raise errors.IdempotencyKeyReused(f"hold {errors.shown(command.hold_id)} exists already", hold_id=command.hold_id)
+    take(batch, command)
+    check_limits(batch, command)
+    row = HoldRow(
+        hold_id=command.hold_id,
+        owner=command.owner,
+        service_id=command.service_id,
+        seats=command.seats,
+        state=HoldState.ACTIVE,
+        lsn=batch.lsn,
+        created_ms=batch.now_ms,
+        # A hold never outlives the service's departure: nobody could use it.
+        expires_ms=min(batch.now_ms + command.ttl_ms, facts.service.departs_ms),
+        currency=command.currency,
+        prices=command.prices,
+        refundable_percent=command.refundable_percent,
+        anchor=command.anchor,
+        legs=command.legs,
+    )
+    for seat_id in command.seats:
+        batch.put_seat(
+            command.service_id,
+            seat_id,
+            SeatRow(SeatState.HELD, command.hold_id, batch.lsn, command.owner, command.generation, command.counter, command.nonce),
+        )
+    batch.put_open_hold(row)
+    return hold_value(row, batch.now_ms)
+
+
+# --- the life of a hold -------------------------------------------------------------------------------------------
+
+
+def _live_hold(batch: Batch, hold_id: str, owner: str) -> HoldRow:
+    """Return the owner's open hold; one whose time is over is aborted here and now."""
+    hold = batch.open_hold(hold_id)
+    if hold is None:
+        raise _why_not_open(batch, hold_id, owner)
+    if not hmac.compare_digest(hold.owner, owner):
+        raise errors.HoldNotYours(f"hold {hold_id} belongs to somebody else", hold_id=hold_id)
+    if hold.expires_ms <= batch.now_ms:
+        if not hold.anchor or hold.anchor == batch.state.operator:
+            free_hold(batch, hold, HoldState.EXPIRED)
+        raise errors.HoldExpired(f"hold {hold_id} has expired", hold_id=hold_id, expires_ms=hold.expires_ms)
+    return hold
+
+
+def _why_not_open(batch: Batch, hold_id: str, owner: str) -> errors.Refusal:
+    closed = batch.closed_hold(hold_id)
+    if closed is None:
+        return errors.UnknownHold(f"no hold {errors.shown(hold_id)}", hold_id=errors.shown(hold_id))
+    if not hmac.compare_digest(closed.owner, owner):
+        return errors.HoldNotYours(f"hold {hold_id} belongs to somebody else", hold_id=hold_id)
+    if closed.state == HoldState.CONVERTED:
+        return errors.AlreadyConfirmed(f"hold {hold_id} is order {closed.reference}", hold_id=hold_id, reference=closed.reference)
+    word = "was released" if closed.state == HoldState.RELEASED else "has expired"
+    return errors.HoldExpired(f"hold {hold_id} {word}", hold_id=hold_id, expires_ms=closed.expires_ms)
+
+
+def _extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:
+    if command.ttl_ms <= 0:
+        raise errors.InvalidRequest("the time must be above zero", field="ttl_ms")
+    hold = _live_hold(batch, command.hold_id, command.owner)
+    latest_ms = min(hold.created_ms + command.hold_ms_max, batch.facts(hold.service_id).service.departs_ms)
+    row = copy(hold, expires_ms=max(hold.expires_ms, min(batch.now_ms + command.ttl_ms, latest_ms)))
+    batch.put_open_hold(row)
+    return hold_value(row, batch.now_ms)
+
+
+def _release(batch: Batch, command: wire.Release) -> dict[str, Any]:
+    hold = _live_hold(batch, command.hold_id, command.owner)
+    return hold_value(free_hold(batch, hold, HoldState.RELEASED), batch.now_ms)
+
+
+def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
+    hold = _live_hold(batch, command.hold_id, command.owner)
+    facts = batch.facts(hold.service_id)
+    reference = next((word for word in command.references if word and batch.order(word) is None), "")
+    if not reference:
+        raise errors.RequestInProgress("none of the proposed references is free; propose others", references=list(command.references))
+    set_seats(batch, hold, SeatState.HELD, SeatState.BOOKED)
+    batch.close_hold(copy(hold, state=HoldState.CONVERTED, reference=reference))
+    order = OrderRow(
+        reference=reference,
+        hold_id=hold.hold_id,
+        owner=hold.owner,
+        state=OrderState.CONFIRMED,
+        token_digest=command.token_digest,
+        service_id=hold.service_id,
+        seats=hold.seats,
+        currency=hold.currency,
+        prices=hold.prices,
+        refundable_percent=hold.refundable_percent,
+        passengers=command.passengers,
+        created_ms=batch.now_ms,
+        departs_ms=facts.service.departs_ms,
+        lsn=batch.lsn,
+        history=((hold.created_ms, "held"), (batch.now_ms, "confirmed")),
+    )
+    batch.put_order(order)
+    return order_value(order, batch.now_ms)
+
+
+def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
+    order = batch.order(command.reference)
+    if order is None or not hmac.compare_digest(order.token_digest, command.token_digest):
+        # One answer for both: nobody learns which references exist.
+        raise errors.UnknownOrder(f"no booking {errors.shown(command.reference)} with that token")
+    if order.state == OrderState.CANCELLED:
+        raise errors.AlreadyCancelled(f"booking {order.reference} is cancelled", reference=order.reference)
+    if order.departs_ms <= batch.now_ms:
+        raise errors.ServiceClosed(f"{order.service_id} has departed", service_id=order.service_id, state="departed")
+    refund = sum(order.prices) * order.refundable_percent // 100
+    return order_value(cancel_order(batch, order, refund, "cancelled"), batch.now_ms)
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+def hold_value(hold: HoldRow, now_ms: int) -> dict[str, Any]:
+    """Return a hold as plain data; no personal data in it."""
+    return {
+        "hold_id": hold.hold_id,
+        "service_id": hold.service_id,
+        "seats": hold.seats,
+        "state": int(hold.state),
+        "created_ms": hold.created_ms,
+        "expires_ms": hold.expires_ms,
+        "now_ms": now_ms,
+        "currency": hold.currency,
+        "prices": hold.prices,
+        "refundable_percent": hold.refundable_percent,
+        "lsn": hold.lsn,
+        "reference": hold.reference,
+    }
+
+
+def order_value(order: OrderRow, now_ms: int) -> dict[str, Any]:
+    """Return an order as plain data; names are in the side record `passengers`."""
+    return {
+        "reference": order.reference,
+        "hold_id": order.hold_id,
+        "state": int(order.state),
+        "service_id": order.service_id,
+        "seats": order.seats,
+        "currency": order.currency,
+        "prices": order.prices,
+        "refundable_percent": order.refundable_percent,
+        "refund_minor": order.refund_minor,
+        "created_ms": order.created_ms,
+        "departs_ms": order.departs_ms,
+        "passengers": order.passengers,
+        "lsn": order.lsn,
+        "history": order.history,
+        "now_ms": now_ms,
+    }
+
+
+_handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
+    wire.Hold: _hold,
+    wire.Extend: _extend,
+    wire.Release: _release,
+    wire.Confirm: _confirm,
+    wire.Cancel: _cancel,
+    wire.Block: operating.block,
+    wire.Unblock: operating.unblock,
+    wire.SetService: operating.set_service,
+    wire.SetOperator: operating.set_operator,
+    wire.Import: operating.import_timetable,
+    wire.Sweep: operating.sweep,
+}

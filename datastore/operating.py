@@ -1,0 +1,116 @@
+"""The operator's side of the engine: block and unblock seats, close and cancel services, import timetables. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datastore import errors, wire
+from datastore.importing import decide_import
+from datastore.model import HoldState, SeatState, ServiceState
+from datastore.overlay import Batch
+from datastore.rows import Event, Kind, OperatorRow, SeatRow, ServiceRow, encode_row
+from datastore.taking import cancel_order, check_seats, free_hold, take
+
+SWEEP_MAX = 500  # Holds in one entry: what is left over waits for the next sweep.
+
+
+def block(batch: Batch, command: wire.Block) -> dict[str, Any]:
+    facts = batch.facts(command.service_id)
+    check_seats(facts, command.seats)
+    take(batch, command)
+    for seat_id in command.seats:
+        batch.put_seat(
+            command.service_id,
+            seat_id,
+            SeatRow(SeatState.BLOCKED, "", batch.lsn, "", command.generation, command.counter, command.nonce, command.reason),
+        )
+    return {"service_id": command.service_id, "seats": list(command.seats), "lsn": batch.lsn}
+
+
+def unblock(batch: Batch, command: wire.Unblock) -> dict[str, Any]:
+    facts = batch.facts(command.service_id)
+    check_seats(facts, command.seats)
+    rows = {seat_id: batch.seat(command.service_id, seat_id) for seat_id in command.seats}
+    wrong = [seat_id for seat_id, row in rows.items() if row is None or row.state != SeatState.BLOCKED]
+    if wrong:
+        raise errors.InvalidRequest(f"not blocked: {', '.join(wrong)}", seats=wrong)
+    for seat_id, row in rows.items():
+        assert row is not None
+        batch.put_seat(command.service_id, seat_id, SeatRow(SeatState.FREE, "", 0, "", row.generation, row.counter, row.nonce))
+    return {"service_id": command.service_id, "seats": list(command.seats), "lsn": batch.lsn}
+
+
+def set_service(batch: Batch, command: wire.SetService) -> dict[str, Any]:
+    batch.facts(command.service_id)
+    if command.state not in tuple(ServiceState):
+        raise errors.InvalidRequest(f"{command.state} is not a service state", field="state")
+    row = batch.service_row(command.service_id)
+    if row is not None and row.state == ServiceState.CANCELLED:
+        raise errors.AlreadyCancelled(f"{command.service_id} is cancelled; that is final", service_id=command.service_id)
+    batch.put_service(command.service_id, ServiceRow(ServiceState(command.state), command.reason, batch.lsn))
+    cancelled: list[str] = []
+    released = 0
+    if command.state == ServiceState.CANCELLED:
+        cancelled, released = _empty_service(batch, command.service_id, command.reason)
+    return {
+        "service_id": command.service_id,
+        "state": int(command.state),
+        "orders_cancelled": cancelled,
+        "holds_released": released,
+        "lsn": batch.lsn,
+    }
+
+
+def _empty_service(batch: Batch, service_id: str, reason: str) -> tuple[list[str], int]:
+    """Release every hold and cancel every order of a service, with the whole price back."""
+    touched = batch.touched(service_id)
+    holds = dict.fromkeys(row.hold_id for row in touched.values() if row.state == SeatState.HELD)
+    booked = dict.fromkeys(row.hold_id for row in touched.values() if row.state == SeatState.BOOKED)
+    for hold_id in holds:
+        hold = batch.open_hold(hold_id)
+        if hold is None:
+            raise errors.InvariantBroken(f"a seat of {service_id} is held by {hold_id}, which is not open")
+        free_hold(batch, hold, HoldState.RELEASED)
+    cancelled: list[str] = []
+    for hold_id in booked:
+        closed = batch.closed_hold(hold_id)
+        order = batch.order(closed.reference) if closed is not None else None
+        if order is None:
+            raise errors.InvariantBroken(f"a seat of {service_id} is booked by {hold_id}, which has no order")
+        cancel_order(batch, order, sum(order.prices), f"service cancelled: {reason}")
+        cancelled.append(order.reference)
+    return cancelled, len(holds)
+
+
+def set_operator(batch: Batch, command: wire.SetOperator) -> dict[str, Any]:
+    if command.code != batch.state.operator:
+        raise errors.InvalidRequest(f"this is the partition of {batch.state.operator}", field="code")
+    old = batch.state.operator_row
+    # An empty digest leaves the key as it is: naming an operator again must not lock it out.
+    digest = command.key_digest or (old.key_digest if old else b"")
+    row = OperatorRow(command.code, command.name, command.kind, digest)
+    batch.events.append(Event(Kind.OPERATOR, command.code, encode_row(row)))
+    return {"code": command.code, "lsn": batch.lsn}
+
+
+def import_timetable(batch: Batch, command: wire.Import) -> dict[str, Any]:
+    if batch.events and not command.dry_run:
+        # An import is checked against applied state; behind other changes of the same batch it comes again, alone.
+        raise errors.RequestInProgress("the import waits for the changes before it")
+    events, value = decide_import(batch.state, command, batch.now_ms)
+    if not command.dry_run:
+        batch.events.extend(events)
+        batch.timetable_changed = bool(events)
+    return {**value, "lsn": batch.lsn, "dry_run": command.dry_run}
+
+
+def sweep(batch: Batch, _command: wire.Sweep) -> dict[str, Any]:
+    swept = 0
+    for hold in batch.state.due_holds(batch.now_ms, SWEEP_MAX):
+        current = batch.open_hold(hold.hold_id)
+        if current is None or current.expires_ms > batch.now_ms:
+            continue  # Closed or extended earlier in this batch.
+        if not current.anchor or current.anchor == batch.state.operator:
+            free_hold(batch, current, HoldState.EXPIRED)
+            swept += 1
+    return {"swept": swept}

@@ -1,0 +1,94 @@
+"""The overlay in which the engine folds a batch: later commands see what earlier ones of the same batch did. Pure."""
+
+from __future__ import annotations
+
+from datastore import errors
+from datastore.rows import Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
+from datastore.state import AppliedState, ServiceFacts
+
+
+class Batch:
+    """The overlay over the applied state in which a batch is folded."""
+
+    def __init__(self, state: AppliedState, now_ms: int, lsn: int) -> None:
+        self.state = state
+        self.now_ms = now_ms
+        self.lsn = lsn
+        self.events: list[Event] = []
+        self._seats: dict[str, dict[str, SeatRow]] = {}
+        self._open: dict[str, HoldRow | None] = {}
+        self._closed: dict[str, HoldRow] = {}
+        self._orders: dict[str, OrderRow] = {}
+        self._services: dict[str, ServiceRow] = {}
+        self._owned: dict[str, set[str]] = {}
+        self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
+
+    def facts(self, service_id: str) -> ServiceFacts:
+        """Return what is known of a service.
+
+        Raises:
+            UnknownService: No schedule implies it.
+        """
+        found = self.state.facts(service_id)
+        if found is None:
+            raise errors.UnknownService(
+                f"{self.state.operator} has no service {errors.shown(service_id)}", service_id=errors.shown(service_id)
+            )
+        return found
+
+    def seat(self, service_id: str, seat_id: str) -> SeatRow | None:
+        changed = self._seats.get(service_id)
+        if changed is not None:
+            row = changed.get(seat_id)
+            if row is not None:
+                return row
+        return self.state.seats(service_id).get(seat_id)
+
+    def touched(self, service_id: str) -> dict[str, SeatRow]:
+        return {**self.state.seats(service_id), **self._seats.get(service_id, {})}
+
+    def open_hold(self, hold_id: str) -> HoldRow | None:
+        if hold_id in self._open:
+            return self._open[hold_id]
+        return self.state.open_holds.get(hold_id)
+
+    def closed_hold(self, hold_id: str) -> HoldRow | None:
+        return self._closed.get(hold_id) or self.state.closed_hold(hold_id)
+
+    def order(self, reference: str) -> OrderRow | None:
+        return self._orders.get(reference) or self.state.order(reference)
+
+    def service_row(self, service_id: str) -> ServiceRow | None:
+        return self._services.get(service_id) or self.state.services.get(service_id)
+
+    def holds_of(self, owner: str) -> set[str]:
+        """Return the ids of the owner's open holds; the batch's own copy."""
+        owned = self._owned.get(owner)
+        if owned is None:
+            owned = self._owned[owner] = set(self.state.holds_of_owner.get(owner, ()))
+        return owned
+
+    def put_seat(self, service_id: str, seat_id: str, row: SeatRow) -> None:
+        self._seats.setdefault(service_id, {})[seat_id] = row
+        self.events.append(Event(Kind.SEAT, f"{service_id}/{seat_id}", encode_row(row)))
+
+    def put_open_hold(self, row: HoldRow) -> None:
+        self._open[row.hold_id] = row
+        self.holds_of(row.owner).add(row.hold_id)
+        self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, encode_row(row)))
+
+    def close_hold(self, row: HoldRow) -> None:
+        """Move a hold from the open ones to the closed ones, in the state that `row` has."""
+        self._open[row.hold_id] = None
+        self._closed[row.hold_id] = row
+        self.holds_of(row.owner).discard(row.hold_id)
+        self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, b""))
+        self.events.append(Event(Kind.CLOSED_HOLD, row.hold_id, encode_row(row)))
+
+    def put_order(self, row: OrderRow) -> None:
+        self._orders[row.reference] = row
+        self.events.append(Event(Kind.ORDER, row.reference, encode_row(row)))
+
+    def put_service(self, service_id: str, row: ServiceRow) -> None:
+        self._services[service_id] = row
+        self.events.append(Event(Kind.SERVICE, service_id, encode_row(row)))

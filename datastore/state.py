@@ -1,0 +1,205 @@
+"""A partition's applied state as the engine sees it: rows of the store behind caches that are right by construction.
+
+Pure over the `StoreReader` port. Only a primary builds one; a replica stores rows and never opens them. What is kept in
+memory is bounded by what is open or was touched lately: all open holds, the timetable, changed services, and the seat
+rows of the last `SERVICES_CACHED` services; everything else is read when asked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from datastore.model import Layout, LayoutSpec, SeatState, Service, ServiceKey, is_date
+from datastore.rows import (
+    DatasetRow,
+    Event,
+    HoldRow,
+    Kind,
+    OperatorRow,
+    OrderRow,
+    ScheduleRow,
+    SeatRow,
+    ServiceRow,
+    decode_row,
+)
+from datastore.timetable import Timetable
+
+SERVICES_CACHED = 4096
+FACTS_CACHED = 16_384
+
+
+class StoreReader(Protocol):
+    """What the state needs of a store; rows staged but not yet flushed are visible."""
+
+    def get(self, kind: int, key: str) -> bytes | None: ...
+
+    def get_many(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]: ...
+
+    def scan(self, kind: int, prefix: str = "", after: str = "", limit: int = 0) -> list[tuple[str, bytes]]: ...
+
+
+class ServiceFacts(NamedTuple):
+    """What the timetable says of one service: enough to decide without working anything out again."""
+
+    key: ServiceKey
+    service: Service
+    layout: Layout
+
+
+class AppliedState:
+    """The rows of one partition at its applied lsn."""
+
+    def __init__(self, operator: str, store: StoreReader) -> None:
+        self.operator = operator
+        self.store = store
+        self.timetable = Timetable(operator)
+        self.operator_row: OperatorRow | None = None
+        self.datasets: dict[str, DatasetRow] = {}
+        self.services: dict[str, ServiceRow] = {}
+        self.open_holds: dict[str, HoldRow] = {}
+        self.holds_of_owner: dict[str, set[str]] = {}
+        self._due: list[tuple[int, str]] = []
+        self._seats: OrderedDict[str, dict[str, SeatRow]] = OrderedDict()
+        self._facts: dict[str, ServiceFacts | None] = {}
+        for kind in (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE, Kind.OPEN_HOLD):
+            self.apply(Event(kind, key, value) for key, value in store.scan(kind))
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def facts(self, service_id: str) -> ServiceFacts | None:
+        """Return what the timetable says of a service, or None where no schedule implies it."""
+        try:
+            return self._facts[service_id]
+        except KeyError:
+            pass
+        found = self._work_out(service_id)
+        if len(self._facts) >= FACTS_CACHED:
+            self._facts.clear()
+        self._facts[service_id] = found
+        return found
+
+    def _work_out(self, service_id: str) -> ServiceFacts | None:
+        head, _, rest = service_id.partition("-")
+        origin, _, day = rest.partition("-")
+        if not head.startswith(self.operator) or len(service_id) > 64 or not is_date(day):
+            return None
+        key = ServiceKey(self.operator, head[len(self.operator) :], origin, day)
+        service = self.timetable.service(key)
+        layout = self.timetable.layout_of(key)
+        return None if service is None or layout is None else ServiceFacts(key, service, layout)
+
+    def seats(self, service_id: str) -> dict[str, SeatRow]:
+        """Return the touched seats of a service, seat id -> row. Not to be changed by the caller."""
+        rows = self._seats.get(service_id)
+        if rows is not None:
+            self._seats.move_to_end(service_id)
+            return rows
+        cut = len(service_id) + 1
+        rows = {key[cut:]: decode_row(Kind.SEAT, value) for key, value in self.store.scan(Kind.SEAT, service_id + "/")}
+        self._seats[service_id] = rows
+        if len(self._seats) > SERVICES_CACHED:
+            self._seats.popitem(last=False)
+        return rows
+
+    def closed_hold(self, hold_id: str) -> HoldRow | None:
+        row: HoldRow | None = self._row(Kind.CLOSED_HOLD, hold_id)
+        return row
+
+    def order(self, reference: str) -> OrderRow | None:
+        row: OrderRow | None = self._row(Kind.ORDER, reference)
+        return row
+
+    def _row(self, kind: Kind, key: str) -> Any:
+        value = self.store.get(kind, key)
+        return None if value is None else decode_row(kind, value)
+
+    def due_holds(self, now_ms: int, limit: int) -> list[HoldRow]:
+        """Return up to `limit` open holds whose time is over, oldest first."""
+        found: list[HoldRow] = []
+        seen: list[tuple[int, str]] = []
+        while self._due and len(found) < limit and self._due[0][0] <= now_ms:
+            expires_ms, hold_id = heapq.heappop(self._due)
+            row = self.open_holds.get(hold_id)
+            if row is None or row.expires_ms != expires_ms:
+                continue  # Closed or extended since: an extension pushed its own entry.
+            found.append(row)
+            seen.append((expires_ms, hold_id))
+        for item in seen:  # Deciding is not doing: they stay due until an entry says otherwise.
+            heapq.heappush(self._due, item)
+        return found
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next open hold is due, or None; may be early, never late."""
+        return self._due[0][0] if self._due else None
+
+    def services_with_taken_seats(self) -> dict[str, set[str]]:
+        """Return service id -> seats that are not free. Reads every touched seat: for imports, not for sales."""
+        taken: dict[str, set[str]] = {}
+        after = ""
+        while page := self.store.scan(Kind.SEAT, "", after, 5000):
+            after = page[-1][0]
+            for key, value in page:
+                if decode_row(Kind.SEAT, value).state != SeatState.FREE:
+                    service_id, _, seat_id = key.rpartition("/")
+                    taken.setdefault(service_id, set()).add(seat_id)
+        return taken
+
+    # --- following the log ----------------------------------------------------------------------------------------
+
+    def prefetch(self, commands: Sequence[Any]) -> None:
+        """Load what a batch will touch in one go; a matter of speed alone."""
+        for service_id in {command.service_id for command in commands if hasattr(command, "service_id")}:
+            if service_id not in self._seats and self.facts(service_id) is not None:
+                self.seats(service_id)
+
+    def apply(self, events: Iterable[Event | tuple[int, str, bytes]]) -> None:
+        """Take in committed events, in order."""
+        for kind, key, value in events:
+            if kind == Kind.SEAT:
+                service_id, _, seat_id = key.rpartition("/")
+                rows = self._seats.get(service_id)
+                if rows is not None:
+                    rows[seat_id] = decode_row(Kind.SEAT, value)
+            elif kind == Kind.OPEN_HOLD:
+                self._apply_open_hold(key, value)
+            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG):
+                self._apply_inventory(kind, key, value)
+
+    def _apply_open_hold(self, hold_id: str, value: bytes) -> None:
+        old = self.open_holds.pop(hold_id, None)
+        if value:
+            row: HoldRow = decode_row(Kind.OPEN_HOLD, value)
+            self.open_holds[hold_id] = row
+            self.holds_of_owner.setdefault(row.owner, set()).add(hold_id)
+            if old is None or old.expires_ms != row.expires_ms:
+                heapq.heappush(self._due, (row.expires_ms, hold_id))
+        elif old is not None:
+            held = self.holds_of_owner[old.owner]
+            held.discard(hold_id)
+            if not held:
+                del self.holds_of_owner[old.owner]
+
+    def _apply_inventory(self, kind: int, key: str, value: bytes) -> None:
+        self._facts.clear()
+        row: Any = decode_row(kind, value) if value else None
+        if kind == Kind.SERVICE:
+            self.services[key] = row
+        elif kind == Kind.SCHEDULE:
+            if isinstance(row, ScheduleRow):
+                self.timetable.put_schedule(key, row.dataset, row.schedule)
+            else:
+                self.timetable.drop_schedule(key)
+        elif kind == Kind.LAYOUT and isinstance(row, LayoutSpec):
+            self.timetable.put_layout(row)
+        elif kind == Kind.PLACE and row is not None:
+            self.timetable.put_place(row)
+        elif kind == Kind.OPERATOR:
+            self.operator_row = row
+        elif kind == Kind.DATASET:
+            if row is None:
+                self.datasets.pop(key, None)
+            else:
+                self.datasets[key] = row

@@ -1,0 +1,160 @@
+"""May these seats be taken, and how they change: the checks and the writes that holds and blocks share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datastore import errors, wire
+from datastore.model import HoldState, OrderState, SeatState, ServiceState
+from datastore.overlay import Batch
+from datastore.rows import HoldRow, OrderRow, SeatRow
+from datastore.state import ServiceFacts
+
+STATE_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
+
+
+def take(batch: Batch, command: wire.Hold | wire.Block) -> None:
+    """Check that every seat may be taken under the command's lock; due holds in the way are aborted (B6).
+
+    Raises:
+        SeatUnavailable: Lists every seat in the way and what it is now. StaleFence: `fence` is what to go beyond.
+        ResolveNeeded: A due hold is decided at another operator (Z5).
+    """
+    fence = (command.generation, command.counter)
+    newest = (0, -1)
+    same_holder = True
+    conflicts: list[dict[str, str]] = []
+    due: dict[str, HoldRow] = {}
+    for seat_id in command.seats:
+        row = batch.seat(command.service_id, seat_id)
+        if row is None:
+            continue
+        if row.state == SeatState.HELD and (hold := _due_hold(batch, row)) is not None:
+            due[hold.hold_id] = hold
+        elif row.state != SeatState.FREE:
+            conflicts.append({"seat": seat_id, "state": STATE_WORDS[row.state]})
+        seen = (row.generation, row.counter)
+        if seen >= newest:
+            same_holder = row.nonce == command.nonce
+            newest = seen
+    if conflicts:
+        raise _unavailable(batch, command, conflicts)
+    if fence < newest or (fence == newest and not same_holder):
+        raise errors.StaleFence(
+            f"the lock's fence {list(fence)} is older than {list(newest)}, which a seat has seen", fence=list(newest), got=list(fence)
+        )
+    for hold in due.values():
+        if hold.anchor and hold.anchor != batch.state.operator:
+            raise errors.ResolveNeeded(
+                f"a due hold is decided by {hold.anchor}", basket=hold.hold_id, anchor=hold.anchor, operator=batch.state.operator
+            )
+    for hold in due.values():
+        free_hold(batch, hold, HoldState.EXPIRED)
+
+
+def _unavailable(batch: Batch, command: wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
+    # The whole taken set rides along: whoever wanted "any" proposes again from it (Z8).
+    taken = [seat_id for seat_id, row in batch.touched(command.service_id).items() if row.state != SeatState.FREE]
+    named = ", ".join(f"{conflict['seat']} is {conflict['state']}" for conflict in conflicts)
+    kind = errors.SeatBlocked if all(conflict["state"] == "blocked" for conflict in conflicts) else errors.SeatUnavailable
+    return kind(f"{command.service_id}: {named}", service_id=command.service_id, seats=conflicts, taken=taken, lsn=batch.lsn - 1)
+
+
+def _due_hold(batch: Batch, row: SeatRow) -> HoldRow | None:
+    hold = batch.open_hold(row.hold_id)
+    if hold is None:
+        raise errors.InvariantBroken(f"a seat is held by {row.hold_id}, which is not open")
+    return hold if hold.expires_ms <= batch.now_ms else None
+
+
+def check_seats(facts: ServiceFacts, seats: Sequence[str]) -> None:
+    if not seats:
+        raise errors.InvalidRequest("no seat was named", field="seats")
+    if len(set(seats)) != len(seats):
+        raise errors.InvalidRequest("a seat was named twice", field="seats")
+    known = facts.layout.by_id
+    for seat_id in seats:
+        if seat_id not in known:
+            near = errors.nearest(seat_id, known)
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
+            raise errors.UnknownSeat(
+                f"{facts.service.service_id} has no seat {errors.shown(seat_id)}{hint}", seat=errors.shown(seat_id), nearest=near
+            )
+
+
+def check_on_sale(batch: Batch, facts: ServiceFacts) -> None:
+    service = facts.service
+    row = batch.service_row(service.service_id)
+    if row is not None and row.state != ServiceState.OPEN:
+        word = "cancelled" if row.state == ServiceState.CANCELLED else "closed for sale"
+        raise errors.ServiceClosed(f"{service.service_id} is {word}: {row.reason}", service_id=service.service_id, state=word)
+    if service.departs_ms <= batch.now_ms:
+        raise errors.ServiceClosed(f"{service.service_id} has departed", service_id=service.service_id, state="departed")
+
+
+def check_limits(batch: Batch, command: wire.Hold) -> None:
+    owned = batch.holds_of(command.owner)
+    if len(owned) >= min(command.owner_holds_max, command.service_holds_max):
+        # Only now is it worth looking closer: holds whose time is over do not count.
+        live = [hold for hold_id in owned if (hold := batch.open_hold(hold_id)) is not None and hold.expires_ms > batch.now_ms]
+        here = sum(hold.service_id == command.service_id for hold in live)
+        for count, limit, where in (
+            (len(live), command.owner_holds_max, batch.state.operator),
+            (here, command.service_holds_max, command.service_id),
+        ):
+            if count >= limit:
+                raise errors.HoldLimitReached(f"{count} open holds on {where}; {limit} are allowed", limit=limit, where=where)
+
+
+def free_hold(batch: Batch, hold: HoldRow, state: HoldState) -> HoldRow:
+    """End a hold without a sale: its seats are free again, their fences stay."""
+    set_seats(batch, hold, SeatState.HELD, SeatState.FREE)
+    closed: HoldRow = copy(hold, state=state)
+    batch.close_hold(closed)
+    return closed
+
+
+def set_seats(batch: Batch, hold: HoldRow, was: SeatState, now: SeatState) -> None:
+    for seat_id in hold.seats:
+        row = batch.seat(hold.service_id, seat_id)
+        if row is None or row.state != was or row.hold_id != hold.hold_id:
+            raise errors.InvariantBroken(
+                f"{hold.service_id} {seat_id} should be {was.name} by {hold.hold_id} and is {row.state.name if row else 'untouched'}"
+            )
+        free = now == SeatState.FREE
+        batch.put_seat(
+            hold.service_id,
+            seat_id,
+            SeatRow(
+                now,
+                "" if free else hold.hold_id,
+                0 if free else hold.lsn,
+                "" if free else hold.owner,
+                row.generation,
+                row.counter,
+                row.nonce,
+            ),
+        )
+
+
+def cancel_order(batch: Batch, order: OrderRow, refund_minor: int, what: str) -> OrderRow:
+    hold = batch.closed_hold(order.hold_id)
+    if hold is None or hold.state != HoldState.CONVERTED:
+        raise errors.InvariantBroken(f"order {order.reference} has no converted hold")
+    set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
+    row: OrderRow = copy(
+        order,
+        state=OrderState.CANCELLED,
+        cancelled_ms=batch.now_ms,
+        refund_minor=refund_minor,
+        history=(*order.history, (batch.now_ms, what)),
+    )
+    batch.put_order(row)
+    return row
+
+
+def copy(row: Any, **changes: Any) -> Any:
+    """Return the row with some fields changed (rows are shared with the state and never changed in place)."""
+    kind = type(row)
+    return kind(**{name: changes.get(name, getattr(row, name)) for name in kind.__struct_fields__})
