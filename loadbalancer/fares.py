@@ -1,0 +1,92 @@
+"""What a seat costs: stated by the operator, or by the documented formula where a timetable states nothing. Pure.
+
+The formula (integer arithmetic throughout, whole currency units at the end):
+
+    base     = 39.00 + 0.105 a mile up to 1,000 miles + 0.070 a mile beyond;  12.00 where nobody travels
+    cabin    × 4.5 (F), 3.0 (J), 1.5 (W), 1.0 (Y and any other), 0.75 (BALCONY)
+    zone     × 1.20 (A), 1.00 (B and any other), 0.85 (C), 0.70 (D)
+    days     × 0.80 from 60 days before departure, 0.90 from 30, 1.00 from 14, 1.25 from 7, 1.50 from 3, 1.80 nearer;
+               always 1.00 where nobody travels
+
+Refunds where the operator states nothing: the whole price in F and J, 80 % in all other cabins; for seats of several
+cabins in one hold, the least of theirs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from datastore.model import DAY_MS, Layout, Schedule
+
+LABEL_STATED = "stated by the operator"
+LABEL_FORMULA = "formula"
+CURRENCY = "USD"
+
+BASE_MINOR = 3_900
+BASE_SHOW_MINOR = 1_200
+MILE_MILLI = 10_500  # thousandths of a minor unit
+MILE_FAR_MILLI = 7_000
+FAR_MILES = 1_000
+CABIN_PERMILLE = {"F": 4_500, "J": 3_000, "W": 1_500, "BALCONY": 750}
+ZONE_PERMILLE = {"A": 1_200, "C": 850, "D": 700}
+DAYS_PERMILLE = ((60, 800), (30, 900), (14, 1_000), (7, 1_250), (3, 1_500))
+LAST_DAYS_PERMILLE = 1_800
+ROUND_MINOR = 100
+REFUND_PERCENT = {"F": 100, "J": 100}
+REFUND_PERCENT_OTHERS = 80
+
+
+class PriceTable(NamedTuple):
+    """A service's prices at some time before its departure.
+
+    Attributes:
+        minor: (cabin, zone) -> price of a seat in minor units.
+        refundable_percent: cabin -> what comes back on cancelling before departure.
+        label: Where the prices come from.
+        days: Whole days before departure for which they hold.
+    """
+
+    minor: dict[tuple[str, str], int]
+    refundable_percent: dict[str, int]
+    currency: str
+    label: str
+    days: int
+
+
+def days_ahead(departs_ms: int, now_ms: int) -> int:
+    """Return the whole days left before departure; negative once it has gone."""
+    return (departs_ms - now_ms) // DAY_MS
+
+
+def price_table(schedule: Schedule, layout: Layout, days: int) -> PriceTable:
+    """Return the price of every (cabin, zone) of the layout, `days` before departure."""
+    pairs = dict.fromkeys((seat.cabin, seat.zone) for seat in layout.seats)
+    stated = {(cabin, zone): minor for cabin, zone, minor in schedule.fares}
+    minor = {}
+    for cabin, zone in pairs:
+        price = stated.get((cabin, zone), stated.get((cabin, "")))
+        minor[cabin, zone] = formula_minor(schedule, cabin, zone, days) if price is None else price
+    percent = {cabin: _refund_percent(schedule, cabin) for cabin in layout.cabins}
+    label = LABEL_STATED if stated else LABEL_FORMULA
+    return PriceTable(minor, percent, schedule.currency or CURRENCY, label, days)
+
+
+def formula_minor(schedule: Schedule, cabin: str, zone: str, days: int) -> int:
+    """Return the formula's price of a seat in minor units."""
+    permille = CABIN_PERMILLE.get(cabin, 1_000) * ZONE_PERMILLE.get(zone, 1_000)
+    if schedule.destination:
+        miles = max(0, schedule.distance_miles)
+        base = BASE_MINOR * 1_000 + min(miles, FAR_MILES) * MILE_MILLI + max(0, miles - FAR_MILES) * MILE_FAR_MILLI
+        permille *= next((factor for least, factor in DAYS_PERMILLE if days >= least), LAST_DAYS_PERMILLE)
+    else:
+        base = BASE_SHOW_MINOR * 1_000
+        permille *= 1_000
+    # `base` is in thousandths, `permille` a product of three factors; rounded half up to whole units.
+    unit = ROUND_MINOR * 10**12
+    return max(1, (base * permille + unit // 2) // unit) * ROUND_MINOR
+
+
+def _refund_percent(schedule: Schedule, cabin: str) -> int:
+    if schedule.refundable_percent >= 0:
+        return min(100, schedule.refundable_percent)
+    return REFUND_PERCENT.get(cabin, REFUND_PERCENT_OTHERS)

@@ -1,0 +1,263 @@
+"""The committed log of every operator as maps: timetable, taken seats, prices. Pure.
+
+Browsing and proposals are answered from here, each with the lsn and time that they are of; a write never trusts it.
+Cost follows sales: a service that nobody touched has no entry, and a touched seat one small row image, opened when read.
+
+Feeds write from their threads while callers read from theirs. Single look-ups and whole-dict copies are atomic; whatever
+walks over a timetable holds the operator's `guard`, which the shell provides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from datastore.errors import InvalidRequest, UnknownOperator, UnknownService, nearest, shown
+from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id, seat_key
+from datastore.rows import DatasetRow, Kind, OperatorRow, SeatRow, ServiceRow, decode_row
+from datastore.timetable import Timetable
+from loadbalancer.fares import PriceTable, days_ahead, price_table
+
+SALES_MAX = 20_000
+LOCK_PREFIX = "seat:"
+
+
+class _StateOnly(msgspec.Struct, array_like=True):
+    """The first field of a SeatRow: whether the seat is taken, without opening the rest."""
+
+    state: SeatState
+
+
+_decode_state = msgspec.msgpack.Decoder(_StateOnly).decode
+
+
+class Offer(NamedTuple):
+    """One seat as it can be bought now."""
+
+    seat_id: str
+    key: str
+    price_minor: int
+    refundable_percent: int
+
+
+class Sale:
+    """A service worked out for selling, until its prices change or its timetable does.
+
+    Attributes:
+        offers: Seat id, designator, and both in lower case -> Offer.
+        valid_until_ms: UTC milliseconds at which another price step begins.
+    """
+
+    __slots__ = ("layout", "offers", "operator", "prices", "service", "valid_until_ms", "version")
+
+    def __init__(self, service: Service, layout: Layout, prices: PriceTable, version: int) -> None:
+        self.operator = service.operator
+        self.service = service
+        self.layout = layout
+        self.prices = prices
+        self.version = version
+        self.valid_until_ms = service.departs_ms - prices.days * DAY_MS
+        self.offers: dict[str, Offer] = {}
+        prefix = LOCK_PREFIX + seat_key(service.operator, service.service_id, "")
+        for seat in layout.seats:
+            offer = Offer(
+                seat.seat_id, prefix + seat.seat_id, prices.minor[seat.cabin, seat.zone], prices.refundable_percent[seat.cabin]
+            )
+            for word in (seat.designator, seat.designator.lower(), seat.seat_id.lower()):
+                self.offers.setdefault(word, offer)
+        for seat in layout.seats:  # Last, so that an id always means its own seat, whatever others are labelled.
+            self.offers[seat.seat_id] = Offer(
+                seat.seat_id, prefix + seat.seat_id, prices.minor[seat.cabin, seat.zone], prices.refundable_percent[seat.cabin]
+            )
+
+
+class OperatorView:
+    """One operator's rows as followed up to (`lsn`, `hash`).
+
+    Attributes:
+        taken: service_id -> seat_id -> row image of every seat that is not free.
+        version: Rises with every change of the timetable.
+        heard_ms: Monotonic time at which a feed last confirmed the position.
+    """
+
+    def __init__(self, code: str, guard: AbstractContextManager[object] | None = None) -> None:
+        self.code = code
+        self.guard = guard or nullcontext()
+        self.timetable = Timetable(code)
+        self.row: OperatorRow | None = None
+        self.datasets: dict[str, DatasetRow] = {}
+        self.services: dict[str, ServiceRow] = {}
+        self.taken: dict[str, dict[str, bytes]] = {}
+        self.lsn = 0
+        self.hash = b""
+        self.stamp_ms = 0
+        self.version = 0
+        self.heard_ms = 0
+
+    def apply(self, events: Iterable[tuple[int, str, bytes]]) -> None:
+        """Store row images in log order. The caller holds `guard` and moves `lsn` afterwards."""
+        taken = self.taken
+        for kind, key, value in events:
+            if kind == Kind.SEAT:
+                service_id, _, seat_id = key.rpartition("/")
+                if value and _decode_state(value).state != SeatState.FREE:
+                    seats = taken.get(service_id)
+                    if seats is None:
+                        seats = taken[service_id] = {}
+                    seats[seat_id] = value
+                elif (seats := taken.get(service_id)) is not None:
+                    seats.pop(seat_id, None)
+                    if not seats:
+                        del taken[service_id]
+            else:
+                self._apply_rare(kind, key, value)
+
+    def _apply_rare(self, kind: int, key: str, value: bytes) -> None:
+        row = decode_row(kind, value) if value else None
+        if kind == Kind.SERVICE:
+            _put(self.services, key, row)
+        elif kind == Kind.DATASET:
+            _put(self.datasets, key, row)
+        elif kind == Kind.OPERATOR:
+            self.row = row
+        elif kind == Kind.SCHEDULE:
+            self.version += 1
+            if row is None:
+                self.timetable.drop_schedule(key)
+            else:
+                self.timetable.put_schedule(key, row.dataset, row.schedule)
+        elif kind == Kind.LAYOUT and row is not None:
+            self.version += 1
+            self.timetable.put_layout(row)
+        elif kind == Kind.PLACE and row is not None:
+            self.version += 1
+            self.timetable.put_place(row)
+
+    def seats_taken(self, service_id: str) -> dict[str, SeatRow]:
+        """Return the rows of a service's seats that are not free."""
+        return {seat_id: decode_row(Kind.SEAT, value) for seat_id, value in self.taken.get(service_id, {}).copy().items()}
+
+    def count_taken(self, service_id: str) -> int:
+        """Return how many of a service's seats are not free."""
+        return len(self.taken.get(service_id, ()))
+
+
+class Catalogue:
+    """Every operator's view, and the services that are being sold."""
+
+    def __init__(self, make_guard: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+        """Begin empty; `make_guard` gives each operator its own guard."""
+        self._make_guard = make_guard
+        self.operators: dict[str, OperatorView] = {}
+        self._sales: dict[str, Sale] = {}
+
+    def new_view(self, code: str) -> OperatorView:
+        """Return an empty view to be filled and then `put`."""
+        return OperatorView(code, self._make_guard())
+
+    def put(self, view: OperatorView) -> None:
+        """Make `view` the operator's, in place of the one before."""
+        before = self.operators.get(view.code)
+        # Sales of the view before must not pass for current ones.
+        view.version += 1 + (before.version if before is not None else 0)
+        self.operators[view.code] = view
+
+    def operator(self, code: str) -> OperatorView:
+        """Return an operator's view.
+
+        Raises:
+            UnknownOperator: There is none; the nearest codes and names are in the message.
+        """
+        view = self.operators.get(code)
+        if view is None:
+            raise self._unknown_operator(code)
+        return view
+
+    def sale(self, service_id: str, now_ms: int) -> Sale:
+        """Return the service with its current prices (`now_ms`: UTC).
+
+        Raises:
+            UnknownOperator, UnknownService, InvalidRequest: There is no such service; the nearest are in the message.
+        """
+        sale = self._sales.get(service_id)
+        if sale is not None and sale.version == self.operators[sale.operator].version and now_ms <= sale.valid_until_ms:
+            return sale
+        view, service, layout = self.find(service_id)
+        sale = Sale(service, layout, price_table(service.schedule, layout, days_ahead(service.departs_ms, now_ms)), view.version)
+        if len(self._sales) >= SALES_MAX:
+            self._sales.clear()  # Built again when asked for; anything finer would cost every look-up.
+        self._sales[service_id] = sale
+        return sale
+
+    def find(self, service_id: str) -> tuple[OperatorView, Service, Layout]:
+        """Return a service and its layout from the timetable.
+
+        Raises:
+            UnknownOperator, UnknownService, InvalidRequest: As `sale`.
+        """
+        try:
+            key = parse_service_id(service_id, frozenset(self.operators))
+        except InvalidRequest as error:
+            if "known operator" in error.detail:
+                raise self._unknown_operator(service_id.partition("-")[0]) from error
+            raise
+        view = self.operators[key.operator]
+        service = view.timetable.service(key)
+        layout = view.timetable.layouts.get(service.schedule.layout_id) if service is not None else None
+        if service is None or layout is None:
+            near = self._near(view, key.number, key.origin, key.date)
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
+            raise UnknownService(f"no service {shown(service_id)}{hint}", service_id=shown(service_id), nearest=near)
+        return view, service, layout
+
+    def services(self, view: OperatorView, day: str, origin: str, destination: str) -> Iterator[Service]:
+        """Yield an operator's services of a local date whose layout is known, unordered."""
+        with view.guard:
+            found = [one for one in view.timetable.services(day, origin, destination) if one.schedule.layout_id in view.timetable.layouts]
+        yield from found
+
+    def _unknown_operator(self, code: str) -> UnknownOperator:
+        words = {view.row.name: view.code for view in list(self.operators.values()) if view.row is not None}
+        words |= {known: known for known in list(self.operators)}
+        near = list(dict.fromkeys(words[word] for word in nearest(code, words)))
+        # "XX1140": the code is the beginning of a service's number.
+        near = near or nearest(code[:2], list(self.operators))
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        return UnknownOperator(f"no operator {shown(code)}{hint}", operator=shown(code), nearest=near)
+
+    def _near(self, view: OperatorView, number: str, origin: str, day: str) -> list[str]:
+        """Return up to three service ids that the caller may have meant: another day first, then another number."""
+        found: list[str] = []
+        with view.guard:
+            numbers = list(view.timetable.numbers())
+        first = date.fromisoformat(day)
+        candidates = [(number, origin)] if (number, origin) in numbers else []
+        candidates += [(known, place) for known, place in numbers if known == number and place != origin]
+        if not candidates:
+            words = nearest(number, {known for known, _ in numbers})
+            candidates = [(known, place) for word in words for known, place in numbers if known == word]
+        for known, place in candidates[:6]:
+            for days in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, 6, 7):
+                try:
+                    other = (first + timedelta(days)).isoformat()
+                except OverflowError:
+                    continue
+                service_id = f"{view.code}{known}-{place}-{other}"
+                key = parse_service_id(service_id, frozenset((view.code,)))
+                if view.timetable.service(key) is not None:
+                    found.append(service_id)
+                    break
+            if len(found) == 3:
+                break
+        return found
+
+
+def _put(rows: dict[str, Any], key: str, row: Any) -> None:
+    if row is None:
+        rows.pop(key, None)
+    else:
+        rows[key] = row
