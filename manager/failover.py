@@ -1,0 +1,421 @@
+"""One operator's primary: when it may be replaced, and the steps that replace it, as a machine.
+
+Pure: `OperatorWatch.receive(event, now_ms) -> list[Instruction]`. Events say what was seen or answered, instructions what
+to ask next; the shell (`manager.watch`) carries them out for all operators at once and feeds back the answers.
+
+    watching --nobody serves--> leasing --> naming --> configuring --+   (first start: no store has a configuration)
+        ^                           |                                 v
+        |                           +----------------------------> promising --R2--> becoming --R3--> watching
+
+Safety rests on three things only, none of them time: the epoch is new (its counter is above everything seen and above
+everything this process ever used, and the process's uuid is drawn at start), the choice is R2's, and BECOME is sent for
+an epoch at most once (R3). Whatever goes wrong, the epoch is abandoned and the next attempt takes a higher one.
+
+Everything else here is about not acting needlessly: a manager that starts finds a serving primary and changes nothing;
+one that cannot reach the primary asks what the copies hear (R9); rivals keep off by a lease, by seeing each other's
+epochs rise, and by backing off for random times. The lease is a courtesy: without lock servers all goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from datastore.errors import InvariantBroken
+from datastore.model import EPOCH_NONE, Epoch
+from datastore.wire import BecomeItem, BecomeReply, BootstrapReply, PartitionStatus, PromiseReply
+from manager.choice import Chosen, choose, latest_voters, majority, voters_among
+
+# A primary that its copies hear but that does not serve (it may be catching up a long log) gets this many times the suspicion.
+STUCK_FACTOR = 5
+# A copy that promised a higher epoch cannot follow its primary; this many times the suspicion passes before a new epoch mends it.
+DEAF_FACTOR = 2
+BACKOFF_DOUBLINGS_MAX = 3
+
+
+class Sighting(NamedTuple):
+    """What the nodes say of one operator.
+
+    Attributes:
+        placed: The nodes where the operator belongs, the preferred primary first.
+        reports: Every node that answers -> its partition, None where it keeps none.
+        silent: Every node of the cluster that does not answer.
+    """
+
+    placed: tuple[str, ...]
+    reports: Mapping[str, PartitionStatus | None]
+    silent: frozenset[str]
+
+
+class Lease(Enum):
+    GRANTED = "granted"
+    CONTENDED = "contended"
+    UNAVAILABLE = "unavailable"
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class Observed(NamedTuple):
+    """`jitter`: a fresh random number in [0, 1): rivals must not back off for equal times."""
+
+    sighting: Sighting
+    jitter: float
+
+
+class LeaseSettled(NamedTuple):
+    lease: Lease
+
+
+class StoresNamed(NamedTuple):
+    """Answers to NameStores; nodes that gave none are missing, here and below."""
+
+    replies: Mapping[str, BootstrapReply]
+
+
+class Configured(NamedTuple):
+    replies: Mapping[str, BootstrapReply]
+
+
+class PromisesGiven(NamedTuple):
+    epoch: Epoch
+    replies: Mapping[str, PromiseReply]
+
+
+class BecomeAnswered(NamedTuple):
+    """`reply` None: sent, no answer; the store may have become primary."""
+
+    epoch: Epoch
+    reply: BecomeReply | None
+
+
+Event = Observed | LeaseSettled | StoresNamed | Configured | PromisesGiven | BecomeAnswered
+
+# --- instructions ---------------------------------------------------------------------------------------------------
+
+
+class TakeLease(NamedTuple):
+    """Take `promote:OPERATOR` in the lock store; answer with LeaseSettled."""
+
+
+class NameStores(NamedTuple):
+    """Have these nodes make their empty stores and tell their uuids; answer with StoresNamed."""
+
+    nodes: tuple[str, ...]
+
+
+class Configure(NamedTuple):
+    """Give these nodes the first configuration; answer with Configured."""
+
+    nodes: tuple[str, ...]
+    voters: dict[str, str]
+
+
+class AskPromises(NamedTuple):
+    """Send PROMISE to these nodes; answer with PromisesGiven when all answered or had their time."""
+
+    nodes: tuple[str, ...]
+    epoch: Epoch
+
+
+class NameOne(NamedTuple):
+    """Send BECOME, once, to this node; answer with BecomeAnswered."""
+
+    node: str
+    item: BecomeItem
+
+
+class Report(NamedTuple):
+    """Tell people: `node` is primary from `epoch` on."""
+
+    node: str
+    epoch: Epoch
+    why: str
+
+
+Instruction = TakeLease | NameStores | Configure | AskPromises | NameOne | Report
+
+
+class Phase(Enum):
+    WATCHING = "watching"
+    LEASING = "leasing"
+    NAMING = "naming"
+    CONFIGURING = "configuring"
+    PROMISING = "promising"
+    BECOMING = "becoming"
+
+
+class Serving(NamedTuple):
+    node: str
+    epoch: Epoch
+
+
+@dataclass
+class OperatorWatch:
+    """One operator under one manager's eyes.
+
+    Attributes:
+        manager_uuid: Drawn at the process's start: makes its epochs differ from those of all other processes, ever.
+        serving: The primary that serves, None while none does.
+        waiting: Why none serves, for people; "" while one does.
+    """
+
+    operator: str
+    manager_uuid: str
+    heartbeat_ms: int
+    suspicion_ms: int
+    serving: Serving | None = None
+    waiting: str = "not looked at yet"
+    phase: Phase = Phase.WATCHING
+    _sighting: Sighting = field(default=Sighting((), {}, frozenset()))
+    _jitter: float = 0.0
+    _counter: int = 0  # The highest that was seen or used.
+    _named: Epoch = EPOCH_NONE  # The last epoch for which BECOME was sent.
+    _epoch: Epoch = EPOCH_NONE
+    _voters: dict[str, str] = field(default_factory=dict)
+    _why: str = ""
+    _before: str = ""  # The node that served last.
+    _unserved_since_ms: int | None = None
+    _deaf_since_ms: int | None = None
+    _rival_until_ms: int = 0
+    _newest_promise: Epoch | None = None
+    _retry_at_ms: int = 0
+    _failures: int = 0
+    _without_lease: bool = False
+
+    def receive(self, event: Event, now_ms: int) -> list[Instruction]:
+        """Take in what happened and return what to do; an answer to a question that is no longer open does nothing.
+
+        Raises:
+            InvariantBroken: A second BECOME for one epoch was about to be sent (R3).
+        """
+        if isinstance(event, Observed):
+            return self._observe(event, now_ms)
+        if isinstance(event, LeaseSettled) and self.phase is Phase.LEASING:
+            return self._lease_settled(event.lease, now_ms)
+        if isinstance(event, StoresNamed) and self.phase is Phase.NAMING:
+            return self._stores_named(event.replies, now_ms)
+        if isinstance(event, Configured) and self.phase is Phase.CONFIGURING:
+            return self._configured(event.replies, now_ms)
+        if isinstance(event, PromisesGiven) and self.phase is Phase.PROMISING and event.epoch == self._epoch:
+            return self._promises_given(event.replies, now_ms)
+        if isinstance(event, BecomeAnswered) and self.phase is Phase.BECOMING and event.epoch == self._epoch:
+            return self._become_answered(event.reply, now_ms)
+        return []
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def _observe(self, event: Observed, now_ms: int) -> list[Instruction]:
+        self._sighting, self._jitter = event.sighting, event.jitter
+        self._watch_promises(now_ms)
+        self._voters = latest_voters(self._sighting.reports.values())
+        self.serving = serving_primary(self._sighting, self._voters)
+        if self.serving is not None:
+            self._before, self._unserved_since_ms, self.waiting = self.serving.node, None, ""
+        elif self._unserved_since_ms is None:
+            self._unserved_since_ms = now_ms
+        if self.phase is not Phase.WATCHING:
+            return []
+        instructions: list[Instruction] = []
+        incomplete = self._incomplete()
+        if incomplete:
+            # A founding that was interrupted. The store takes it only while its log is empty and it has none.
+            instructions.append(Configure(incomplete, self._voters))
+        if self._reason_to_wait(now_ms):
+            return instructions
+        self.phase = Phase.LEASING
+        if self._without_lease:
+            return instructions + self._proceed(now_ms)
+        return [*instructions, TakeLease()]
+
+    def _watch_promises(self, now_ms: int) -> None:
+        """Note the highest promise; one that rose and is not ours means that a rival is at work right now."""
+        newest = max((Epoch(*report.promised) for report in self._reports()), default=EPOCH_NONE)
+        if self._newest_promise is not None and newest > self._newest_promise and newest.manager != self.manager_uuid:
+            self._rival_until_ms = now_ms + int(self.suspicion_ms * (0.5 + self._jitter))
+        if self._newest_promise is None or newest > self._newest_promise:
+            self._newest_promise = newest
+        self._counter = max(self._counter, newest.counter)
+
+    def _incomplete(self) -> tuple[str, ...]:
+        return tuple(
+            node
+            for node, report in self._sighting.reports.items()
+            if report is not None and not report.voters and report.last_lsn == 0 and self._voters.get(report.store_uuid) == node
+        )
+
+    def _reason_to_wait(self, now_ms: int) -> bool:
+        """Decide whether to leave all as it is; sets `waiting` or the reason `_why` to act."""
+        if self.serving is not None:
+            return not self._is_followed_badly(self.serving, now_ms)
+        reason = self._obstacle(now_ms) or self._patience(now_ms)
+        self.waiting = reason or "is being promoted"
+        if not reason:
+            missing = f"; {self._before} was primary" if self._before else ""
+            self._why = f"no copy hears a primary{missing}" if self._voters else "first start"
+        return bool(reason)
+
+    def _is_followed_badly(self, serving: Serving, now_ms: int) -> bool:
+        """Return whether some voter has promised a higher epoch for so long that only a new epoch brings it back.
+
+        That is what an attempt that died half-way leaves behind: the store refuses its primary for ever (R1), and the
+        operator would stand on fewer copies than it seems.
+        """
+        deaf = [report for report in self._reports() if self._is_voter(report) and Epoch(*report.promised) > serving.epoch]
+        if not deaf:
+            self._deaf_since_ms = None
+            return False
+        if self._deaf_since_ms is None:
+            self._deaf_since_ms = now_ms
+        patient = now_ms < max(self._deaf_since_ms + DEAF_FACTOR * self.suspicion_ms, self._retry_at_ms, self._rival_until_ms)
+        self._why = f"a copy promised a higher epoch than that of {serving.node} and cannot follow it"
+        # PROMISE takes the role from the serving primary too: only where a majority is sure to answer.
+        return not patient and self._voters_answering() >= majority(self._voters)
+
+    def _obstacle(self, now_ms: int) -> str:
+        """Return why a promotion could not succeed now, or ""."""
+        reports, silent = self._sighting.reports, self._sighting.silent
+        if self._voters:
+            count, needed = self._voters_answering(), majority(self._voters)
+            return "" if count >= needed else f"{count} of {len(self._voters)} copies answer, {needed} are needed"
+        # Founding: never while a store with data may be among those that are not seen. All of its own nodes must answer,
+        # and of the others so few may be missing that a majority of an older partition elsewhere would show.
+        absent = [node for node in self._sighting.placed if node not in reports]
+        if absent or len(silent) > (len(self._sighting.placed) - 1) // 2:
+            return f"founded when all its nodes answer; missing: {', '.join(absent or sorted(silent))}"
+        if any(report.last_lsn > 0 for report in self._reports()):
+            return "a store has a log but no configuration"
+        return ""
+
+    def _patience(self, now_ms: int) -> str:
+        """Return why acting now would be hasty, or ""."""
+        unserved_ms = now_ms - (self._unserved_since_ms if self._unserved_since_ms is not None else now_ms)
+        if now_ms < self._retry_at_ms:
+            return self.waiting or "tried a moment ago"
+        if now_ms < self._rival_until_ms:
+            return "another manager is promoting"
+        # R9: a majority that hears a primary has one, whether this manager reaches it or not. Only where it is seen not to
+        # get on with its first entry is it replaced all the same, after a long while.
+        voters = [report for report in self._reports() if self._is_voter(report)]
+        seen = any(report.role == "primary" for report in voters)
+        hearing = [report for report in voters if report.role == "primary" or 0 <= report.heard_age_ms < self.suspicion_ms]
+        if self._voters and len(hearing) >= majority(self._voters) and not (seen and unserved_ms >= STUCK_FACTOR * self.suspicion_ms):
+            return "the primary does not serve yet" if seen else "the copies hear a primary that cannot be reached from here"
+        # At a cold start the nodes come up one after another: without this the first two would get everything.
+        missing = sorted(node for node in self._voters.values() if node not in self._sighting.reports)
+        if missing and unserved_ms < self.suspicion_ms:
+            return f"waiting for {', '.join(missing)} to answer"
+        return ""
+
+    def _reports(self) -> list[PartitionStatus]:
+        return [report for report in self._sighting.reports.values() if report is not None]
+
+    def _is_voter(self, report: PartitionStatus) -> bool:
+        return report.store_uuid in self._voters
+
+    def _voters_answering(self) -> int:
+        found = ((node, report.store_uuid) for node, report in self._sighting.reports.items() if report is not None)
+        return voters_among(self._voters, found)
+
+    # -- promoting ---------------------------------------------------------------------------------------------------
+
+    def _lease_settled(self, lease: Lease, now_ms: int) -> list[Instruction]:
+        if lease is Lease.GRANTED:
+            return self._proceed(now_ms)
+        self.phase = Phase.WATCHING
+        self._retry_at_ms = now_ms + int(self.heartbeat_ms * (0.5 + self._jitter))
+        self.waiting = "another manager holds the lease to promote"
+        if lease is Lease.UNAVAILABLE:
+            # R9: the lease only keeps rivals apart. After a random wait, and another look, it goes on without.
+            self._without_lease = True
+            self.waiting = "no lock servers to keep rivals apart; goes on without after a moment"
+        return []
+
+    def _proceed(self, now_ms: int) -> list[Instruction]:
+        self._without_lease = False
+        if self._voters:
+            return self._ask_promises(tuple(node for node, report in self._sighting.reports.items() if report is not None))
+        self.phase = Phase.NAMING
+        return [NameStores(self._sighting.placed)]
+
+    def _stores_named(self, replies: Mapping[str, BootstrapReply], now_ms: int) -> list[Instruction]:
+        placed = self._sighting.placed
+        if any(reply.voters or reply.last_lsn for reply in replies.values()):
+            return self._abandon("a store turned out to have data already", now_ms)
+        stores = {replies[node].store_uuid: node for node in placed if node in replies}
+        if len(stores) != len(placed):
+            return self._abandon("not all its nodes made their stores", now_ms)
+        self.phase, self._voters = Phase.CONFIGURING, stores
+        return [Configure(placed, stores)]
+
+    def _configured(self, replies: Mapping[str, BootstrapReply], now_ms: int) -> list[Instruction]:
+        agreed = tuple(node for node, reply in replies.items() if reply.voters == self._voters)
+        if len(agreed) != len(self._voters):
+            # Whoever took it will show it in the next look, and the rest is completed from there.
+            return self._abandon("not all its nodes took the configuration", now_ms)
+        return self._ask_promises(agreed)
+
+    def _ask_promises(self, nodes: tuple[str, ...]) -> list[Instruction]:
+        self._counter += 1
+        self._epoch = Epoch(self._counter, self.manager_uuid)
+        self.phase = Phase.PROMISING
+        return [AskPromises(nodes, self._epoch)]
+
+    def _promises_given(self, replies: Mapping[str, PromiseReply], now_ms: int) -> list[Instruction]:
+        self._counter = max([self._counter, *(reply.promised[0] for reply in replies.values())])
+        chosen = choose(replies, self._sighting.placed)
+        if not isinstance(chosen, Chosen):
+            return self._abandon(chosen.why, now_ms)
+        if self._epoch <= self._named:
+            # R3: two stores named in one epoch could both commit.
+            raise InvariantBroken(f"{self.operator}: BECOME for {self._epoch} after {self._named}", operator=self.operator)
+        self._named = self._epoch
+        self.phase = Phase.BECOMING
+        self._before = chosen.node
+        return [NameOne(chosen.node, BecomeItem(self.operator, self._epoch, chosen.store_uuid, chosen.log_time_base_ms))]
+
+    def _become_answered(self, reply: BecomeReply | None, now_ms: int) -> list[Instruction]:
+        if reply is None:
+            # R3: it may have become primary. The next look tells; if it did not, a higher epoch starts over.
+            return self._abandon(f"no answer from {self._before} to its promotion", now_ms)
+        if not reply.accepted:
+            return self._abandon(f"{self._before} did not become primary: {reply.reason}", now_ms)
+        self.phase, self._failures, self._deaf_since_ms = Phase.WATCHING, 0, None
+        self.waiting = f"{self._before} became primary and commits its first entry"
+        self._retry_at_ms = now_ms + self.suspicion_ms
+        return [Report(self._before, self._epoch, self._why)]
+
+    def _abandon(self, why: str, now_ms: int) -> list[Instruction]:
+        """Give the attempt up and try again later, each time after a longer and random while, so that duels end."""
+        self.phase = Phase.WATCHING
+        self.waiting = why
+        pause_ms = self.heartbeat_ms * 2 ** min(self._failures, BACKOFF_DOUBLINGS_MAX)
+        self._failures += 1
+        self._retry_at_ms = now_ms + int(pause_ms * (0.5 + self._jitter))
+        return []
+
+
+def serving_primary(sighting: Sighting, voters: Mapping[str, str]) -> Serving | None:
+    """Return the primary that serves, of the highest epoch where two claim it.
+
+    A majority that promised a higher epoch refuses whatever the claimant sends (R1): its report is only older than theirs.
+    """
+    claims = [
+        Serving(node, Epoch(*report.promised))
+        for node, report in sighting.reports.items()
+        if report is not None and report.role == "primary" and report.serving
+    ]
+    if not claims:
+        return None
+    newest = max(claims, key=lambda claim: claim.epoch)
+    refusing = voters_among(
+        voters,
+        (
+            (node, report.store_uuid)
+            for node, report in sighting.reports.items()
+            if report is not None and Epoch(*report.promised) > newest.epoch
+        ),
+    )
+    return newest if not voters or refusing < majority(voters) else None
