@@ -1,0 +1,1 @@
+"""The lock store's pure modules."""
