@@ -54,7 +54,7 @@ class LoadBalancerConfig:
     batch_max: int = 512
     connections_max: int = 256
     frame_bytes_max: int = 4 * 1024 * 1024
-    feed_wait_ms: int = 1_000
+    feed_wait_ms: int = 500
     view_wait_ms: int = 500
     lookup_per_minute: int = 10
     lookup_per_minute_peer: int = 60

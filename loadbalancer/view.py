@@ -64,15 +64,11 @@ class Sale:
         self.offers: dict[str, Offer] = {}
         prefix = LOCK_PREFIX + seat_key(service.operator, service.service_id, "")
         for seat in layout.seats:
-            offer = Offer(
-                seat.seat_id, prefix + seat.seat_id, prices.minor[seat.cabin, seat.zone], prices.refundable_percent[seat.cabin]
-            )
+            price, percent = prices.minor[seat.cabin, seat.zone], prices.refundable_percent[seat.cabin]
+            self.offers[seat.seat_id] = Offer(seat.seat_id, prefix + seat.seat_id, price, percent)
+        for seat in layout.seats:  # Second, so that an id always means its own seat, whatever others are labelled.
             for word in (seat.designator, seat.designator.lower(), seat.seat_id.lower()):
-                self.offers.setdefault(word, offer)
-        for seat in layout.seats:  # Last, so that an id always means its own seat, whatever others are labelled.
-            self.offers[seat.seat_id] = Offer(
-                seat.seat_id, prefix + seat.seat_id, prices.minor[seat.cabin, seat.zone], prices.refundable_percent[seat.cabin]
-            )
+                self.offers.setdefault(word, self.offers[seat.seat_id])
 
 
 class OperatorView:
@@ -206,8 +202,9 @@ class Catalogue:
                 raise self._unknown_operator(service_id.partition("-")[0]) from error
             raise
         view = self.operators[key.operator]
-        service = view.timetable.service(key)
-        layout = view.timetable.layouts.get(service.schedule.layout_id) if service is not None else None
+        with view.guard:
+            service = view.timetable.service(key)
+            layout = view.timetable.layouts.get(service.schedule.layout_id) if service is not None else None
         if service is None or layout is None:
             near = self._near(view, key.number, key.origin, key.date)
             hint = f"; the nearest are {', '.join(near)}" if near else ""

@@ -1,0 +1,199 @@
+"""From rows and timetables to what callers read: names, local times, prices, states in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from datastore import messages
+from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
+from datastore.rows import SeatRow
+from loadbalancer.fares import days_ahead, price_table
+from loadbalancer.view import OperatorView, Sale
+
+SEAT_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
+HOLD_WORDS = {
+    HoldState.ACTIVE: "active",
+    HoldState.PAYING: "paying",
+    HoldState.CONVERTED: "converted",
+    HoldState.RELEASED: "released",
+    HoldState.EXPIRED: "expired",
+}
+ORDER_WORDS = ("confirmed", "cancelled")
+SERVICE_WORDS = {ServiceState.OPEN: "open", ServiceState.CLOSED: "closed", ServiceState.CANCELLED: "cancelled"}
+
+_hold_words = [HOLD_WORDS[state] for state in HoldState]
+
+
+def hold_answer(value: Mapping[str, Any]) -> messages.HoldAnswer:
+    """Return a hold as callers read it; `value`: what the partition answers to HOLD, EXTEND, RELEASE and "hold"."""
+    currency, state, prices = value["currency"], value["state"], value["prices"]
+    hold_id = value["hold_id"]
+    return messages.HoldAnswer(
+        hold_id=hold_id,
+        operator=hold_id.partition(".")[0],
+        service_id=value["service_id"],
+        seats=value["seats"],
+        state=_hold_words[state],
+        created_ms=value["created_ms"],
+        expires_ms=value["expires_ms"],
+        # Counted on the log's clock, which stamped both: no wall clock of ours is in it (R17).
+        remaining_ms=max(0, value["expires_ms"] - value["now_ms"]) if state in (HoldState.ACTIVE, HoldState.PAYING) else 0,
+        prices=[Money(minor, currency) for minor in prices],
+        total=Money(sum(prices), currency),
+        refundable_percent=value["refundable_percent"],
+        lsn=value["lsn"],
+        reference=value["reference"],
+    )
+
+
+def order_answer(
+    value: Mapping[str, Any],
+    operator: str,
+    service: messages.ServiceInfo | None,
+    passengers: Sequence[Passenger],
+    *,
+    token: str = "",
+    reduced: bool = False,
+) -> messages.OrderAnswer:
+    """Return an order as callers read it; `value`: what the partition answers to CONFIRM, CANCEL and "order"."""
+    currency = value["currency"]
+    cancelled = value["state"] != 0
+    return messages.OrderAnswer(
+        reference=value["reference"],
+        operator=operator,
+        state=ORDER_WORDS[value["state"]],
+        service=service,
+        service_id=value["service_id"],
+        seats=list(value["seats"]),
+        passengers=[initials(one) for one in passengers] if reduced else list(passengers),
+        prices=[Money(minor, currency) for minor in value["prices"]],
+        total=Money(sum(value["prices"]), currency),
+        refundable_percent=value["refundable_percent"],
+        refund=Money(value["refund_minor"], currency) if cancelled else None,
+        created_ms=value["created_ms"],
+        history=[(stamp, what) for stamp, what in value["history"]],
+        lsn=value["lsn"],
+        receipt=f"{operator}:{value['lsn']}",
+        manage_token=token,
+        reduced=reduced,
+    )
+
+
+def initials(passenger: Passenger) -> Passenger:
+    """Return a passenger as a record found by surname shows them (reduced: no full names)."""
+    surname, given = passenger.surname.strip(), passenger.given.strip()
+    return Passenger(surname[:1] + "." if surname else "", given[:1] + "." if given else "", passenger.seat_id)
+
+
+def passengers_of(side: bytes | None) -> list[Passenger]:
+    """Return who travels from a side record ([salt, passengers]); none where it was erased (Z12)."""
+    if not side:
+        return []
+    found: list[Passenger] = msgspec.msgpack.decode(side, type=tuple[bytes, list[Passenger]])[1]
+    return found
+
+
+def service_info(view: OperatorView, service: Service, layout: Layout, now_ms: int, sale: Sale | None = None) -> messages.ServiceInfo:
+    """Return one service as callers read it; `now_ms`: UTC. The cheapest free seat is of the view's moment."""
+    schedule = service.schedule
+    places = view.timetable.places
+    origin = places.get(schedule.origin)
+    destination = places.get(schedule.destination) if schedule.destination else None
+    prices = sale.prices if sale is not None else price_table(schedule, layout, days_ahead(service.departs_ms, now_ms))
+    taken = view.taken.get(service.service_id) or {}
+    free = layout.capacity - len(taken)
+    row = view.services.get(service.service_id)
+    state = SERVICE_WORDS[row.state] if row is not None else "open"
+    if state != "cancelled" and service.departs_ms <= now_ms:
+        state = "departed"
+    return messages.ServiceInfo(
+        service_id=service.service_id,
+        operator=service.operator,
+        operator_name=view.row.name if view.row is not None else service.operator,
+        kind=view.row.kind if view.row is not None else "",
+        origin=schedule.origin,
+        origin_name=origin.name if origin else schedule.origin,
+        destination=schedule.destination,
+        destination_name=destination.name if destination else schedule.destination,
+        date=service.date,
+        departs=local_time(service.departs_ms, origin.zone if origin else "UTC"),
+        arrives=local_time(service.arrives_ms, destination.zone if destination else origin.zone if origin else "UTC"),
+        departs_ms=service.departs_ms,
+        arrives_ms=service.arrives_ms,
+        duration_min=(service.arrives_ms - service.departs_ms) // 60_000,
+        title=schedule.title,
+        layout_id=layout.layout_id,
+        layout_name=layout.spec.name,
+        state=state,
+        free=free,
+        capacity=layout.capacity,
+        from_price=cheapest(layout, list(taken), prices.minor, prices.currency) if free > 0 else None,
+        dataset=service.dataset,
+        price_label=prices.label,
+    )
+
+
+def cheapest(layout: Layout, taken: Sequence[str], minor: Mapping[tuple[str, str], int], currency: str) -> Money | None:
+    """Return the least price of a free seat, or None where none is free."""
+    left = dict(_seats_per_zone(layout))
+    for seat_id in taken:
+        seat = layout.by_id.get(seat_id)
+        if seat is not None:
+            left[seat.cabin, seat.zone] -= 1
+    free = [minor[pair] for pair, seats in left.items() if seats > 0]
+    return Money(min(free), currency) if free else None
+
+
+@lru_cache(maxsize=512)
+def _seats_per_zone(layout: Layout) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for seat in layout.seats:
+        counts[seat.cabin, seat.zone] = counts.get((seat.cabin, seat.zone), 0) + 1
+    return counts
+
+
+@lru_cache(maxsize=4_096)
+def local_time(instant_ms: int, zone: str) -> str:
+    """Return an instant as ISO 8601 local time with its offset, to the minute."""
+    # Not fromtimestamp: it refuses years that a mistyped timetable may imply on some systems.
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=instant_ms)
+    return instant.astimezone(ZoneInfo(zone)).isoformat(timespec="minutes")
+
+
+def seat_info(seat: Seat, row: SeatRow | None, sale: Sale, owner: str) -> messages.SeatInfo:
+    """Return one seat; `owner`: the caller's owner name, or "" for nobody."""
+    return messages.SeatInfo(
+        seat_id=seat.seat_id,
+        designator=seat.designator,
+        state=SEAT_WORDS[row.state] if row is not None else "available",
+        mine=row is not None and bool(owner) and row.owner == owner,
+        cabin=seat.cabin,
+        zone=seat.zone,
+        row=seat.row,
+        column=seat.column,
+        x=seat.x,
+        y=seat.y,
+        window=seat.window,
+        aisle=seat.aisle,
+        exit=seat.exit,
+        accessible=seat.accessible,
+        price=Money(sale.offers[seat.seat_id].price_minor, sale.prices.currency),
+        reason=row.reason if row is not None else "",
+    )
+
+
+def aisles(layout: Layout) -> list[tuple[int, int, list[int]]]:
+    """Return (first y, last y, x of the aisles) of each section, front to back."""
+    found: list[tuple[int, int, list[int]]] = []
+    y = 0
+    for section in layout.spec.sections:
+        if section.rows:
+            found.append((y, y + len(section.rows) - 1, [x for x, column in enumerate(section.columns) if not column]))
+        y += len(section.rows)
+    return found

@@ -1,0 +1,173 @@
+"""Best available: which free seats to propose for a party. Pure and deterministic.
+
+A row falls into blocks: seats side by side without an aisle or a gap between them. What is chosen, in this order:
+
+1. all in one block, if it can be; else in one row; else in rows close to each other (never if `together` is asked);
+2. leaving no single seat between taken ones, or between one and a wall, where it can be avoided: such an orphan is hard
+   to sell. An orphan that was there before does not count, and filling one is a merit;
+3. the front rows first, and in a row the places nearest to the windows' side of their block.
+
+"Side by side" is what decides `together`: a run of free seats in one block as long as the party is the proof that one
+exists, and none in any block the proof that none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from datastore.model import Layout, Seat
+
+
+class Choice(NamedTuple):
+    """Seats for a party; `seats` empty: none. `together`: side by side in one block."""
+
+    seats: tuple[str, ...]
+    together: bool
+
+
+NONE = Choice((), False)
+
+
+class Run(NamedTuple):
+    """Neighbouring free seats of one block: `seats[first:last]` of `block`, as long as can be."""
+
+    block: tuple[Seat, ...]
+    first: int
+    last: int
+
+
+def choose(layout: Layout, taken: Collection[str], count: int, *, cabin: str = "", together: bool = False) -> Choice:
+    """Return the best `count` free seats.
+
+    Args:
+        taken: Ids of seats that cannot be had.
+        cabin: Only seats of this cabin; "" means the layout's last (an aircraft's economy class, a hall's cheapest part)
+            as far as it has room, and any other cabin before the party is turned away.
+        together: Side by side, or none.
+    """
+    if count <= 0:
+        return NONE
+    cabins = (cabin,) if cabin else tuple(reversed(layout.cabins))
+    for word in cabins:
+        found = _in_one_block(layout, taken, count, word)
+        if found:
+            return Choice(found, True)
+    if together:
+        return NONE
+    for word in cabins:
+        found = _spread(layout, taken, count, word)
+        if found:
+            return Choice(found, False)
+    if cabin:
+        return NONE
+    return Choice(_spread(layout, taken, count, ""), False)
+
+
+def has_block(layout: Layout, taken: Collection[str], count: int, cabin: str = "") -> bool:
+    """Return whether `count` free seats stand side by side: if not, `no_adjacent_block` is the truth."""
+    return any(run.last - run.first >= count for run in _runs(layout, taken, cabin))
+
+
+def count_free(layout: Layout, taken: Collection[str], cabin: str = "") -> int:
+    """Return how many seats of the cabin are free; "" means all cabins."""
+    return sum(seat.seat_id not in taken for seat in layout.seats if not cabin or seat.cabin == cabin)
+
+
+def orphans_made(run: Run, at: int, count: int) -> int:
+    """Return how many single seats taking `count` seats of the run from index `at` of its block leaves behind."""
+    left, right = at - run.first, run.last - at - count
+    return (left == 1) + (right == 1)
+
+
+def _in_one_block(layout: Layout, taken: Collection[str], count: int, cabin: str) -> tuple[str, ...]:
+    best: tuple[tuple[int, int, int, int], Run, int] | None = None
+    for run in _runs(layout, taken, cabin):
+        for at in range(run.first, run.last - count + 1):
+            rank = _rank(run, at, count)
+            if best is None or rank < best[0]:
+                best = (rank, run, at)
+    if best is None:
+        return ()
+    _, run, at = best
+    return tuple(seat.seat_id for seat in run.block[at : at + count])
+
+
+def _rank(run: Run, at: int, count: int) -> tuple[int, int, int, int]:
+    """Return a key that is least for the best place: no orphan, then the front, then an exact fit, then the edge."""
+    seat = run.block[at]
+    from_edge = min(at - run.first, run.last - at - count)
+    exact = 0 if run.last - run.first == count else 1
+    return orphans_made(run, at, count), seat.y, exact * (1 + from_edge), seat.x
+
+
+def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> tuple[str, ...]:
+    """Return seats of rows close to each other: the span of fewest rows, the front one among equals."""
+    runs_of_row: dict[int, list[Run]] = {}
+    for run in _runs(layout, taken, cabin):
+        runs_of_row.setdefault(run.block[0].y, []).append(run)
+    rows = [(y, sum(run.last - run.first for run in runs)) for y, runs in sorted(runs_of_row.items())]
+    best: tuple[int, int, int] | None = None  # rows spanned, first, last (positions in `rows`)
+    start, free = 0, 0
+    for end, (y, free_here) in enumerate(rows):
+        free += free_here
+        while free - rows[start][1] >= count:
+            free -= rows[start][1]
+            start += 1
+        if free >= count and (best is None or y - rows[start][0] < best[0]):
+            best = (y - rows[start][0], start, end)
+    if best is None:
+        return ()
+    wanted = [run for y, _ in rows[best[1] : best[2] + 1] for run in runs_of_row[y]]
+    return _fill(wanted, count)
+
+
+def _fill(runs: Sequence[Run], count: int) -> tuple[str, ...]:
+    """Take `count` seats from runs: whole runs, longest first, then a part of the shortest: fewest parties are split, and
+    at most one run is left broken."""
+    chosen: list[Seat] = []
+    left = sorted(runs, key=lambda run: (run.first - run.last, run.block[0].y, run.block[0].x))
+    while count:
+        fitting = [run for run in left if run.last - run.first <= count]
+        if fitting:
+            run = fitting[0]
+            size = run.last - run.first
+        else:
+            run = left[-1]
+            size = count
+        at = run.first
+        chosen.extend(run.block[at : at + size])
+        left.remove(run)
+        if at + size < run.last:
+            left.append(Run(run.block, at + size, run.last))
+            left.sort(key=lambda rest: (rest.first - rest.last, rest.block[0].y, rest.block[0].x))
+        count -= size
+    return tuple(seat.seat_id for seat in sorted(chosen, key=lambda seat: seat.position))
+
+
+def _runs(layout: Layout, taken: Collection[str], cabin: str) -> Iterator[Run]:
+    for block in _blocks(layout):
+        if cabin and block[0].cabin != cabin:
+            continue
+        first = 0
+        for at, seat in enumerate(block):
+            if seat.seat_id in taken:
+                if at > first:
+                    yield Run(block, first, at)
+                first = at + 1
+        if len(block) > first:
+            yield Run(block, first, len(block))
+
+
+@lru_cache(maxsize=256)
+def _blocks(layout: Layout) -> tuple[tuple[Seat, ...], ...]:
+    """Return the layout's blocks, front to back and left to right (a layout is one object for its life)."""
+    blocks: list[list[Seat]] = []
+    for seat in layout.seats:
+        before = blocks[-1][-1] if blocks else None
+        if before is not None and before.y == seat.y and before.x + 1 == seat.x and before.cabin == seat.cabin:
+            blocks[-1].append(seat)
+        else:
+            blocks.append([seat])
+    return tuple(map(tuple, blocks))
