@@ -205,6 +205,12 @@ class OperatorWatch:
             return self._become_answered(event.reply, now_ms)
         return []
 
+    def nodes(self) -> list[str]:
+        """Return the nodes that keep a copy: as the operator's own log says (Z16), else where it belongs."""
+        placed = self._sighting.placed
+        kept = sorted(set(self._voters.values()), key=lambda node: (placed.index(node) if node in placed else len(placed), node))
+        return kept or list(placed)
+
     # -- watching ----------------------------------------------------------------------------------------------------
 
     def _observe(self, event: Observed, now_ms: int) -> list[Instruction]:

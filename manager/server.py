@@ -1,0 +1,157 @@
+"""A data store manager's server: what load balancers may ask, by RPyC.
+
+    submit, read        [deadline_ms, list[SubmitItem | ReadItem]] -> list[SubmitResult | ReadResult]
+    feed, snapshot      FeedRequest, SnapshotRequest -> as the named node answers, unopened
+    topology, status    b"" -> Topology, ManagerStatus
+    create_operators    [deadline_ms, CreateOperators] -> Topology, when all of them serve
+
+All managers serve alike and at the same time; which node may write is decided by epochs on the nodes, not here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from datastore import wire
+from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
+from datastore.errors import InvalidRequest, nearest, shown
+from datastore.model import OPERATOR_PATTERN
+from lockstore.seatlocks import SeatLocks
+from manager.config import ManagerConfig
+from manager.leases import PromoteLeases
+from manager.nodes import NodePlanes
+from manager.placement import Placement
+from manager.relay import Relay
+from manager.routing import READ, SUBMIT, opened
+from manager.watch import Watch
+
+log = logging.getLogger(__name__)
+
+METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_operators")
+# Who may call what, where certificates say who is calling (PROTOCOL 7): making operators is the balancer's, on the
+# administrator's behalf, as it alone checks the administrator's key.
+ROLES: Mapping[str, Sequence[str]] = {method: ("lb", "admin") for method in METHODS}
+
+# A batch in its envelope must fit wherever the batch itself did.
+LIMITS = EdgeLimits(frame_bytes_max=8 * 1024 * 1024)
+# The first attempt at a primary lasts as long as it may take to replace it; see `routing.Delivery`.
+ATTEMPT_SUSPICIONS = 2
+FEED_WAIT_MAX_MS = 30_000
+SNAPSHOT_TIMEOUT_MS = 10_000
+CREATE_MAX = 1_000
+
+
+class ManagerServer:
+    """One manager: its watch over the nodes and its server."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ManagerConfig,
+        nodes: Mapping[str, Address],
+        placement: Placement,
+        locks: SeatLocks | None,
+        *,
+        tls: Tls | None = None,
+        limits: EdgeLimits = LIMITS,
+    ) -> None:
+        """Prepare; `start` binds and begins to watch.
+
+        Args:
+            name: Which of `config.managers` this is.
+            nodes: Node name -> address.
+            locks: The lock servers, for the leases; None goes without. Closed with this server.
+        Raises:
+            ConfigInvalid: No manager has that name.
+        """
+        own = config.manager(name)
+        self.name = name
+        self._started = time.monotonic()
+        self._nodes = {node: NodePlanes(node, address, limits=limits, tls=tls) for node, address in nodes.items()}
+        self._leases = PromoteLeases(locks, config.promote_lease_ms)
+        self._watch = Watch(config, list(self._nodes.values()), placement, self._leases)
+        attempt_ms = ATTEMPT_SUSPICIONS * config.suspicion_ms
+        self._submit: Relay[wire.SubmitItem] = Relay(
+            SUBMIT, self._nodes, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms
+        )
+        self._read: Relay[wire.ReadItem] = Relay(READ, self._nodes, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms)
+        self._timeout_ms = config.node_timeout_ms
+        self._server = EdgeServer(
+            Address(own.host, own.port), self._handle, methods=METHODS, limits=limits, tls=tls, roles=ROLES, name=name
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, once started."""
+        return self._server.address
+
+    def start(self) -> None:
+        """Bind, then begin to watch.
+
+        Raises:
+            ConfigInvalid: The address cannot be bound; nothing was begun.
+        """
+        self._server.start()
+        self._watch.start()
+        log.info("manager serves name=%s address=%s uuid=%s", self.name, self.address, self._watch.uuid)
+
+    def close(self) -> None:
+        """Stop. Every epoch it was about to use is simply abandoned (R3)."""
+        self._server.close()
+        self._watch.close()
+        for node in self._nodes.values():
+            node.close()
+        self._leases.close()
+
+    def _handle(self, method: str, payload: bytes, _peer: Peer) -> bytes:
+        if method == "submit":
+            deadline_ms, items = opened(list[wire.SubmitItem], payload)
+            return wire.encode(self._submit.deliver(items, deadline_ms))
+        if method == "read":
+            deadline_ms, items = opened(list[wire.ReadItem], payload)
+            return wire.encode(self._read.deliver(items, deadline_ms))
+        if method == "feed":
+            feed: wire.FeedRequest = wire.decode(wire.FeedRequest, payload)
+            if not 0 <= feed.wait_ms <= FEED_WAIT_MAX_MS:
+                raise InvalidRequest(f"wait_ms of {feed.wait_ms} is not within 0..{FEED_WAIT_MAX_MS}", field="wait_ms")
+            return self._node(feed.node).call("feed", "feed", payload, feed.wait_ms + self._timeout_ms)
+        if method == "snapshot":
+            page: wire.SnapshotRequest = wire.decode(wire.SnapshotRequest, payload)
+            return self._node(page.node).call("feed", "snapshot", payload, SNAPSHOT_TIMEOUT_MS)
+        if method == "topology":
+            return wire.encode(self._watch.topology())
+        if method == "status":
+            return wire.encode(self._status())
+        deadline_ms, asked = opened(wire.CreateOperators, payload)
+        return wire.encode(self._create(asked.operators, deadline_ms))
+
+    def _node(self, name: str) -> NodePlanes:
+        node = self._nodes.get(name)
+        if node is None:
+            raise InvalidRequest(f"no node {shown(name)}", field="node", nearest=nearest(name, self._nodes))
+        return node
+
+    def _create(self, operators: Sequence[str], deadline_ms: int) -> wire.Topology:
+        if len(operators) > CREATE_MAX:
+            raise InvalidRequest(f"{len(operators)} operators in one message, limit {CREATE_MAX}", field="operators")
+        for operator in operators:
+            # A code becomes a file's name on every node.
+            if not OPERATOR_PATTERN.fullmatch(operator):
+                raise InvalidRequest(f"{shown(operator)} is no operator's code: 2 to 8 capital letters or digits", field="operators")
+        self._watch.create(operators, time.monotonic() + deadline_ms / 1000)
+        return self._watch.topology()
+
+    def _status(self) -> wire.ManagerStatus:
+        seen = self._watch.seen()
+        topology = self._watch.topology()
+        return wire.ManagerStatus(
+            manager=self.name,
+            uptime_ms=int((time.monotonic() - self._started) * 1000),
+            nodes={node: last.status for node, last in seen.items() if last.status is not None},
+            unreachable={node: last.why for node, last in seen.items() if last.status is None},
+            primaries={place.operator: (place.primary, place.epoch) for place in topology.operators if place.primary},
+            waiting=self._watch.waiting(),
+            history=self._watch.history(),
+        )
