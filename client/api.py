@@ -1,0 +1,389 @@
+"""The Python client: `connect(...)` gives a `Holdfast`, with one typed method for each question a cluster answers.
+
+    with connect(["127.0.0.1:7401", "127.0.0.1:7402"], owner_key=key) as holdfast:
+        hold = holdfast.hold("AA1-JFK-2026-12-01", ["12A", "12B"], ttl_ms=900_000)
+        order = holdfast.confirm(hold.hold_id, [Passenger("Byron", "Ada"), Passenger("Babbage", "Charles")])
+
+Every write carries a request_id; where the caller gives none, one is drawn. An error of a write carries it too, so after
+OutcomeUnknown the same call with the same `request_id` gives the answer to what happened, and nothing happens twice.
+A Holdfast may be shared by any number of threads.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar, cast
+
+from datastore import messages
+from datastore.edge import Address, EdgeLimits, Tls
+from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
+from datastore.model import Passenger
+from loadbalancer.stub import BalancerStub
+
+__all__ = ["Address", "Holdfast", "HoldfastError", "Passenger", "connect", "new_request_id"]
+
+DEADLINE_MS = 10_000
+Given = TypeVar("Given", bound=messages.Answer)
+
+
+def new_request_id() -> str:
+    """Return a request id that nobody else draws."""
+    return secrets.token_urlsafe(18)
+
+
+def connect(
+    addresses: str | Path | Iterable[str | Address],
+    *,
+    owner_key: str | None = None,
+    deadline_ms: int = DEADLINE_MS,
+    tls: Tls | None = None,
+    limits: EdgeLimits | None = None,
+) -> Holdfast:
+    """Return a client; connections are made when they are needed.
+
+    Args:
+        addresses: The load balancers ("host:port" or Address), or the path of a cluster.toml that names them.
+        owner_key: Who holds: a secret of 16 to 128 characters that the caller keeps. None draws one for this client.
+        deadline_ms: How long each call may take, unless it is told otherwise.
+    Raises:
+        ConfigInvalid: No address is given, or one cannot be read.
+    """
+    found = balancers_of(addresses)
+    return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
+
+
+def balancers_of(addresses: str | Path | Iterable[str | Address]) -> list[Address]:
+    """Return the load balancers' addresses.
+
+    Raises:
+        ConfigInvalid: None is given, or one is not of the form host:port.
+    """
+    if isinstance(addresses, Path) or (isinstance(addresses, str) and ":" not in addresses.rpartition("/")[2]):
+        return _of_file(Path(addresses))
+    words: Iterable[str | Address] = addresses.split(",") if isinstance(addresses, str) else addresses
+    found = [word if isinstance(word, Address) else _address(word) for word in words]
+    if not found:
+        raise ConfigInvalid("no load balancer's address is given", key="addresses", reason="empty")
+    return found
+
+
+def _of_file(path: Path) -> list[Address]:
+    try:
+        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows = mapping["loadbalancer"]["balancer"]
+        return [Address(str(row.get("host", "127.0.0.1")), int(row["port"])) for row in rows]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigInvalid(f"{path}: names no load balancers: {error!r}", file=str(path), key="loadbalancer.balancer") from error
+
+
+def _address(word: str) -> Address:
+    host, _, port = word.strip().rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ConfigInvalid(f"{word!r} is not an address: expected host:port", key="addresses", reason="not host:port")
+    return Address(host.strip("[]"), int(port))
+
+
+class Holdfast:
+    """A cluster as its callers see it. Close it, or use it as a context."""
+
+    def __init__(self, stub: BalancerStub, owner_key: str, deadline_ms: int = DEADLINE_MS) -> None:
+        self._stub = stub
+        self.owner_key = owner_key
+        self.deadline_ms = deadline_ms
+
+    def __enter__(self) -> Holdfast:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stub.close()
+
+    def call(self, method: str, request: messages.Request) -> messages.Answer:
+        """Return the answer to any question of `messages.METHODS`, as the typed methods below do.
+
+        Raises:
+            HoldfastError: The cluster's error; `request_id` is set for a write.
+        """
+        # The structs check their limits where they are decoded; a caller should hear of a slip without a round trip.
+        messages.decode_request(method, messages.encode(request))
+        try:
+            return self._stub.call(method, request)
+        except HoldfastError as error:
+            if isinstance(request, messages.Write) and not error.request_id:
+                error.request_id = request.request_id
+            raise
+
+    def _ask(self, method: str, request: messages.Request, kind: type[Given]) -> Given:
+        return cast(Given, self.call(method, request))
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def operators(self, like: str = "") -> list[messages.OperatorInfo]:
+        """Return the operators whose code or name contains `like`; all by default."""
+        return self._ask("operators", messages.Operators(like=like, deadline_ms=self.deadline_ms), messages.OperatorsAnswer).operators
+
+    def places(self, like: str = "") -> list[messages.PlaceInfo]:
+        """Return airports and halls whose code, name or city contains `like`."""
+        return self._ask("places", messages.Places(like=like, deadline_ms=self.deadline_ms), messages.PlacesAnswer).places
+
+    def services(
+        self, date: str, *, operator: str = "", origin: str = "", destination: str = "", limit: int = 100, after: str = "", min_lsn: int = 0
+    ) -> messages.ServicesAnswer:
+        """Return a page of the services of one local date (YYYY-MM-DD), sorted by departure; `next` continues it.
+
+        Args:
+            after: `next` of the page before.
+            min_lsn: Of `operator`: a write of the caller that the answer must include.
+        """
+        request = messages.ListServices(
+            date=date,
+            operator=operator,
+            origin=origin,
+            destination=destination,
+            limit=limit,
+            after=after,
+            min_lsn=min_lsn,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("services", request, messages.ServicesAnswer)
+
+    def seat_map(self, service_id: str, *, min_lsn: int = 0) -> messages.SeatMapAnswer:
+        """Return all seats of a service, the caller's own marked."""
+        request = messages.SeatMap(service_id=service_id, owner_key=self.owner_key, min_lsn=min_lsn, deadline_ms=self.deadline_ms)
+        return self._ask("seat_map", request, messages.SeatMapAnswer)
+
+    def list_seats(self, service_id: str, *, cabin: str = "", state: str = "", limit: int = 100, after: str = "") -> messages.SeatsAnswer:
+        """Return a page of a service's seats; `state`: available, held, occupied, blocked or "" for all."""
+        request = messages.ListSeats(
+            service_id=service_id,
+            owner_key=self.owner_key,
+            cabin=cabin,
+            state=state,
+            limit=limit,
+            after=after,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("list_seats", request, messages.SeatsAnswer)
+
+    def query_seat(self, service_id: str, seat: str) -> messages.SeatAnswer:
+        """Return one seat with its price and state."""
+        request = messages.QuerySeat(service_id=service_id, seat=seat, owner_key=self.owner_key, deadline_ms=self.deadline_ms)
+        return self._ask("query_seat", request, messages.SeatAnswer)
+
+    # --- holding --------------------------------------------------------------------------------------------------
+
+    def hold(
+        self, service_id: str, seats: Sequence[str], *, ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
+    ) -> messages.HoldAnswer:
+        """Take the named seats out of sale, all or none; `ttl_ms` 0 means the cluster's default.
+
+        Raises:
+            SeatUnavailable: Somebody has one of them; `fields["seats"]` says which.
+        """
+        return self._ask("hold", self.hold_request(service_id, seats, ttl_ms, request_id, deadline_ms), messages.HoldAnswer)
+
+    def hold_request(
+        self, service_id: str, seats: Sequence[str], ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
+    ) -> messages.HoldSeats:
+        """Return the question behind `hold`: what `hold_many` takes."""
+        return messages.HoldSeats(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            service_id=service_id,
+            seats=list(seats),
+            ttl_ms=ttl_ms,
+            deadline_ms=deadline_ms or self.deadline_ms,
+        )
+
+    def hold_any(
+        self, service_id: str, count: int, *, cabin: str = "", together: bool = False, ttl_ms: int = 0, request_id: str = ""
+    ) -> messages.HoldAnswer:
+        """Hold `count` of the best seats left; `together` takes them side by side or not at all."""
+        if count < 1:
+            raise InvalidRequest(f"{count} seats cannot be held; give 1 or more", field="count")
+        request = messages.HoldSeats(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            service_id=service_id,
+            count=count,
+            cabin=cabin,
+            together=together,
+            ttl_ms=ttl_ms,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("hold", request, messages.HoldAnswer)
+
+    def hold_many(self, holds: Sequence[messages.HoldSeats]) -> list[messages.HoldResult]:
+        """Send up to 256 holds in one message; each stands or falls alone, results are beside `holds`."""
+        request = messages.HoldMany(holds=list(holds), deadline_ms=self.deadline_ms)
+        # Without the check of `call`: a bulk caller pays for every microsecond, and the border checks anyway.
+        return cast(messages.HoldManyAnswer, self._stub.call("hold_many", request)).results
+
+    def extend(self, hold_id: str, ttl_ms: int, *, request_id: str = "") -> messages.HoldAnswer:
+        """Let the hold end `ttl_ms` from now, within the cluster's longest hold."""
+        request = messages.ExtendHold(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            hold_id=hold_id,
+            ttl_ms=ttl_ms,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("extend", request, messages.HoldAnswer)
+
+    def release(self, hold_id: str, *, request_id: str = "") -> messages.HoldAnswer:
+        """Give the seats of a hold back."""
+        request = messages.ReleaseHold(
+            request_id=request_id or new_request_id(), owner_key=self.owner_key, hold_id=hold_id, deadline_ms=self.deadline_ms
+        )
+        return self._ask("release", request, messages.HoldAnswer)
+
+    def get_hold(self, hold_id: str) -> messages.HoldAnswer:
+        """Return one of the caller's holds as it is now."""
+        request = messages.GetHold(owner_key=self.owner_key, hold_id=hold_id, deadline_ms=self.deadline_ms)
+        return self._ask("get_hold", request, messages.HoldAnswer)
+
+    def my_holds(self) -> messages.HoldsAnswer:
+        """Return the caller's open holds with all operators; `partial` names operators that did not answer."""
+        return self._ask("my_holds", messages.MyHolds(owner_key=self.owner_key, deadline_ms=self.deadline_ms), messages.HoldsAnswer)
+
+    # --- orders ---------------------------------------------------------------------------------------------------
+
+    def confirm(self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "") -> messages.OrderAnswer:
+        """Turn a hold into an order, one passenger a seat; keep `manage_token`, changing the order needs it."""
+        request = messages.ConfirmHold(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            hold_id=hold_id,
+            passengers=list(passengers),
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("confirm", request, messages.OrderAnswer)
+
+    def order(self, reference: str, *, surname: str = "", token: str = "") -> messages.OrderAnswer:
+        """Return an order: whole with its `token`, a reduced record with a passenger's `surname`."""
+        request = messages.GetOrder(reference=reference, surname=surname, token=token, deadline_ms=self.deadline_ms)
+        return self._ask("order", request, messages.OrderAnswer)
+
+    def orders(self, tokens: Sequence[tuple[str, str]]) -> messages.OrdersAnswer:
+        """Return the orders whose (reference, manage token) the caller keeps."""
+        return self._ask("orders", messages.GetOrders(tokens=list(tokens), deadline_ms=self.deadline_ms), messages.OrdersAnswer)
+
+    def cancel(self, reference: str, token: str, *, request_id: str = "") -> messages.OrderAnswer:
+        """Cancel an order; `refund` says what comes back."""
+        request = messages.CancelOrder(
+            request_id=request_id or new_request_id(), reference=reference, token=token, deadline_ms=self.deadline_ms
+        )
+        return self._ask("cancel", request, messages.OrderAnswer)
+
+    # --- the brief's four calls -----------------------------------------------------------------------------------
+
+    def free_seats(self, service_id: str) -> list[str]:
+        """Return the ids of all seats that can be had now, front to back."""
+        return [seat.seat_id for seat in self.seat_map(service_id).seats if seat.state == "available"]
+
+    def reserve(self, service_id: str, seats: Sequence[str]) -> messages.HoldAnswer:
+        """Hold seats for the cluster's default time."""
+        return self.hold(service_id, seats)
+
+    def confirm_reserve(self, hold_id: str, passengers: Sequence[Passenger]) -> messages.OrderAnswer:
+        """Turn a reservation into a booking."""
+        return self.confirm(hold_id, passengers)
+
+    def cancel_reserve(self, word: str, token: str = "") -> messages.HoldAnswer | messages.OrderAnswer:
+        """Give seats back: a hold by its hold_id, a booking by its reference and manage token."""
+        if "." in word:  # A hold_id is OPERATOR.random; a booking reference has no dot.
+            return self.release(word)
+        if not token:
+            raise InvalidRequest("a booking is cancelled with its manage token; a hold_id looks like AA.k3j5…", field="token")
+        return self.cancel(word, token)
+
+    # --- operators and administrators -----------------------------------------------------------------------------
+
+    def block(
+        self, operator_key: str, service_id: str, seats: Sequence[str], reason: str, *, request_id: str = ""
+    ) -> messages.SeatsChanged:
+        """Take free seats out of sale for a reason that travellers may read."""
+        request = messages.BlockSeats(
+            request_id=request_id or new_request_id(),
+            operator_key=operator_key,
+            service_id=service_id,
+            seats=list(seats),
+            reason=reason,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("block", request, messages.SeatsChanged)
+
+    def unblock(self, operator_key: str, service_id: str, seats: Sequence[str], *, request_id: str = "") -> messages.SeatsChanged:
+        """Put blocked seats back into sale."""
+        request = messages.UnblockSeats(
+            request_id=request_id or new_request_id(),
+            operator_key=operator_key,
+            service_id=service_id,
+            seats=list(seats),
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("unblock", request, messages.SeatsChanged)
+
+    def change_service(
+        self, operator_key: str, service_id: str, state: str, reason: str = "", *, request_id: str = ""
+    ) -> messages.ServiceChanged:
+        """Set a service "open", "closed" (nothing new is sold) or "cancelled" (orders are cancelled too)."""
+        request = messages.ChangeService(
+            request_id=request_id or new_request_id(),
+            operator_key=operator_key,
+            service_id=service_id,
+            state=state,
+            reason=reason,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("change_service", request, messages.ServiceChanged)
+
+    def manifest(self, operator_key: str, service_id: str) -> messages.ManifestAnswer:
+        """Return who sits where."""
+        request = messages.Manifest(operator_key=operator_key, service_id=service_id, deadline_ms=self.deadline_ms)
+        return self._ask("manifest", request, messages.ManifestAnswer)
+
+    def create_operator(
+        self, admin_key: str, code: str, name: str, kind: str, operator_key_digest: bytes = b"", *, request_id: str = ""
+    ) -> messages.Created:
+        """Make an operator known to the cluster and set the digest of its key."""
+        request = messages.CreateOperator(
+            request_id=request_id or new_request_id(),
+            admin_key=admin_key,
+            code=code,
+            name=name,
+            kind=kind,
+            operator_key_digest=operator_key_digest,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("create_operator", request, messages.Created)
+
+    def import_timetable(
+        self, key: str, operator: str, dataset: str, body: bytes, *, dry_run: bool = False, request_id: str = ""
+    ) -> messages.Imported:
+        """Replace one operator's rows of one dataset; `body` is what `client.importing` packs."""
+        request = messages.ImportTimetable(
+            request_id=request_id or new_request_id(),
+            key=key,
+            operator=operator,
+            dataset=dataset,
+            body=body,
+            dry_run=dry_run,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("import", request, messages.Imported)
+
+    def dataset_numbers(self, operator: str, dataset: str) -> messages.DatasetNumbersAnswer:
+        """Return the (number, origin) pairs that other datasets of the operator use."""
+        request = messages.DatasetNumbers(operator=operator, dataset=dataset, deadline_ms=self.deadline_ms)
+        return self._ask("dataset_numbers", request, messages.DatasetNumbersAnswer)
+
+    def status(self, *, deadline_ms: int = 0) -> messages.StatusAnswer:
+        """Return the cluster as one balancer sees it."""
+        return self._ask("status", messages.Status(deadline_ms=deadline_ms or self.deadline_ms), messages.StatusAnswer)

@@ -1,0 +1,90 @@
+"""The `holdfast` command: its global options, its commands in three groups, and how it ends.
+
+Commands return their exit code (see `client.exit_codes`). What goes wrong arrives here as a HoldfastError and is shown
+in one way, as a message or with --json as a document.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from client import commands_cluster, commands_import, commands_looking, commands_operating, commands_selling, exit_codes
+from client.terminal import Session, show_error, tell
+from datastore.errors import HoldfastError, InvalidRequest
+
+INTERRUPTED = 130
+
+# Typer carries its own copy of click since 0.29 and used the real one before; these are the classes of either.
+UsageError = cast("type[Any]", typer.BadParameter.__base__)
+
+app = typer.Typer(
+    name="holdfast",
+    help="Search services, hold seats, book them, and run the cluster that sells them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"holdfast {metadata.version('holdfast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "--cluster", envvar="HOLDFAST_CONFIG", help="The cluster.toml; by default the one here.")
+    ] = None,
+    profile: Annotated[str, typer.Option("--profile", envvar="HOLDFAST_PROFILE", help="A profile of the cluster.toml.")] = "default",
+    data: Annotated[Path | None, typer.Option("--data", envvar="HOLDFAST_DATA", help="The cluster's data folder.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    context.obj = Session(config, profile, data)
+
+
+commands_looking.register(app)
+commands_selling.register(app)
+commands_operating.register(app)
+commands_import.register(app)
+commands_cluster.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit code."""
+    as_json = "--json" in arguments
+    try:
+        returned = app(list(arguments), standalone_mode=False, prog_name="holdfast")
+        return returned if isinstance(returned, int) else exit_codes.DONE
+    except HoldfastError as error:
+        return show_error(error, as_json=as_json)
+    except UsageError as error:
+        if as_json:
+            return show_error(InvalidRequest(error.format_message(), field="arguments"), as_json=True)
+        error.show()
+        return exit_codes.INVALID
+    except (typer.Abort, KeyboardInterrupt):
+        tell("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`| head`); nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.DONE
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

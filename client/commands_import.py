@@ -1,0 +1,154 @@
+"""The command that imports timetables: all rows of an operator or none, every bad row named, a bar while it works."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client import exit_codes, inputs
+from client.commands_looking import Json
+from client.terminal import Session, tell
+from datastore.errors import ConfigInvalid, InvalidRequest
+
+if TYPE_CHECKING:
+    from client.importing import Dataset, OperatorReport
+
+IMPORT_MS = 60_000
+PROBLEMS_SHOWN = 50
+
+Progress = Callable[[str, int, int], None]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("import", rich_help_panel="Run a cluster")(import_timetables)
+
+
+def import_timetables(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Timetables: see docs/timetable-format.md.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    dataset: Annotated[str, typer.Option("--dataset", help="Import under this name instead of the file's own.")] = "",
+    operator: Annotated[list[str] | None, typer.Option("--operator", help="Only this operator's rows; may be repeated.")] = None,
+    valid_from: Annotated[str, typer.Option("--from", help="First day on sale: 2026-12-01, today, +3d.")] = "today",
+    days: Annotated[int | None, typer.Option("--days", min=1, max=3660, help="Days on sale; by default the configuration's.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="The operator's key; by default those in the data folder.")] = None,
+    json: Json = False,
+) -> int:
+    """Replace operators' rows of a dataset: all rows of an operator or none, every bad row named."""
+    from client import importing
+
+    session: Session = context.obj
+    if dataset and len(paths) > 1:
+        raise InvalidRequest("--dataset names one dataset: import one path at a time with it", field="dataset")
+    first = date.fromisoformat(inputs.day(valid_from, date.today()))
+    only = [code.upper() for code in operator or []]
+    documents: list[dict[str, Any]] = []
+    code = exit_codes.DONE
+    for path in paths:
+        if not path.exists():
+            raise ConfigInvalid(f"{path}: no such file or folder", file=str(path), reason="not found")
+        read = importing.load_dataset(path, valid_from=first, days=days or session.settings.timetable_days, dataset=dataset)
+        with progress_bar(quiet=json) as progress:
+            reports = _send(session, read, only, key, dry_run, progress)
+        documents.append(as_document(path, read, reports, dry_run))
+        if not json:
+            show(session, path, read, reports, dry_run)
+        if read.problems or any(report.error for report in reports):
+            refused_all = not any(not report.error for report in reports)
+            code = max(code, exit_codes.INVALID if refused_all else exit_codes.PARTIAL)
+    if json:
+        session.print_json(documents[0] if len(documents) == 1 else {"imports": documents})
+    return code
+
+
+def _send(
+    session: Session, read: Dataset, only: list[str], key: Path | None, dry_run: bool, progress: Progress
+) -> list[OperatorReport]:
+    """Send a dataset: with the key named, else with the keys of the data folder, new operators' keys made there."""
+    from client import importing, keys
+
+    folders = session.folders
+    admin = folders.secrets / "admin.key"
+    admin_key = keys.read_secret(admin) if key is None and admin.exists() else ""
+    codes = only or list(read.operators)
+    if key is not None:
+        held = {code: keys.read_secret(key) for code in codes}
+    elif admin_key and not dry_run:
+        held = {code: keys.ensure_secret(folders.operator_key(code))[0] for code in codes if code in read.operators}
+    else:
+        held = {code: keys.read_secret(folders.operator_key(code)) for code in codes if folders.operator_key(code).exists()}
+    with session.connect(deadline_ms=IMPORT_MS) as client:
+        return importing.send(
+            read,
+            client.call,
+            admin_key=admin_key,
+            operator_keys=held,
+            operator_key_digests={code: keys.digest(secret) for code, secret in held.items()},
+            dry_run=dry_run,
+            only=only,
+            progress=progress,
+        )
+
+
+@contextlib.contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Progress]:
+    """Show a bar on stderr while something is sent; without a terminal nothing is shown."""
+    import sys
+
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def as_document(path: Path, read: Dataset, reports: list[OperatorReport], dry_run: bool) -> dict[str, Any]:
+    """Return the import as plain data for --json."""
+    return {
+        "path": str(path),
+        "dataset": read.name,
+        "dry_run": dry_run,
+        "operators": [
+            {
+                "operator": report.operator,
+                "added": report.added,
+                "changed": report.changed,
+                "removed": report.removed,
+                "unchanged": report.unchanged,
+                "error": str(report.error or ""),
+            }
+            for report in reports
+        ],
+        "problems": [
+            {"file": str(problem.file), "line": problem.line, "reason": problem.reason, "operator": problem.operator}
+            for problem in read.problems
+        ],
+    }
+
+
+def show(session: Session, path: Path, read: Dataset, reports: list[OperatorReport], dry_run: bool) -> None:
+    """Print one line for each operator, and each bad row on stderr."""
+    from client.show import table
+
+    rows = table("OPERATOR", "ADDED", "CHANGED", "REMOVED", "UNCHANGED", "", right=("ADDED", "CHANGED", "REMOVED", "UNCHANGED"))
+    for report in reports:
+        numbers = (report.added, report.changed, report.removed, report.unchanged)
+        rows.add_row(report.operator, *(str(number) for number in numbers), str(report.error or ""))
+    console = session.console()
+    console.print(f"{path}: dataset {read.name}" + (" (dry run: nothing was changed)" if dry_run else ""), soft_wrap=True)
+    console.print(rows)
+    for problem in read.problems[:PROBLEMS_SHOWN]:
+        tell(f"{problem.file}:{problem.line}: {problem.reason}")
+    if len(read.problems) > PROBLEMS_SHOWN:
+        tell(f"… and {len(read.problems) - PROBLEMS_SHOWN} more; --json has them all")

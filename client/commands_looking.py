@@ -1,0 +1,157 @@
+"""The commands that look: operators, places, services, seats, seat. They change nothing, so they may be repeated freely."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from client import inputs
+from client.terminal import Session
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+ServiceId = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, e.g. AR1140-EZE-2026-12-01.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Lines of a page.")]
+After = Annotated[str, typer.Option("--after", help="Go on after this one: the last of the page before.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    panel = "Look"
+    for command in (operators, places, services, seats, seat):
+        app.command(rich_help_panel=panel)(command)
+
+
+def operators(
+    context: typer.Context,
+    like: Annotated[str, typer.Argument(metavar="[WORD]", help="Part of a code or name.")] = "",
+    json: Json = False,
+) -> int:
+    """List who sells seats here."""
+    session: Session = context.obj
+    with session.connect() as client:
+        found = client.operators(like)
+    if json:
+        session.print_json({"operators": found})
+        return 0
+    from client import show
+
+    rows = show.table("CODE", "NAME", "KIND", "SCHEDULES", "DATASETS", right=("SCHEDULES",))
+    for one in found:
+        rows.add_row(one.code, one.name, one.kind, str(one.schedules), ", ".join(one.datasets))
+    session.console().print(rows)
+    return 0
+
+
+def places(
+    context: typer.Context,
+    like: Annotated[str, typer.Argument(metavar="[WORD]", help="Part of a code, name or city.")] = "",
+    json: Json = False,
+) -> int:
+    """List airports and halls."""
+    session: Session = context.obj
+    with session.connect() as client:
+        found = client.places(like)
+    if json:
+        session.print_json({"places": found})
+        return 0
+    from client import show
+
+    rows = show.table("CODE", "NAME", "CITY", "COUNTRY", "TIME ZONE")
+    for one in found:
+        rows.add_row(one.code, one.name, one.city, one.country, one.zone)
+    session.console().print(rows)
+    return 0
+
+
+def services(
+    context: typer.Context,
+    operator: Annotated[str, typer.Option("--operator", "-o", help="Only this operator's, e.g. AR.")] = "",
+    origin: Annotated[str, typer.Option("--from", "-f", help="Only from this place, e.g. EZE.")] = "",
+    destination: Annotated[str, typer.Option("--to", "-t", help="Only to this place, e.g. COR.")] = "",
+    on: Annotated[str, typer.Option("--date", "-d", help="Local date: 2026-12-01, today, tomorrow, +3d.")] = "today",
+    limit: Limit = 50,
+    after: After = "",
+    json: Json = False,
+) -> int:
+    """List the services of a day with their free seats."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.services(
+            inputs.day(on, date.today()),
+            operator=operator.upper(),
+            origin=origin.upper(),
+            destination=destination.upper(),
+            limit=limit,
+            after=after,
+        )
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+    from client.terminal import tell
+
+    show.services(session.console(), answer)
+    if not answer.services:
+        tell("no service runs there on that day")
+    if answer.next:
+        tell(f"there are more: add --after {answer.next}")
+    return session.done(answer)
+
+
+def seats(
+    context: typer.Context,
+    service: ServiceId,
+    as_list: Annotated[bool, typer.Option("--list", help="One seat a line instead of the map.")] = False,
+    cabin: Annotated[str, typer.Option("--cabin", help="With --list: only this cabin, e.g. Y.")] = "",
+    state: Annotated[str, typer.Option("--state", help="With --list: available, held, occupied or blocked.")] = "",
+    limit: Limit = 100,
+    after: After = "",
+    json: Json = False,
+) -> int:
+    """Draw the seat map of a service, or list its seats."""
+    session: Session = context.obj
+    with session.connect() as client:
+        if as_list or cabin or state or after:
+            page = client.list_seats(service.upper(), cabin=cabin.upper(), state=state, limit=limit, after=after)
+        else:
+            drawn = client.seat_map(service.upper())
+            if json:
+                session.print_json(drawn)
+            else:
+                from client import show
+
+                show.seat_map(session.console(), drawn)
+            return session.done(drawn)
+    if json:
+        session.print_json(page)
+        return session.done(page)
+    from client import show
+    from client.terminal import tell
+
+    show.seats(session.console(), page.seats)
+    if page.next:
+        tell(f"there are more: add --after {page.next}")
+    return session.done(page)
+
+
+def seat(
+    context: typer.Context,
+    service: ServiceId,
+    designator: Annotated[str, typer.Argument(metavar="SEAT", help="A seat, e.g. 12A.")],
+    json: Json = False,
+) -> int:
+    """Show one seat: its state and its price."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.query_seat(service.upper(), designator.upper())
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    console = session.console()
+    console.print(show.service_line(answer.service), soft_wrap=True)
+    show.seats(console, [answer.seat])
+    return session.done(answer)

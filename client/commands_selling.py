@@ -1,0 +1,225 @@
+"""The traveller's commands: hold, extend, release, confirm, order, cancel, and what is mine."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from client import inputs
+from client.commands_looking import Json, ServiceId
+from client.terminal import Session, tell
+from datastore.errors import HoldfastError, InvalidRequest
+
+HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it.")]
+Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX.")]
+RequestId = Annotated[str, typer.Option("--request-id", help="Ask again for the outcome of a write whose answer was lost.")]
+Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    panel = "Travel"
+    for command in (hold, holds, extend, release, confirm, order, orders, cancel):
+        app.command(rich_help_panel=panel)(command)
+
+
+def hold(
+    context: typer.Context,
+    service: ServiceId,
+    seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT]...", help="The seats, e.g. 12A 12B.")] = None,
+    any_count: Annotated[int | None, typer.Option("--any", min=1, help="So many of the best seats left, instead of named ones.")] = None,
+    cabin: Annotated[str, typer.Option("--cabin", help="With --any: only this cabin, e.g. Y.")] = "",
+    together: Annotated[bool, typer.Option("--together", help="With --any: side by side or not at all.")] = False,
+    lasting: Duration = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Take seats out of sale for a while: all of them or none."""
+    session: Session = context.obj
+    named = inputs.seats(seats or [])
+    if bool(named) == (any_count is not None):
+        raise InvalidRequest("name the seats (12A 12B) or say how many (--any 3), not both", field="seats")
+    if any_count is None and (cabin or together):
+        raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
+    ttl_ms = inputs.duration_ms(lasting) if lasting else 0
+    with session.connect() as client:
+        if any_count is None:
+            answer = client.hold(service.upper(), named, ttl_ms=ttl_ms, request_id=request_id)
+        else:
+            answer = client.hold_any(
+                service.upper(), any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
+            )
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.hold(session.console(), answer)
+    people = " ".join('--passenger "Given Surname"' for _ in answer.seats)
+    tell(f"next: holdfast confirm {answer.hold_id} {people}")
+    tell(f"      holdfast extend {answer.hold_id} --for 20m")
+    tell(f"      holdfast release {answer.hold_id}")
+    return session.done(answer)
+
+
+def holds(context: typer.Context, json: Json = False) -> int:
+    """List my open holds."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.my_holds()
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    if answer.holds:
+        show.holds(session.console(), answer.holds)
+    else:
+        tell("no open holds")
+    return session.done(answer)
+
+
+def extend(context: typer.Context, hold_id: HoldId, lasting: Duration = "15m", request_id: RequestId = "", json: Json = False) -> int:
+    """Let a hold last longer, counted from now."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.extend(hold_id, inputs.duration_ms(lasting), request_id=request_id)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.hold(session.console(), answer)
+    return session.done(answer)
+
+
+def release(context: typer.Context, hold_id: HoldId, request_id: RequestId = "", json: Json = False) -> int:
+    """Give the seats of a hold back."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.release(hold_id, request_id=request_id)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    session.console().print(f"released {', '.join(answer.seats)} on {answer.service_id}")
+    return session.done(answer)
+
+
+def confirm(
+    context: typer.Context,
+    hold_id: HoldId,
+    passenger: Annotated[
+        list[str] | None,
+        typer.Option("--passenger", "-p", help='Who sits there, in the order of the seats: "Given Surname" or "Surname/Given".'),
+    ] = None,
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Turn a hold into a booking; its manage token is kept here."""
+    session: Session = context.obj
+    people = [inputs.passenger(word) for word in passenger or []]
+    if not people:
+        raise InvalidRequest('a booking names its passengers: add --passenger "Given Surname" for each seat', field="passenger")
+    from client import api
+    from client.wallet import KeptOrder
+
+    wallet = session.wallet
+    # Written down first (client.wallet): the same command after a lost answer finds the booking, and its token.
+    what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}"
+    with session.connect() as client:
+        noted = request_id or wallet.pending(what, api.new_request_id())
+        try:
+            answer = client.confirm(hold_id, people, request_id=noted)
+        except HoldfastError as error:
+            if not error.maybe_committed:
+                wallet.settle(what)
+            raise
+    kept = KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id)
+    if answer.manage_token:
+        wallet.keep(kept, what)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.order(session.console(), answer)
+    tell(f"next: holdfast order {answer.reference} --surname {shlex.quote(people[0].surname)}")
+    tell(f"      holdfast cancel {answer.reference}")
+    return session.done(answer)
+
+
+def order(
+    context: typer.Context,
+    reference: Reference,
+    surname: Annotated[str, typer.Option("--surname", help="A passenger's surname: shows a reduced record.")] = "",
+    token: Annotated[str, typer.Option("--token", help="The manage token, where it is not kept here.")] = "",
+    json: Json = False,
+) -> int:
+    """Look a booking up: by its token where it is kept here, else by a surname."""
+    session: Session = context.obj
+    kept = "" if surname or token else session.wallet.token(reference)
+    if not (surname or token or kept):
+        raise InvalidRequest("this booking is not kept here: add --surname NAME or --token TOKEN", field="surname")
+    with session.connect() as client:
+        answer = client.order(reference.upper(), surname=surname, token=token or kept)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.order(session.console(), answer)
+    return session.done(answer)
+
+
+def orders(context: typer.Context, json: Json = False) -> int:
+    """List my bookings: those whose tokens are kept here."""
+    session: Session = context.obj
+    kept = session.wallet.orders()
+    if not kept:
+        if json:
+            session.print_json({"partial": {}, "orders": []})
+        else:
+            tell("no bookings are kept here")
+        return 0
+    from datastore.messages import OrdersAnswer
+
+    pages: list[OrdersAnswer] = []
+    with session.connect() as client:
+        for first in range(0, len(kept), 200):  # Of one question, see messages.GetOrders.
+            pages.append(client.orders([(one.reference, one.token) for one in kept[first : first + 200]]))
+    answer = OrdersAnswer(
+        orders=[found for page in pages for found in page.orders],
+        partial={key: why for page in pages for key, why in page.partial.items()},
+    )
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.orders(session.console(), answer.orders)
+    return session.done(answer)
+
+
+def cancel(
+    context: typer.Context,
+    reference: Reference,
+    token: Annotated[str, typer.Option("--token", help="The manage token, where it is not kept here.")] = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Cancel a booking; says what is refunded."""
+    session: Session = context.obj
+    used = token or session.wallet.token(reference)
+    if not used:
+        raise InvalidRequest("this booking's manage token is not kept here: add --token TOKEN", field="token")
+    with session.connect() as client:
+        answer = client.cancel(reference.upper(), used, request_id=request_id)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.order(session.console(), answer)
+    return session.done(answer)

@@ -1,0 +1,83 @@
+"""What people type, read: durations, dates, passengers, seats. Pure: today is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from datastore.errors import InvalidRequest, shown
+from datastore.model import Passenger
+
+UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+DURATION_PATTERN = re.compile(r"(?:\d{1,9}[smhd])+")
+DAYS_AHEAD_MAX = 3_660
+
+
+def duration_ms(text: str) -> int:
+    """Return the milliseconds of "15m", "90s", "1h30m"; a bare number counts as minutes.
+
+    Raises:
+        InvalidRequest: It is none of these, or zero.
+    """
+    word = text.strip().lower()
+    if word.isascii() and word.isdigit() and len(word) < 10:
+        total = int(word) * UNIT_MS["m"]
+    elif DURATION_PATTERN.fullmatch(word):
+        total = sum(int(number) * UNIT_MS[unit] for number, unit in re.findall(r"(\d+)([smhd])", word))
+    else:
+        raise InvalidRequest(f"{shown(text)} is not a duration: write e.g. 15m, 90s or 1h30m", field="for")
+    if total <= 0:
+        raise InvalidRequest(f"{shown(text)} is no time at all: write e.g. 15m", field="for")
+    return total
+
+
+def day(text: str, today: date) -> str:
+    """Return the ISO date of "2026-12-01", "today", "tomorrow" or "+3d".
+
+    Raises:
+        InvalidRequest: It is none of these.
+    """
+    word = text.strip().lower()
+    if word in ("today", ""):
+        return today.isoformat()
+    if word == "tomorrow":
+        return (today + timedelta(days=1)).isoformat()
+    ahead = re.fullmatch(r"\+(\d{1,4})d?", word)
+    if ahead and int(ahead[1]) <= DAYS_AHEAD_MAX:
+        return (today + timedelta(days=int(ahead[1]))).isoformat()
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", word):
+            return date.fromisoformat(word).isoformat()
+    except ValueError:
+        pass
+    raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, today, tomorrow or +3d", field="date")
+
+
+def passenger(text: str) -> Passenger:
+    """Return the person of "Given Names Surname" or "Surname/Given Names".
+
+    Raises:
+        InvalidRequest: There is no surname, or a name has control characters.
+    """
+    word = " ".join(text.split()) if text.isprintable() else ""
+    surname, slash, given = word.partition("/")
+    if not slash:
+        given, _, surname = word.rpartition(" ")
+    surname, given = surname.strip(), given.strip()
+    if not surname:
+        raise InvalidRequest(f'{shown(text)} names nobody: write "Given Surname" or "Surname/Given"', field="passenger")
+    return Passenger(surname, given)
+
+
+def seats(words: Sequence[str]) -> list[str]:
+    """Return seat ids as the layouts have them: upper case, split at commas."""
+    return [part.strip().upper() for word in words for part in word.split(",") if part.strip()]
+
+
+def duration_text(milliseconds: int) -> str:
+    """Return a duration for people: "14 min 59 s", "2 h 5 min", "3 d"."""
+    seconds = max(0, milliseconds) // 1000
+    parts = [(seconds // 86_400, "d"), (seconds // 3_600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
+    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number or first == len(parts) - 1)

@@ -1,0 +1,117 @@
+"""What a cluster is given at its first start: its operators with their keys, and the configured timetables."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from client import api, importing, keys
+from client.cluster import StartFailed
+from client.config import refuse
+from client.folders import Folders
+from client.plan import BALANCER, ClusterPlan
+from datastore import messages
+from datastore.errors import ConfigInvalid
+
+IMPORT_MS = 60_000
+SEEN_MS = 10_000
+POLL_S = 0.02
+
+
+def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable[[str], None], *, timetables: bool = True) -> None:
+    """Make the configured operators known and load the timetables that are not loaded yet; a repeat changes nothing.
+
+    Raises:
+        ConfigInvalid: A dataset is not where the configuration says, or has bad rows.
+        StartFailed: The balancers did not see in time what was loaded.
+    """
+    balancers = [api.Address(process.host, process.port) for process in plan.of(BALANCER)]
+    with api.connect(balancers, deadline_ms=IMPORT_MS) as client:
+        known = {operator.code: operator for operator in client.operators()}
+        admin_key = keys.ensure_admin(folders)
+        for operator in plan.operators:
+            if operator.code not in known:
+                register(client, folders, admin_key, operator.code, operator.name, operator.kind)
+        loaded: list[tuple[str, str]] = []
+        for word in plan.client.timetables if timetables else ():
+            loaded += load(client, folders, find_dataset(word, config), plan.client.timetable_days, known, tell)
+    wait_seen(balancers, [operator.code for operator in plan.operators], loaded)
+
+
+def register(client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str) -> None:
+    """Make one operator known, with the digest of the key that is kept in the data folder."""
+    key, _ = keys.ensure_secret(folders.operator_key(code))
+    client.create_operator(admin_key, code, name, kind, keys.digest(key))
+
+
+def find_dataset(word: str, config: Path) -> Path:
+    """Return the folder of a configured dataset: beside cluster.toml, else among those that ship.
+
+    Raises:
+        ConfigInvalid: It is in neither place.
+    """
+    beside = config.resolve().parent / word
+    if beside.is_dir():
+        return beside
+    try:
+        return importing.shipped_data(Path(word).name)
+    except (ConfigInvalid, FileNotFoundError):
+        refuse(str(config), "client.timetables", f'there is no dataset "{word}", neither beside the file nor among those that ship')
+
+
+def load(
+    client: api.Holdfast,
+    folders: Folders,
+    path: Path,
+    days: int,
+    known: dict[str, messages.OperatorInfo],
+    tell: Callable[[str], None],
+) -> list[tuple[str, str]]:
+    """Import one dataset for the operators that have none of it; return (operator, dataset) of what was loaded.
+
+    Raises:
+        ConfigInvalid: It has bad rows, or an operator's part was refused.
+    """
+    dataset = importing.load_dataset(path, valid_from=date.today(), days=days)
+    wanted = [code for code in dataset.operators if code not in known or dataset.name not in known[code].datasets]
+    if not wanted:
+        return []
+    tell(f"loading {path.name}: {', '.join(wanted)}")
+    made = {code: keys.ensure_secret(folders.operator_key(code))[0] for code in wanted}
+    reports = importing.send(
+        dataset,
+        client.call,
+        admin_key=keys.ensure_admin(folders),
+        operator_keys=made,
+        operator_key_digests={code: keys.digest(key) for code, key in made.items()},
+        only=wanted,
+    )
+    problems = [f"{problem.file}:{problem.line}: {problem.reason}" for problem in dataset.problems]
+    problems += [f"{report.operator}: {report.error}" for report in reports if report.error]
+    if problems:
+        raise ConfigInvalid(f"{path}: {len(problems)} problems, the first: {problems[0]}", file=str(path), problems=problems[:20])
+    return [(report.operator, dataset.name) for report in reports]
+
+
+def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[tuple[str, str]]) -> None:
+    """Wait until every balancer's view has the operators and what was loaded: whoever asks next must find it.
+
+    Raises:
+        StartFailed: Not in time.
+    """
+    deadline = time.monotonic() + SEEN_MS / 1000
+    pause = threading.Event()
+    for address in balancers:
+        with api.connect([address]) as client:
+            while True:
+                seen = {operator.code: operator.datasets for operator in client.operators()}
+                lacking = [code for code in operators if code not in seen]
+                lacking += [f"{code}/{dataset}" for code, dataset in loaded if dataset not in seen.get(code, [])]
+                if not lacking:
+                    break
+                if time.monotonic() >= deadline:
+                    raise StartFailed(f"the balancer at {address} does not see {', '.join(lacking[:5])}", lacking=lacking[:50])
+                pause.wait(POLL_S)

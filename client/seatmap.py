@@ -1,0 +1,202 @@
+"""A seat map as lines of text: what to show of a service's seats, for any terminal.
+
+The glyph says what a seat is, the colour only repeats it, so the map reads the same in monochrome. The colours are from
+the Okabe-Ito palette, which people with the common colour blindnesses tell apart. Pure: seats in, spans of text out.
+
+    ·  free      ◐  held by somebody      ×  taken      ●  yours      ▒  blocked      » « a row at an exit
+
+A hall that is wider than the terminal loses the space between its seats, and where that is not enough the map is cut
+into blocks of columns, one below the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from datastore.messages import SeatInfo, SeatMapAnswer
+from datastore.model import Money
+
+FREE, HELD, TAKEN, YOURS, BLOCKED, FRAME, PLAIN = "free", "held", "taken", "yours", "blocked", "frame", "plain"
+
+# Okabe-Ito: bluish green, orange, vermilion, sky blue; greys where nothing can be done.
+COLOURS = {FREE: "#009E73", HELD: "#E69F00", TAKEN: "#D55E00", YOURS: "bold #56B4E9", BLOCKED: "#999999", FRAME: "#999999", PLAIN: ""}
+GLYPHS = {FREE: "·", HELD: "◐", TAKEN: "×", YOURS: "●", BLOCKED: "▒"}
+WORDS = {FREE: "free", HELD: "held", TAKEN: "taken", YOURS: "yours", BLOCKED: "blocked"}
+CABINS = {"F": "First", "J": "Business", "W": "Premium economy", "Y": "Economy"}
+EXIT_LEFT, EXIT_RIGHT = "»", "«"
+LABEL_EVERY = 5  # Columns with long labels are numbered this far apart.
+WIDTH_MIN = 20
+
+
+class Span(NamedTuple):
+    """A piece of a line and what it is: a key of `COLOURS`."""
+
+    text: str
+    role: str = PLAIN
+
+
+Line = list[Span]
+
+
+class Grid(NamedTuple):
+    """How one section is drawn: the columns from `first` to before `last`, each seat `pitch` characters wide."""
+
+    first: int
+    last: int
+    pitch: int
+    label: int
+
+
+def role_of(seat: SeatInfo) -> str:
+    """Return what a seat is to the one who looks. A booked seat of one's own is "yours" too."""
+    if seat.mine:
+        return YOURS
+    return {"available": FREE, "held": HELD, "occupied": TAKEN, "blocked": BLOCKED}.get(seat.state, BLOCKED)
+
+
+def draw(answer: SeatMapAnswer, width: int = 80) -> list[Line]:
+    """Return the whole map: every cabin with heading and columns, then the legend and the prices.
+
+    Args:
+        width: Characters of a line; the map never asks for more.
+    """
+    lines: list[Line] = []
+    by_row = _rows(answer.seats)
+    for ys in _sections(answer, by_row):
+        lines += _heading([seat for y in ys for seat in by_row[y]])
+        aisles = _aisles(answer, ys[0])
+        for grid in _grids(by_row, ys, aisles, max(width, WIDTH_MIN)):
+            lines += _draw_section(by_row, ys, aisles, grid)
+        lines.append([])
+    lines.append(legend(answer.seats))
+    lines += prices(answer.seats)
+    return lines
+
+
+def text(lines: Sequence[Line]) -> str:
+    """Return the lines without their roles: what a monochrome terminal shows."""
+    return "\n".join("".join(span.text for span in line).rstrip() for line in lines)
+
+
+def legend(seats: Sequence[SeatInfo]) -> Line:
+    """Return one line: each glyph with its word and number of seats; free always, the others where there are any."""
+    roles = [role_of(seat) for seat in seats]
+    line: Line = []
+    for role, glyph in GLYPHS.items():
+        count = roles.count(role)
+        if count or role == FREE:
+            line += [Span(glyph, role), Span(f" {WORDS[role]} {count}   ")]
+    if any(seat.exit for seat in seats):
+        line.append(Span(f"{EXIT_LEFT} {EXIT_RIGHT} exit row", FRAME))
+    return line
+
+
+def prices(seats: Sequence[SeatInfo]) -> list[Line]:
+    """Return a line for each cabin and price zone: what a seat costs there and how many are free."""
+    groups: dict[tuple[str, str], list[SeatInfo]] = {}
+    for seat in seats:
+        groups.setdefault((seat.cabin, seat.zone), []).append(seat)
+    lines: list[Line] = []
+    for (cabin, zone), members in groups.items():
+        low, high = min(seat.price.minor for seat in members), max(seat.price.minor for seat in members)
+        currency = members[0].price.currency
+        amount = str(Money(low, currency)) if low == high else f"{Money(low, currency)} to {Money(high, currency)}"
+        free = sum(role_of(seat) == FREE for seat in members)
+        name = f"{cabin_name(cabin)}, zone {zone}" if zone else cabin_name(cabin)
+        lines.append([Span(f"{name:<28} {amount:>16}   {free} of {len(members)} free")])
+    return lines
+
+
+def cabin_name(cabin: str) -> str:
+    """Return a cabin's name for people: "Y" is Economy, "STALLS" is Stalls."""
+    return CABINS.get(cabin, cabin.capitalize() if len(cabin) > 1 else cabin)
+
+
+def _rows(seats: Sequence[SeatInfo]) -> dict[int, list[SeatInfo]]:
+    by_row: dict[int, list[SeatInfo]] = {}
+    for seat in seats:
+        by_row.setdefault(seat.y, []).append(seat)
+    return {y: sorted(by_row[y], key=lambda seat: seat.x) for y in sorted(by_row)}
+
+
+def _sections(answer: SeatMapAnswer, by_row: dict[int, list[SeatInfo]]) -> list[list[int]]:
+    """Return the rows that belong together: one cabin, one arrangement of columns and aisles."""
+    sections: list[list[int]] = []
+    before: object = None
+    for y, seats in by_row.items():
+        bounds = next(((first, last) for first, last, _ in answer.aisles if first <= y <= last), None)
+        # Rows of two sections that look alike are drawn as one: a price zone is not a wall.
+        now = (seats[0].cabin, tuple(_aisles(answer, y)), {seat.x: seat.column for seat in seats} if bounds is None else None)
+        if now != before or (sections and not _columns_agree(by_row, sections[-1][-1], y)):
+            sections.append([])
+        sections[-1].append(y)
+        before = now
+    return sections
+
+
+def _columns_agree(by_row: dict[int, list[SeatInfo]], above: int, below: int) -> bool:
+    names = {seat.x: seat.column for seat in by_row[above]}
+    return all(names.get(seat.x, seat.column) == seat.column for seat in by_row[below])
+
+
+def _aisles(answer: SeatMapAnswer, y: int) -> list[int]:
+    return next((list(xs) for first, last, xs in answer.aisles if first <= y <= last), [])
+
+
+def _heading(seats: Sequence[SeatInfo]) -> list[Line]:
+    free = sum(role_of(seat) == FREE for seat in seats)
+    return [[Span(f"{cabin_name(seats[0].cabin)}  ", FRAME), Span(f"{free} of {len(seats)} free", FRAME)]]
+
+
+def _grids(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequence[int], width: int) -> list[Grid]:
+    """Return how to draw a section within `width`: spaced, compact, or compact in blocks of columns."""
+    label = max(len(by_row[y][0].row) for y in ys)
+    columns = max(seat.x for y in ys for seat in by_row[y]) + 1
+    room = width - 2 * label - 6
+    for pitch in (2, 1):
+        if columns * pitch + len(aisles) <= room:
+            return [Grid(0, columns, pitch, label)]
+    block = max(1, room - len(aisles))
+    return [Grid(first, min(first + block, columns), 1, label) for first in range(0, columns, block)]
+
+
+def _draw_section(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequence[int], grid: Grid) -> list[Line]:
+    names = {seat.x: seat.column for y in ys for seat in by_row[y]}
+    lines = [[Span(" " * (grid.label + 3) + row, FRAME)] for row in _column_labels(names, aisles, grid)]
+    for y in ys:
+        seats = {seat.x: seat for seat in by_row[y]}
+        if not any(grid.first <= x < grid.last for x in seats):
+            continue
+        row = by_row[y][0].row
+        at_exit = any(seat.exit for seat in by_row[y])
+        line = [Span(f"{row:>{grid.label}} {EXIT_LEFT if at_exit else ' '} ", FRAME)]
+        for x in range(grid.first, grid.last):
+            line += _cell(seats.get(x), x, aisles, grid)
+        line.append(Span(f"{EXIT_RIGHT if at_exit else ' '} {row}", FRAME))
+        lines.append(line)
+    return lines
+
+
+def _cell(seat: SeatInfo | None, x: int, aisles: Sequence[int], grid: Grid) -> Line:
+    width = grid.pitch + (1 if x in aisles else 0)
+    if seat is None:
+        return [Span(" " * width)]
+    role = role_of(seat)
+    rest = width - 1
+    return [Span(GLYPHS[role], role), Span(" " * rest)] if rest else [Span(GLYPHS[role], role)]
+
+
+def _column_labels(names: dict[int, str], aisles: Sequence[int], grid: Grid) -> list[str]:
+    """Return the line of column labels; long ones stand only at every fifth column, where they have room."""
+    widths = {x: grid.pitch + (1 if x in aisles else 0) for x in range(grid.first, grid.last)}
+    longest = max((len(name) for name in names.values()), default=1)
+    text, place = "", 0
+    for number, x in enumerate(range(grid.first, grid.last)):
+        name = names.get(x, "")
+        sparse = longest >= grid.pitch and longest > 1
+        wanted = not sparse or number == 0 or (name.isdigit() and int(name) % LABEL_EVERY == 0)
+        if name and wanted and len(text) <= place:
+            text += " " * (place - len(text)) + name + (" " if sparse else "")
+        place += widths[x]
+    return [text.rstrip()]

@@ -1,0 +1,175 @@
+"""Answers as tables and lines for a terminal: what the commands print without --json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from client import inputs, seatmap
+from datastore import messages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+VERDICT_STYLES = {"ok": "#009E73", "degraded": "#E69F00", "down": "#D55E00"}
+
+
+def table(*headings: str, right: Iterable[str] = (), wrap: Iterable[str] = (), title: str | None = None) -> Table:
+    """Return an empty table; columns named in `right` are numbers, those in `wrap` may break lines."""
+    made = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", padding=(0, 2, 0, 0))
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in set(right) else "left", no_wrap=heading not in set(wrap))
+    return made
+
+
+def clock(milliseconds: int) -> str:
+    """Return UTC milliseconds as the local time of this machine."""
+    return datetime.fromtimestamp(milliseconds / 1000).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def local_time(text: str, day: str) -> str:
+    """Return the clock time of an ISO instant at its place, with the days after `day`: "06:15+1"."""
+    moment = datetime.fromisoformat(text)
+    later = (moment.date() - datetime.fromisoformat(day).date()).days
+    return moment.strftime("%H:%M") + (f"{later:+d}" if later else "")
+
+
+def route(service: messages.ServiceInfo) -> str:
+    """Return "JFK → MIA" for a journey, the hall for a showing."""
+    return f"{service.origin} → {service.destination}" if service.destination else service.origin
+
+
+def services(console: Console, answer: messages.ServicesAnswer) -> None:
+    """Print a page of services."""
+    rows = table("SERVICE", "ROUTE", "DEPARTS", "ARRIVES", "WHAT", "FREE", "FROM", "STATE", right=("FREE", "FROM"))
+    for service in answer.services:
+        departs, arrives = local_time(service.departs, service.date), local_time(service.arrives, service.date)
+        what = service.title or service.operator_name
+        price = str(service.from_price) if service.from_price is not None else "-"
+        rows.add_row(service.service_id, route(service), departs, arrives, what, f"{service.free}/{service.capacity}", price, service.state)
+    console.print(rows)
+
+
+def service_line(service: messages.ServiceInfo) -> str:
+    """Return one line about a service."""
+    ends = f"{service.origin_name} to {service.destination_name}" if service.destination else service.origin_name
+    title = f"{service.title}, " if service.title else ""
+    times = f"{service.date} {local_time(service.departs, service.date)} to {local_time(service.arrives, service.date)}"
+    state = "" if service.state == "open" else f", {service.state}"
+    return f"{service.service_id}  {title}{service.operator_name}, {ends}, {times}, {service.layout_name}{state}"
+
+
+def seat_map(console: Console, answer: messages.SeatMapAnswer) -> None:
+    """Print a seat map as wide as the console."""
+    console.print(service_line(answer.service), soft_wrap=True)
+    console.print()
+    for line in seatmap.draw(answer, console.width):
+        console.print(Text.assemble(*((span.text, seatmap.COLOURS[span.role]) for span in line)), soft_wrap=True)
+    console.print(f"prices: {answer.service.price_label}; seen {clock(answer.as_of_ms)}")
+
+
+def seats(console: Console, found: Sequence[messages.SeatInfo]) -> None:
+    """Print seats one a line."""
+    rows = table("SEAT", "STATE", "CABIN", "ZONE", "PRICE", "WHERE", right=("PRICE",))
+    for seat in found:
+        state = "yours" if seat.mine else seat.state
+        where = [word for word, true in (("window", seat.window), ("aisle", seat.aisle), ("exit", seat.exit)) if true]
+        where += ["accessible"] if seat.accessible else []
+        reason = f" ({seat.reason})" if seat.reason else ""
+        rows.add_row(seat.designator, state + reason, seatmap.cabin_name(seat.cabin), seat.zone, str(seat.price), ", ".join(where))
+    console.print(rows)
+
+
+def hold(console: Console, answer: messages.HoldAnswer) -> None:
+    """Print one hold."""
+    rows = table("", "")
+    rows.show_header = False
+    priced = ", ".join(f"{seat} {price}" for seat, price in zip(answer.seats, answer.prices, strict=False))
+    rows.add_row("hold", answer.hold_id)
+    rows.add_row("service", answer.service_id)
+    rows.add_row("seats", priced or ", ".join(answer.seats))
+    rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
+    rows.add_row("state", answer.state + (f", booking {answer.reference}" if answer.reference else ""))
+    if answer.state == "active":
+        rows.add_row("until", f"{clock(answer.expires_ms)} ({inputs.duration_text(answer.remaining_ms)} left)")
+    console.print(rows)
+
+
+def holds(console: Console, found: Sequence[messages.HoldAnswer]) -> None:
+    """Print holds one a line."""
+    rows = table("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",))
+    for one in found:
+        left = inputs.duration_text(one.remaining_ms) if one.state == "active" else "-"
+        rows.add_row(one.hold_id, one.service_id, " ".join(one.seats), str(one.total), one.state, left)
+    console.print(rows)
+
+
+def order(console: Console, answer: messages.OrderAnswer) -> None:
+    """Print one order; names of a reduced record are initials."""
+    rows = table("", "")
+    rows.show_header = False
+    rows.add_row("booking", f"{answer.reference} ({answer.state})")
+    rows.add_row("service", service_line(answer.service) if answer.service is not None else answer.service_id)
+    for seat, person, price in zip(answer.seats, [*answer.passengers, *[None] * len(answer.seats)], answer.prices, strict=False):
+        name = f"{person.surname}/{person.given}" if person is not None else ""
+        rows.add_row("seat", f"{seat:<5} {price!s:>14}  {name}")
+    rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
+    if answer.refund is not None:
+        rows.add_row("refund", str(answer.refund))
+    for stamp, what in answer.history:
+        rows.add_row("history", f"{clock(stamp)}  {what}")
+    rows.add_row("receipt", answer.receipt)
+    console.print(rows)
+
+
+def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
+    """Print orders one a line."""
+    rows = table("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",))
+    for one in found:
+        rows.add_row(one.reference, one.state, one.service_id, " ".join(one.seats), str(one.total), clock(one.created_ms))
+    console.print(rows)
+
+
+def manifest(console: Console, answer: messages.ManifestAnswer) -> None:
+    """Print who sits where."""
+    console.print(service_line(answer.service), soft_wrap=True)
+    rows = table("SEAT", "SURNAME", "GIVEN", "BOOKING")
+    for line in answer.lines:
+        rows.add_row(line.seat_id, line.surname, line.given, line.reference)
+    console.print(rows)
+    for seat, reason in answer.blocked:
+        console.print(f"blocked {seat}: {reason}")
+    console.print(f"{len(answer.lines)} booked, {answer.held} held, {len(answer.blocked)} blocked, {answer.free} free")
+
+
+def status(console: Console, answer: messages.StatusAnswer) -> None:
+    """Print the cluster: its processes, then one line for all operators that are well and one for each that is not."""
+    rows = table("PROCESS", "KIND", "ADDRESS", "STATE", "UP", "DETAIL", wrap=("DETAIL",))
+    for line in answer.processes:
+        up = inputs.duration_text(line.uptime_ms) if line.uptime_ms else "-"
+        state = Text(line.state or line.verdict, VERDICT_STYLES.get(line.verdict, ""))
+        rows.add_row(line.name, line.kind, line.address, state, up, line.detail)
+    console.print(rows)
+    well = [line for line in answer.partitions if line.verdict == "ok"]
+    primaries: dict[str, int] = {}
+    for partition in well:
+        primaries[partition.primary] = primaries.get(partition.primary, 0) + 1
+    spread = ", ".join(f"{node} {count}" for node, count in sorted(primaries.items()))
+    console.print(f"\n{len(well)} of {len(answer.partitions)} operators in order; primaries: {spread}")
+    for partition in answer.partitions:
+        if partition.verdict != "ok":
+            lags = ", ".join(f"{node} {lag} behind" for node, lag in partition.replicas.items())
+            console.print(f"  {partition.operator}: {partition.verdict}, primary {partition.primary or 'none'}; {lags}")
+
+
+def partitions(console: Console, found: Sequence[messages.PartitionLine]) -> None:
+    """Print every operator's partition."""
+    rows = table("OPERATOR", "PRIMARY", "EPOCH", "LSN", "REPLICAS (ENTRIES BEHIND)", "VERDICT", right=("EPOCH", "LSN"))
+    for line in found:
+        replicas = ", ".join(f"{node} {lag}" for node, lag in line.replicas.items())
+        rows.add_row(line.operator, line.primary or "-", str(line.epoch), str(line.lsn), replicas, line.verdict)
+    console.print(rows)

@@ -1,0 +1,169 @@
+"""What the commands share: which cluster is meant, the client for it, and how results and errors are shown.
+
+Results go to stdout, everything else to stderr. With --json a command writes exactly one JSON document to stdout, an
+error's seven fields too. Heavy modules are imported where they are used: `--help` must not wait for RPyC.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client import exit_codes
+from client.folders import Folders
+from datastore.errors import ConfigInvalid, HoldfastError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from client import api
+    from client.config import ClientConfig
+    from client.wallet import Wallet
+    from datastore.messages import Answer
+
+PIPE_WIDTH = 200  # Of tables when nobody's terminal says how wide it is: lines that a script can read whole.
+
+
+@dataclass
+class Session:
+    """One run of a command: what it was told, and what follows from that.
+
+    Attributes:
+        config, data: As given; None finds them (see `config_file` and `folders`).
+    """
+
+    config: Path | None = None
+    profile: str = "default"
+    data: Path | None = None
+
+    @cached_property
+    def config_file(self) -> Path:
+        """Return the cluster.toml: the one named, else the one here, else the one that ships.
+
+        Raises:
+            ConfigInvalid: There is none.
+        """
+        if self.config is not None:
+            return self.config
+        shipped = Path(__file__).resolve().parent.parent / "cluster.toml"
+        installed = Path(sys.prefix) / "share" / "holdfast" / "cluster.toml"
+        for path in (Path("cluster.toml"), shipped, installed):
+            if path.exists():
+                return path
+        reason = "no cluster.toml here; name one with --config FILE or HOLDFAST_CONFIG"
+        raise ConfigInvalid(reason, file="cluster.toml", key="-", reason=reason)
+
+    @cached_property
+    def folders(self) -> Folders:
+        """Return the data folder: the one named, else the configuration's."""
+        if self.data is not None:
+            return Folders(self.data)
+        from client import config
+        from client.cluster import read_config
+
+        settings = config.from_toml(read_config(self.config_file, self.profile), str(self.config_file))
+        return Folders(self.config_file.resolve().parent / settings.data)
+
+    @cached_property
+    def mapping(self) -> Mapping[str, Any]:
+        """Return the configuration of the cluster that runs, as it was resolved when it started, else the file's."""
+        from client.cluster import read_config
+
+        if self.folders.config.exists():
+            return read_config(self.folders.config)
+        return read_config(self.config_file, self.profile)
+
+    @cached_property
+    def settings(self) -> ClientConfig:
+        from client import config
+
+        return config.from_toml(self.mapping, str(self.config_file))
+
+    @cached_property
+    def wallet(self) -> Wallet:
+        from client import wallet
+
+        addresses = [str(address) for address in self._balancers()]
+        return wallet.Wallet(wallet.home(os.environ), wallet.cluster_name(self.settings.cluster, addresses))
+
+    def connect(self, *, deadline_ms: int = 0) -> api.Holdfast:
+        """Return the client of this owner."""
+        from client import api
+
+        return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms or self.settings.call_ms)
+
+    def _balancers(self) -> list[api.Address]:
+        from client import api
+
+        rows = self.mapping.get("loadbalancer", {}).get("balancer", [])
+        return api.balancers_of([f"{row.get('host', '127.0.0.1')}:{row.get('port', '')}" for row in rows])
+
+    def console(self) -> Console:
+        """Return the console for results."""
+        from rich.console import Console
+
+        colour = self.settings.colour
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+        return Console(
+            width=width,
+            highlight=False,
+            soft_wrap=False,
+            force_terminal=True if colour == "always" else None,
+            no_color=True if colour == "never" else None,
+        )
+
+    def print_json(self, value: object) -> None:
+        """Write one JSON document to stdout."""
+        import msgspec
+
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+    def done(self, answer: Answer | None = None) -> int:
+        """Return the exit code of an answer; says on stderr what part of it is missing."""
+        partial = dict(answer.partial) if answer is not None else {}
+        for part, reason in partial.items():
+            tell(f"incomplete: {part}: {reason}")
+        return exit_codes.PARTIAL if partial else exit_codes.DONE
+
+
+def tell(message: str) -> None:
+    """Write a message for people to stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def show_error(error: HoldfastError, *, as_json: bool) -> int:
+    """Show an error; return its exit code."""
+    if as_json:
+        import msgspec
+
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(error.to_data()), indent=2).decode() + "\n")
+    else:
+        tell(f"error: {error.detail}")
+        for line in hints(error):
+            tell(f"hint: {line}")
+    return exit_codes.exit_code(error.code)
+
+
+def hints(error: HoldfastError) -> list[str]:
+    """Return what the user may do about an error."""
+    lines: list[str] = []
+    near = error.fields.get("nearest")
+    words = [near] if isinstance(near, str) else list(near or ())
+    if words and "did you mean" not in error.detail:
+        lines.append(f"did you mean {' or '.join(str(word) for word in words if word)}?")
+    if error.maybe_committed and error.request_id:
+        lines.append(f"it may have happened; the same command with --request-id {error.request_id} asks again without doing it twice")
+    elif error.code == "node_unreachable":
+        lines.append("is the cluster running? look with: holdfast cluster status, start it with: ./start-cluster")
+    elif error.code in ("seat_unavailable", "no_adjacent_block"):
+        lines.append("see what is left with: holdfast seats SERVICE")
+    elif error.code == "hold_expired":
+        lines.append("the seats are for sale again; hold them anew")
+    elif error.retryable and error.code != "start_failed":
+        lines.append("nothing was changed; trying again may help")
+    return lines

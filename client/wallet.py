@@ -1,0 +1,113 @@
+"""What a traveller keeps: the owner's key, and the manage tokens of the orders made with it.
+
+Everything lies in one folder (`$HOLDFAST_HOME`, else `~/.config/holdfast`), readable by its owner alone. Tokens are kept
+apart for each cluster. The request id of a confirm is written down before it is sent: if the answer is lost, the same
+command sent again gets the first answer, token included, and nothing is booked twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from client import keys
+from datastore.errors import ConfigInvalid
+
+HOME_VARIABLE = "HOLDFAST_HOME"
+PENDING_MAX = 200
+
+
+@dataclass(frozen=True)
+class KeptOrder:
+    """An order whose manage token is kept here."""
+
+    reference: str
+    token: str
+    operator: str
+    service_id: str
+
+
+def home(environment: Mapping[str, str]) -> Path:
+    """Return the folder of the wallet."""
+    if environment.get(HOME_VARIABLE):
+        return Path(environment[HOME_VARIABLE])
+    base = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "holdfast"
+
+
+def cluster_name(name: str, addresses: list[str]) -> str:
+    """Return the name under which a cluster's tokens are kept: its own where it has one, else a digest of its addresses."""
+    if name:
+        return name
+    return blake2b("\n".join(sorted(addresses)).encode(), digest_size=8).hexdigest()
+
+
+class Wallet:
+    """The wallet of one owner for one cluster; several processes may use it at once."""
+
+    def __init__(self, folder: Path, cluster: str) -> None:
+        self.folder = folder
+        self._file = folder / f"orders-{cluster}.json"
+
+    def owner_key(self) -> str:
+        """Return the owner's key, made at the first use.
+
+        Raises:
+            ConfigInvalid: The file is open to others.
+        """
+        return keys.ensure_secret(self.folder / "owner.key")[0]
+
+    def orders(self) -> list[KeptOrder]:
+        """Return the kept orders, oldest first."""
+        return [KeptOrder(**row) for row in self._read()["orders"]]
+
+    def token(self, reference: str) -> str:
+        """Return the manage token of a booking reference, or "" where none is kept."""
+        return next((order.token for order in self.orders() if order.reference == reference.upper()), "")
+
+    def keep(self, order: KeptOrder, pending: str = "") -> None:
+        """Keep an order's token; the confirm that made it is no longer pending."""
+        with self._changed() as content:
+            content["orders"] = [row for row in content["orders"] if row["reference"] != order.reference] + [asdict(order)]
+            content["pending"].pop(pending, None)
+
+    def pending(self, what: str, request_id: str) -> str:
+        """Return the request id under which `what` was begun before, else note `request_id` for it and return that."""
+        with self._changed() as content:
+            noted: str = content["pending"].setdefault(what, request_id)
+            for old in list(content["pending"])[:-PENDING_MAX]:
+                del content["pending"][old]
+        return noted
+
+    def settle(self, what: str) -> None:
+        """Forget a noted request: its outcome is known."""
+        with self._changed() as content:
+            content["pending"].pop(what, None)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+            return {"orders": list(content["orders"]), "pending": dict(content["pending"])}
+        except FileNotFoundError:
+            return {"orders": [], "pending": {}}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Never start anew over a damaged wallet: its tokens may still be read by a person.
+            raise ConfigInvalid(f"{self._file}: cannot be read as a wallet: {error}", file=str(self._file)) from error
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[dict[str, Any]]:
+        """Read, let the caller change, write: under a lock, as two terminals may confirm at once."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            content = self._read()
+            yield content
+            keys.write_private(self._file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
