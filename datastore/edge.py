@@ -208,8 +208,6 @@ class EdgeServer:
             reason = f"silent for {self._limits.handshake_ms} ms, or a reply left unread for {self._limits.send_ms} ms"
         except ssl.SSLError as cause:
             reason = f"TLS handshake failed ({cause.reason})"
-        except ConfigInvalid as cause:
-            reason = cause.detail
         except (OSError, ConnectionLost) as cause:
             log.debug("%s: lost the connection from %s: %s", self._name, origin, cause)
         except Exception:

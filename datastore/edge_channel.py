@@ -234,7 +234,7 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             try:
                 data = self.stream.receive(RECEIVE_BYTES, deadline)
             except ssl.SSLError as cause:
-                raise ProtocolViolation(f"bytes that are not TLS ({cause.reason})") from cause
+                raise ProtocolViolation(f"a refusal by TLS ({cause.reason})") from cause
             except (OSError, EOFError):
                 return None
             if not data:

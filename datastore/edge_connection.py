@@ -130,7 +130,7 @@ class ServerConnection(_EdgeConnection):
         self._channel.send_value(consts.MSG_REPLY, (seq, result))
 
     def _unbox(self, package: Any) -> Any:
-        label, value = package
+        label, _ = package
         if label == consts.LABEL_REMOTE_REF:
             raise ProtocolViolation("a reference to an object of the caller's")
         return super()._unbox(package)

@@ -6,6 +6,7 @@ was dialled must stand in the certificate too, so one process's certificate does
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,8 @@ from datastore.errors import ConfigInvalid
 IDENTITY_PREFIX = "spiffe://holdfast/"
 CERTIFICATE_DAYS = 90
 AUTHORITY_DAYS = 3650
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,29 +44,39 @@ class TlsContexts:
     """Gives the context for the next handshake, made anew when a file changed, so short-lived certificates need no restart."""
 
     def __init__(self, tls: Tls, *, server_side: bool) -> None:
+        """Load the files.
+
+        Raises:
+            ConfigInvalid: A file is missing, or they do not fit each other.
+        """
         self._tls = tls
         self._server_side = server_side
         self._mutex = threading.Lock()
-        self._made_of: tuple[int, ...] = ()
-        self._context = self.current()
+        self._files_seen = self._look()
+        try:
+            self._context = _context(tls, server_side)
+        except (OSError, ValueError) as cause:
+            files = [str(path) for path in (tls.certificate, tls.key, tls.authorities)]
+            raise ConfigInvalid(f"the TLS files cannot be used ({', '.join(files)}): {cause}", files=files) from cause
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for the files as they are now.
+        """Return the context for the files as they are now, or the last good one while they do not fit each other.
 
-        Raises:
-            ConfigInvalid: A file is missing or does not fit; at start this stops the process. A later bad file is raised
-                for each connection until it is replaced: going on with a certificate that was withdrawn is worse.
+        Certificate and key are two files: between writing the one and the other they never fit.
         """
         with self._mutex:
-            try:
-                made_of = tuple(path.stat().st_mtime_ns for path in (self._tls.certificate, self._tls.key, self._tls.authorities))
-                if made_of != self._made_of:
+            seen = self._look()
+            if seen != self._files_seen:
+                self._files_seen = seen  # Also when they do not fit: one log line for each change, not for each connection.
+                try:
                     self._context = _context(self._tls, self._server_side)
-                    self._made_of = made_of
-            except (OSError, ValueError) as cause:
-                files = f"{self._tls.certificate}, {self._tls.key}, {self._tls.authorities}"
-                raise ConfigInvalid(f"the TLS files cannot be used ({files}): {cause}", files=files) from cause
+                except (OSError, ValueError) as cause:
+                    log.error("the changed TLS files cannot be used, going on with the last good ones: %s", cause)
             return self._context
+
+    def _look(self) -> tuple[int, ...]:
+        paths = (self._tls.certificate, self._tls.key, self._tls.authorities)
+        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
 
 
 def _context(tls: Tls, server_side: bool) -> ssl.SSLContext:

@@ -1,0 +1,1 @@
+"""Tests of the datastore package with real sockets, files and processes."""
