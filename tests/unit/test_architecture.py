@@ -1,0 +1,102 @@
+"""The house keeps its shape: who imports whom, what is pure, how large a file may grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("lockstore", "datastore", "manager", "loadbalancer", "client")
+# What decides is given everything: no I/O, no clock, no randomness, no threads, directly or through others.
+IMPURE = {"apsw", "plumbum", "random", "redis", "redlock", "rpyc", "secrets", "socket", "sqlite3", "subprocess", "threading", "time"}
+PURE = {
+    "client.exit_codes",
+    "client.numbering",
+    "client.profiles",
+    "client.seatmap",
+    "client.timetables",
+    "datastore.config",
+    "datastore.engine",
+    "datastore.errors",
+    "datastore.importing",
+    "datastore.ledger",
+    "datastore.messages",
+    "datastore.model",
+    "datastore.operating",
+    "datastore.overlay",
+    "datastore.replication",
+    "datastore.rows",
+    "datastore.state",
+    "datastore.taking",
+    "datastore.timetable",
+    "datastore.wire",
+    "loadbalancer.answers",
+    "loadbalancer.basket",
+    "loadbalancer.config",
+    "loadbalancer.fares",
+    "loadbalancer.ordering",
+    "loadbalancer.reference",
+    "loadbalancer.seatchoice",
+    "loadbalancer.view",
+    "lockstore.config",
+    "lockstore.errors",
+    "lockstore.redlock",
+    "lockstore.scripts",
+    "manager.config",
+    "manager.failover",
+    "manager.placement",
+    "manager.routing",
+}
+# Across a package's border only its vocabulary and its caller's half are imported.
+OPEN = {
+    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "stub", "timetable", "wire"},
+    "lockstore": {"config", "errors", "seatlocks", "servers"},
+    "manager": {"config", "errors", "stub"},
+    "loadbalancer": {"config", "errors", "stub"},
+    "client": set[str](),
+}
+LINES_MAX = 500
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_reach_nothing_impure(graph: grimp.ImportGraph, module: str) -> None:
+    """A module that decides imports no I/O, clock or randomness, not even through another of ours."""
+    reached = graph.find_upstream_modules(module)
+    assert reached & IMPURE == set(), {impure: graph.find_shortest_chain(module, impure) for impure in reached & IMPURE}
+
+
+def test_only_vocabulary_crosses_borders(graph: grimp.ImportGraph) -> None:
+    """What one package uses of another is what the other shows."""
+    wrong = []
+    for module in sorted(graph.modules):
+        for imported in sorted(graph.find_modules_directly_imported_by(module)):
+            package, _, inner = imported.partition(".")
+            if package in PACKAGES and package != module.partition(".")[0] and inner and inner not in OPEN[package]:
+                wrong.append(f"{module} imports {imported}")
+    assert wrong == []
+
+
+def test_import_contracts_hold() -> None:
+    """The layers of setup.cfg: client, loadbalancer, manager, datastore; lockstore alone."""
+    assert lint_imports(config_filename=str(ROOT / "setup.cfg"), cache_dir=None, no_cache=True) == 0
+
+
+def test_no_file_outgrows_a_sitting() -> None:
+    """Files stay below 500 lines: what outgrows that is split by decision."""
+    files = [path for package in (*PACKAGES, "tests", "benchmarks") for path in (ROOT / package).rglob("*.py")]
+    long = {str(path.relative_to(ROOT)): lines for path in files if (lines := len(path.read_text().splitlines())) > LINES_MAX}
+    assert {name: lines for name, lines in long.items() if name not in {"datastore/messages.py"}} == {}
+
+
+def test_package_roots_hold_a_docstring_only() -> None:
+    """Importing any module runs its package's root: it must cost nothing."""
+    for package in PACKAGES:
+        assert len((ROOT / package / "__init__.py").read_text().strip().splitlines()) == 1
