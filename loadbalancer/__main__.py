@@ -1,0 +1,94 @@
+"""`python -m loadbalancer serve --balancer NAME --config FILE --data DIR`: one load balancer as a process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+from datastore.edge import Address
+from datastore.errors import ConfigInvalid, HoldfastError
+from loadbalancer import config as own
+from loadbalancer.server import BalancerServer
+from lockstore import config as locks_config
+from lockstore.errors import LockError
+from lockstore.servers import lock_client
+from manager import config as manager_config
+from manager.stub import ManagerStub
+
+# A thread that comes back from the network waits at most this long for the one that is computing; Python's default of
+# 5 ms would be three whole holds.
+SWITCH_INTERVAL_S = 0.001
+DIGEST_BYTES = 32
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code: 0 done, 2 a configuration that cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m loadbalancer", description="One load balancer of a Holdfast cluster.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve until told to stop")
+    serve.add_argument("--balancer", required=True, help="its name in the configuration")
+    serve.add_argument("--config", required=True, type=Path, help="the resolved cluster.toml")
+    serve.add_argument("--data", required=True, type=Path, help="the cluster's data folder (secrets are read from it)")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.balancer} %(message)s", force=True
+    )
+    try:
+        return _serve(chosen.balancer, chosen.config, chosen.data)
+    except (HoldfastError, LockError) as error:
+        logging.critical("cannot start: %s", error.detail)
+        return 2
+
+
+def _serve(name: str, file: Path, data: Path) -> int:
+    mapping = _read(file)
+    config = own.from_toml(mapping, str(file))
+    here = config.balancer(name)
+    managers = ManagerStub([Address(one.host, one.port) for one in manager_config.from_toml(mapping, str(file)).managers])
+    locks = lock_client(locks_config.from_toml(mapping, str(file)), data)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    server = BalancerServer(
+        name, Address(here.host, here.port), config, locks=locks, managers=managers, admin_digest=_admin_digest(data)
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    server.start()
+    logging.info("serving address=%s", server.address)
+    stop.wait()
+    server.close()
+    managers.close()
+    locks.close()
+    logging.info("stopped")
+    return 0
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigInvalid(f"{file}: {error}", file=str(file)) from error
+
+
+def _admin_digest(data: Path) -> bytes:
+    """Return the digest of the administrator's key, b"" where there is none: then nobody acts as one."""
+    path = data / "secrets" / "admin.digest"
+    if not path.exists():
+        logging.warning("no administrator: %s does not exist", path)
+        return b""
+    try:
+        digest = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"{path}: {error}", file=str(path)) from error
+    if len(digest) != DIGEST_BYTES:
+        raise ConfigInvalid(f"{path}: {len(digest)} bytes, not {DIGEST_BYTES}", file=str(path))
+    return digest
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What one load balancer's handlers share: the tiers below, the views, the pipeline, and the ways to ask them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from datastore import wire
+from datastore.edge import Address
+from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, error_from_data
+from loadbalancer.basket import NO_SIDES, Basket
+from loadbalancer.batching import Pipeline, Submitter, Waiter, now_ms
+from loadbalancer.config import LoadBalancerConfig
+from loadbalancer.following import FeedSource, Follower
+from loadbalancer.identity import is_key
+from loadbalancer.view import Catalogue
+from lockstore.seatlocks import ServerState
+
+# A feed answers at least every `feed_wait_ms`; a view not confirmed for this much longer is said to be old.
+STALE_AFTER_MS = 3_000
+READ_MS_MAX = 5_000
+
+
+class Managers(Submitter, FeedSource, Protocol):
+    """What a balancer needs of the managers (manager.stub.ManagerStub)."""
+
+    def read(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
+        """Answer linearizable questions."""
+        ...
+
+    def statuses(self) -> Mapping[Address, wire.ManagerStatus | str]:
+        """Return what each manager sees, or why it does not answer."""
+        ...
+
+    def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:
+        """Make partitions for operators that have none."""
+        ...
+
+
+class LockProbe(Protocol):
+    """What the status asks of lockstore.SeatLocks."""
+
+    def probe(self) -> list[ServerState]:
+        """Ask every lock server how it is."""
+        ...
+
+
+@dataclass
+class Balancer:
+    """One load balancer's parts.
+
+    Attributes:
+        admin_digest: Digest of the administrator's key; b"" admits nobody.
+        started_ms: Monotonic time of the start.
+    """
+
+    name: str
+    config: LoadBalancerConfig
+    catalogue: Catalogue
+    follower: Follower
+    pipeline: Pipeline
+    managers: Managers
+    locks: LockProbe
+    admin_digest: bytes
+    started_ms: int = field(default_factory=now_ms)
+
+    def decide(
+        self, operator: str, command: wire.AnyCommand, deadline_ms: int, sides: dict[bytes, bytes] = NO_SIDES
+    ) -> dict[str, Any]:
+        """Have the operator's partition decide a command that needs no lock; return its answer.
+
+        Args:
+            deadline_ms: Monotonic.
+        Raises:
+            HoldfastError: The refusal, or why there is no answer.
+        """
+        waiter = Waiter(1)
+        self.pipeline.put([Basket(operator, deadline_ms, command=command, sides=sides, waiter=waiter)])
+        return waiter.wait(deadline_ms)[0].unwrap()
+
+    def read_all(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
+        """Return the answers to linearizable questions, those that failed with their `error`."""
+        left_ms = min(deadline_ms - now_ms(), READ_MS_MAX)
+        if left_ms <= 0:
+            raise OperatorUnavailable("no time left to ask", operators=[item.operator for item in items])
+        return self.managers.read(items, left_ms) if items else []
+
+    def read(self, operator: str, query: str, arguments: Mapping[str, Any], deadline_ms: int) -> wire.ReadResult:
+        """Return the answer to one linearizable question.
+
+        Raises:
+            HoldfastError: The operator cannot answer now.
+        """
+        (result,) = self.read_all([wire.ReadItem(operator, query, dict(arguments))], deadline_ms)
+        if result.error:
+            raise error_from_data(result.error)
+        return result
+
+    def staleness(self, operators: Sequence[str]) -> dict[str, str]:
+        """Return the operators of which nothing was heard of late, with the reason: what `partial` says."""
+        now = now_ms()
+        found = {}
+        for code in operators:
+            view = self.catalogue.operators.get(code)
+            if view is None:
+                found[code] = "not loaded yet"
+            elif now - view.heard_ms > self.config.feed_wait_ms + STALE_AFTER_MS:
+                found[code] = f"not heard of for {(now - view.heard_ms) // 1000} s"
+        return found
+
+    def as_of_ms(self, operators: Sequence[str]) -> int:
+        """Return the UTC time of which what is shown of these operators is: that of the oldest of their views."""
+        heard = [view.heard_ms for code in operators if (view := self.catalogue.operators.get(code)) is not None]
+        return wall_ms() - (now_ms() - min(heard) if heard else 0)
+
+    def require_operator(self, operator: str, key: str) -> None:
+        """Check that `key` is the operator's.
+
+        Raises:
+            NotAuthorised: It is not. UnknownOperator: There is no such operator.
+        """
+        view = self.catalogue.operator(operator)
+        if view.row is None or not is_key(key, view.row.key_digest):
+            raise NotAuthorised(f"that is not the key of operator {operator}", operator=operator)
+
+    def require_admin(self, key: str) -> None:
+        """Check that `key` is the administrator's.
+
+        Raises:
+            NotAuthorised: It is not.
+        """
+        if not is_key(key, self.admin_digest):
+            raise NotAuthorised("that is not the administrator's key")
+
+
+def failed(result: wire.ReadResult) -> HoldfastError | None:
+    """Return the error of a read, or None."""
+    return error_from_data(result.error) if result.error else None
+
+
+def wall_ms() -> int:
+    """Return the wall clock in UTC milliseconds: for people to read and for prices by the day, never for a decision."""
+    return time.time_ns() // 1_000_000

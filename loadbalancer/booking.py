@@ -1,0 +1,186 @@
+"""Orders: confirm a hold, look bookings up, cancel them."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from datastore import messages, wire
+from datastore.edge import Peer
+from datastore.errors import HoldfastError, InvalidRequest, RequestInProgress, UnknownHold, UnknownOrder, WorldFailure, shown
+from datastore.model import Passenger
+from loadbalancer.answers import order_answer, passengers_of, service_info
+from loadbalancer.balancer import Balancer, failed, wall_ms
+from loadbalancer.batching import now_ms
+from loadbalancer.identity import ask_digest, manage_token, operator_of_hold, owner_of, token_digest
+from loadbalancer.limits import Buckets
+from loadbalancer.names import is_among
+from loadbalancer.reference import SERIALS, make_reference, normalised, slot_of, slot_of_operator
+
+REFERENCES_PROPOSED = 4
+NAME_LENGTH_MAX = 100
+
+
+class Booking:
+    """The handlers of orders."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        config = balancer.config
+        self._tries_of_reference = Buckets(config.lookup_per_minute, "of this booking")
+        self._tries_of_peer = Buckets(config.lookup_per_minute_peer, "from this address")
+
+    def confirm(self, request: messages.ConfirmHold) -> messages.OrderAnswer:
+        """Turn a hold into an order (B4, B7)."""
+        deadline_ms = now_ms() + request.deadline_ms
+        operator = operator_of_hold(request.hold_id)
+        self._balancer.catalogue.operator(operator)
+        _check_passengers(request.passengers)
+        owner = owner_of(request.owner_key)
+        hold = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
+        if hold is None:
+            raise UnknownHold(f"no hold {shown(request.hold_id)}", hold_id=shown(request.hold_id))
+        seats = list(hold["seats"])
+        if len(seats) != len(request.passengers):
+            raise InvalidRequest(
+                f"the hold has {len(seats)} seats and {len(request.passengers)} passengers were named: one for each seat, in order",
+                field="passengers",
+                seats=seats,
+            )
+        passengers = [Passenger(one.surname.strip(), one.given.strip(), seat) for one, seat in zip(request.passengers, seats, strict=True)]
+        token = manage_token(request.owner_key, request.hold_id)
+        side = _side_record(token, passengers)
+        digest = blake2b(side, digest_size=32).digest()
+        asked = ask_digest("confirm", owner, request.hold_id, digest)
+        slot = slot_of_operator(operator)
+        while True:
+            references = tuple(make_reference(slot, secrets.randbelow(SERIALS)) for _ in range(REFERENCES_PROPOSED))
+            command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest)
+            try:
+                value = self._balancer.decide(operator, command, deadline_ms, {digest: side})
+                return self._answer(operator, value, passengers, token=token)
+            except RequestInProgress as error:
+                # All of them were taken: with 14 million in a slot, that happens to nobody, but it must not end a sale.
+                if "references" not in error.fields or now_ms() >= deadline_ms:
+                    raise
+
+    def order(self, request: messages.GetOrder, peer: Peer) -> messages.OrderAnswer:
+        """Return one booking: whole by its token, reduced by a passenger's surname.
+
+        An unknown reference, a wrong surname and a wrong token give the same answer after the same work.
+        """
+        deadline_ms = now_ms() + request.deadline_ms
+        if not request.token and not request.surname.strip():
+            raise InvalidRequest("a booking is shown to whoever has its token or a passenger's surname", field="surname")
+        reference = normalised(request.reference)
+        if not request.token:
+            self._tries_of_reference.take(reference, now_ms())
+            self._tries_of_peer.take(peer.address.rpartition(":")[0], now_ms())
+        found = self._find([reference], deadline_ms)
+        for operator, value in found.values:
+            passengers = passengers_of(value["side"])
+            if request.token:
+                if hmac.compare_digest(value["token_digest"], token_digest(request.token)):
+                    return self._answer(operator, value, passengers)
+            elif is_among(request.surname, [one.surname for one in passengers]):
+                return self._answer(operator, value, passengers, reduced=True)
+        raise found.trouble or _unknown(reference)
+
+    def orders(self, request: messages.GetOrders) -> messages.OrdersAnswer:
+        """Return the bookings whose tokens the caller has."""
+        deadline_ms = now_ms() + request.deadline_ms
+        digests: dict[str, set[bytes]] = {}
+        for word, token in request.tokens:
+            digests.setdefault(normalised(word), set()).add(token_digest(token))
+        found = self._find(list(digests), deadline_ms)
+        orders = [
+            self._answer(operator, value, passengers_of(value["side"]))
+            for operator, value in found.values
+            if any(hmac.compare_digest(value["token_digest"], digest) for digest in digests.get(value["reference"], ()))
+        ]
+        return messages.OrdersAnswer(orders=sorted(orders, key=lambda order: (order.created_ms, order.reference)), partial=found.partial)
+
+    def cancel(self, request: messages.CancelOrder) -> messages.OrderAnswer:
+        """Cancel a booking (B8)."""
+        deadline_ms = now_ms() + request.deadline_ms
+        reference = normalised(request.reference)
+        digest = token_digest(request.token)
+        found = self._find([reference], deadline_ms)
+        for operator, value in found.values:
+            if hmac.compare_digest(value["token_digest"], digest):
+                command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
+                changed = self._balancer.decide(operator, command, deadline_ms)
+                return self._answer(operator, changed, passengers_of(value["side"]))
+        raise found.trouble or _unknown(reference)
+
+    def _find(self, references: Sequence[str], deadline_ms: int) -> _Found:
+        """Return the orders of these references from every operator of their slots, in one batch."""
+        wanted: dict[int, list[str]] = {}
+        for reference in references:
+            slot = slot_of(reference)
+            if slot is not None:
+                wanted.setdefault(slot, []).append(reference)
+        items = [
+            wire.ReadItem(operator, "orders", {"references": wanted[slot]})
+            for operator in sorted(self._balancer.catalogue.operators)
+            if (slot := slot_of_operator(operator)) in wanted
+        ]
+        found = _Found()
+        for result in self._balancer.read_all(items, deadline_ms):
+            error = failed(result)
+            if error is not None:
+                # Not "no such booking": an operator that may have it did not answer.
+                found.partial[result.operator] = error.detail
+                found.trouble = found.trouble or (error if isinstance(error, WorldFailure) else None)
+            else:
+                found.values += [(result.operator, value) for value in result.value]
+        return found
+
+    def _answer(
+        self, operator: str, value: dict[str, Any], passengers: Sequence[Passenger], *, token: str = "", reduced: bool = False
+    ) -> messages.OrderAnswer:
+        try:
+            view, service, layout = self._balancer.catalogue.find(value["service_id"])
+            info = service_info(view, service, layout, wall_ms())
+        except HoldfastError:
+            info = None  # The timetable dropped the service since; the booking stays.
+        return order_answer(value, operator, info, passengers, token=token, reduced=reduced)
+
+
+class _Found:
+    """Orders found: (operator, value) pairs; who could not be asked; the first failure among them."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[str, dict[str, Any]]] = []
+        self.partial: dict[str, str] = {}
+        self.trouble: WorldFailure | None = None
+
+
+def _unknown(reference: str) -> UnknownOrder:
+    return UnknownOrder(f"no booking {reference} with that surname or token")
+
+
+def _check_passengers(passengers: Sequence[Passenger]) -> None:
+    for number, passenger in enumerate(passengers, 1):
+        if not passenger.surname.strip():
+            raise InvalidRequest(f"passenger {number} has no surname", field="passengers")
+        for name in (passenger.surname, passenger.given):
+            if len(name) > NAME_LENGTH_MAX:
+                raise InvalidRequest(f"passenger {number}: a name has at most {NAME_LENGTH_MAX} characters", field="passengers")
+            if not name.isprintable():
+                raise InvalidRequest(f"passenger {number}: a name has no control characters: {shown(name)}", field="passengers")
+
+
+def _side_record(token: str, passengers: Sequence[Passenger]) -> bytes:
+    """Return the personal data that travels beside the entry, with the salt of its digest in it (Z12).
+
+    The salt comes from the token, which nobody but the buyer has: a repeat of the request at another balancer makes the
+    same record, and the digest in the ledger tells nothing once the record is erased.
+    """
+    salt = blake2b(b"passengers", key=token.encode(), digest_size=16).digest()
+    return msgspec.msgpack.encode((salt, passengers))

@@ -1,0 +1,312 @@
+"""Holds: named seats, best available, bulk; and what becomes of a hold before it is an order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import Any
+
+from datastore import messages, wire
+from datastore.errors import (
+    HoldfastError,
+    HoldNotYours,
+    InvalidRequest,
+    LockTimeout,
+    NoAdjacentBlock,
+    SeatUnavailable,
+    UnknownHold,
+    UnknownSeat,
+    error_from_data,
+    nearest,
+    shown,
+)
+from datastore.model import SeatState
+from loadbalancer.answers import hold_answer
+from loadbalancer.balancer import Balancer, wall_ms
+from loadbalancer.basket import Basket, HoldDraft
+from loadbalancer.batching import Waiter, now_ms
+from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
+from loadbalancer.seatchoice import choose, count_free, has_block
+from loadbalancer.view import Offer, Sale
+
+# A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
+ATTEMPTS_LOOKED_AHEAD = 8
+TAKEN_CODES = ("seat_unavailable", "seat_blocked")
+
+
+class Selling:
+    """The handlers of holds."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._proposals = Proposals()
+
+    def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer:
+        """Hold the named seats, or the best available."""
+        deadline_ms = now_ms() + request.deadline_ms
+        if request.count:
+            return self._hold_any(request, deadline_ms)
+        waiter = Waiter(1)
+        self._balancer.pipeline.put([self._basket(request, deadline_ms, wall_ms(), waiter, 0)])
+        return hold_answer(waiter.wait(deadline_ms)[0].unwrap())
+
+    def hold_many(self, request: messages.HoldMany) -> messages.HoldManyAnswer:
+        """Make many holds as one batch; each stands or falls alone."""
+        deadline_ms = now_ms() + request.deadline_ms
+        wall = wall_ms()
+        results: list[messages.HoldResult] = [messages.HoldResult() for _ in request.holds]
+        named: list[tuple[int, messages.HoldSeats]] = []
+        baskets: list[Basket] = []
+        waiter = Waiter(sum(not hold.count for hold in request.holds))
+        for place, hold in enumerate(request.holds):
+            if hold.count:
+                continue
+            named.append((place, hold))
+            try:
+                baskets.append(self._basket(hold, deadline_ms, wall, waiter, len(named) - 1))
+            except HoldfastError as error:
+                error.request_id = hold.request_id
+                waiter.settle(len(named) - 1, wire.failure(error))
+        if baskets:
+            self._balancer.pipeline.put(baskets)
+        if named:
+            for (place, _), outcome in zip(named, waiter.wait(deadline_ms), strict=True):
+                if outcome.error:
+                    results[place].error = outcome.error
+                else:
+                    results[place].hold = hold_answer(outcome.value)
+        for place, hold in enumerate(request.holds):
+            if hold.count:
+                results[place] = self._one_of_many(hold, deadline_ms)
+        return messages.HoldManyAnswer(results=results)
+
+    def extend(self, request: messages.ExtendHold) -> messages.HoldAnswer:
+        """Move a hold's end (Z11: bounded from its creation)."""
+        config = self._balancer.config
+        owner = owner_of(request.owner_key)
+        digest = ask_digest("extend", owner, request.hold_id, request.ttl_ms)
+        command = wire.Extend(request.request_id, digest, request.hold_id, owner, request.ttl_ms, config.hold_ttl_max_ms)
+        return self._changed(request.hold_id, command, request.deadline_ms)
+
+    def release(self, request: messages.ReleaseHold) -> messages.HoldAnswer:
+        """Give a hold's seats back."""
+        owner = owner_of(request.owner_key)
+        digest = ask_digest("release", owner, request.hold_id)
+        return self._changed(request.hold_id, wire.Release(request.request_id, digest, request.hold_id, owner), request.deadline_ms)
+
+    def get_hold(self, request: messages.GetHold) -> messages.HoldAnswer:
+        """Return a hold as it is now."""
+        deadline_ms = now_ms() + request.deadline_ms
+        operator = operator_of_hold(request.hold_id)
+        self._balancer.catalogue.operator(operator)
+        result = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms)
+        if result.value is None:
+            raise UnknownHold(f"no hold {shown(request.hold_id)}", hold_id=shown(request.hold_id))
+        if result.value.get("owner", owner := owner_of(request.owner_key)) != owner:
+            raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
+        return hold_answer(result.value)
+
+    def my_holds(self, request: messages.MyHolds) -> messages.HoldsAnswer:
+        """Return the owner's holds with every operator."""
+        deadline_ms = now_ms() + request.deadline_ms
+        owner = owner_of(request.owner_key)
+        operators = sorted(self._balancer.catalogue.operators)
+        results = self._balancer.read_all([wire.ReadItem(code, "holds", {"owner": owner}) for code in operators], deadline_ms)
+        partial = {result.operator: str(result.error.get("detail", "")) for result in results if result.error}
+        holds = [hold_answer(value) for result in results if not result.error for value in result.value]
+        return messages.HoldsAnswer(holds=sorted(holds, key=lambda hold: (hold.created_ms, hold.hold_id)), partial=partial)
+
+    def _changed(self, hold_id: str, command: wire.AnyCommand, wait_ms: int) -> messages.HoldAnswer:
+        operator = operator_of_hold(hold_id)
+        self._balancer.catalogue.operator(operator)
+        return hold_answer(self._balancer.decide(operator, command, now_ms() + wait_ms))
+
+    # --- named seats ----------------------------------------------------------------------------------------------
+
+    def _basket(self, request: messages.HoldSeats, deadline_ms: int, wall: int, waiter: Waiter, place: int) -> Basket:
+        """Return the basket of a hold of named seats.
+
+        Raises:
+            Refusal: The request cannot be served whatever the state of the seats: nothing was sent.
+        """
+        sale = self._balancer.catalogue.sale(request.service_id, wall)
+        words = request.seats
+        if not words:
+            raise InvalidRequest("no seat was named; name seats, or how many of the best", field="seats")
+        self._check_count(len(words))
+        offers = []
+        for word in words:
+            offer = sale.offers.get(word)
+            offers.append(_offer(sale, word) if offer is None else offer)
+        if len(offers) > 1 and len({offer.seat_id for offer in offers}) < len(offers):
+            raise InvalidRequest(f"a seat was named twice: {', '.join(map(shown, words[:9]))}", field="seats")
+        return self._basket_of(request, sale, offers, 0, deadline_ms, waiter, place)
+
+    def _basket_of(
+        self, request: messages.HoldSeats, sale: Sale, offers: list[Offer], attempt: int, deadline_ms: int, waiter: Waiter, place: int
+    ) -> Basket:
+        config = self._balancer.config
+        ttl_ms = request.ttl_ms or config.hold_ttl_ms
+        if ttl_ms > config.hold_ttl_max_ms:
+            minutes = config.hold_ttl_max_ms // 60_000
+            raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
+        owner = owner_of(request.owner_key)
+        draft = HoldDraft(
+            request_id_of_attempt(request.request_id, attempt),
+            ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms),
+            hold_id_of(sale.operator, owner, request.request_id, attempt),
+            owner,
+            request.service_id,
+            tuple([offer.seat_id for offer in offers]),
+            ttl_ms,
+            sale.prices.currency,
+            tuple([offer.price_minor for offer in offers]),
+            min([offer.refundable_percent for offer in offers]),
+            config.owner_holds_max,
+            config.service_holds_max,
+        )
+        keys = tuple([offer.key for offer in offers])
+        return Basket(sale.operator, deadline_ms, keys=keys, draft=draft, waiter=waiter, place=place)
+
+    def _check_count(self, count: int) -> None:
+        most = self._balancer.config.seats_per_hold_max
+        if count > most:
+            raise InvalidRequest(f"{count} seats are too many for one hold; {most} are allowed", field="seats", most=most)
+
+    # --- best available (Z8) --------------------------------------------------------------------------------------
+
+    def _one_of_many(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldResult:
+        try:
+            return messages.HoldResult(hold=self._hold_any(request, deadline_ms))
+        except HoldfastError as error:
+            error.request_id = request.request_id
+            return messages.HoldResult(error=error.to_data())
+
+    def _hold_any(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer:
+        """Propose, lock exactly those seats, HOLD; after a refusal propose again from what the primary said is taken.
+
+        Attempts are numbered: a repeat of the request at any balancer walks the same chain of recorded answers, so that
+        it meets the hold that an earlier try may have made instead of making a second one.
+        """
+        if request.seats:
+            raise InvalidRequest("name seats or ask for how many of the best, not both", field="count")
+        self._check_count(request.count)
+        attempt = 0
+        told: set[str] | None = None  # taken seats as the primary last told them
+        while True:
+            sale = self._balancer.catalogue.sale(request.service_id, wall_ms())
+            self._check_cabin(sale, request.cabin)
+            seats = self._propose(sale, request, told)
+            if not seats:
+                found, told = self._look_closer(sale, request, attempt, deadline_ms)
+                if found is not None:
+                    return found
+                seats = choose(sale.layout, told, request.count, cabin=request.cabin, together=request.together).seats
+                self._proposals.add(request.service_id, seats)
+            waiter = Waiter(1)
+            offers = [sale.offers[seat_id] for seat_id in seats]
+            self._balancer.pipeline.put([self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0)])
+            outcome = waiter.wait(deadline_ms)[0]
+            self._proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
+            if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
+                return hold_answer(outcome.unwrap())
+            fields = outcome.error.get("fields") or {}
+            told = set(fields.get("taken") or ()) | {conflict["seat"] for conflict in fields.get("seats") or ()}
+            attempt += 1
+            if now_ms() >= deadline_ms:
+                raise LockTimeout("other buyers were faster to the end; ask again", service_id=request.service_id)
+
+    def _propose(self, sale: Sale, request: messages.HoldSeats, told: set[str] | None) -> tuple[str, ...]:
+        view = self._balancer.catalogue.operators[sale.operator]
+        taken = set(view.taken.get(request.service_id) or ())
+        return self._proposals.propose(sale, request, taken | told if told else taken, view.lsn)
+
+    def _look_closer(
+        self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
+    ) -> tuple[messages.HoldAnswer | None, set[str]]:
+        """Nothing can be proposed: return the hold that an earlier try of this request made, or the seats truly taken.
+
+        Raises:
+            SeatUnavailable, NoAdjacentBlock: The primary's state proves it (Z8).
+        """
+        operator = sale.operator
+        owner = owner_of(request.owner_key)
+        ids = [hold_id_of(operator, owner, request.request_id, attempt + ahead) for ahead in range(ATTEMPTS_LOOKED_AHEAD)]
+        items = [wire.ReadItem(operator, "seats", {"service_id": request.service_id})]
+        items += [wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids]
+        results = self._balancer.read_all(items, deadline_ms)
+        for result in results:
+            if result.error:
+                raise error_from_data(result.error)
+        for result in results[1:]:
+            if result.value is not None:
+                return hold_answer(result.value), set()
+        taken = {row[0] for row in results[0].value["seats"] if row[1] != SeatState.FREE}
+        left = count_free(sale.layout, taken, request.cabin)
+        where = f"{request.service_id}{' in cabin ' + request.cabin if request.cabin else ''}"
+        facts: dict[str, Any] = {"service_id": request.service_id, "free": left, "lsn": results[0].lsn}
+        if left < request.count:
+            word = "is sold out" if not left else f"has {left} seats left, {request.count} were asked for"
+            raise SeatUnavailable(f"{where} {word}", seats=[], taken=sorted(taken), **facts)
+        if request.together and not has_block(sale.layout, taken, request.count, request.cabin):
+            raise NoAdjacentBlock(f"{where} has {left} seats left, but no {request.count} side by side", **facts)
+        return None, taken
+
+    def _check_cabin(self, sale: Sale, cabin: str) -> None:
+        if cabin and cabin not in sale.layout.cabins:
+            known = ", ".join(sale.layout.cabins)
+            raise InvalidRequest(f"{sale.service.service_id} has no cabin {shown(cabin)}; it has {known}", field="cabin")
+
+
+class Proposals:
+    """Seats that this balancer has proposed and that its views do not show yet: two buyers are not sent to the same ones."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._seats: dict[str, dict[str, int]] = {}  # service -> seat -> lsn that made the hold, 0 while under way
+
+    def propose(self, sale: Sale, request: messages.HoldSeats, taken: Collection[str], view_lsn: int) -> tuple[str, ...]:
+        """Return the best seats that are neither taken nor proposed, marked as proposed; empty where there are none."""
+        service_id = request.service_id
+        with self._mutex:
+            proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= view_lsn}
+            choice = choose(sale.layout, {*taken, *proposed}, request.count, cabin=request.cabin, together=request.together)
+            proposed |= dict.fromkeys(choice.seats, 0)
+            self._put(service_id, proposed)
+        return choice.seats
+
+    def add(self, service_id: str, seats: Collection[str]) -> None:
+        """Mark seats as proposed."""
+        with self._mutex:
+            self._seats.setdefault(service_id, {}).update(dict.fromkeys(seats, 0))
+
+    def settle(self, service_id: str, seats: Collection[str], lsn: int) -> None:
+        """Keep seats that were held at `lsn` until the view shows them; forget those that were not (0)."""
+        with self._mutex:
+            proposed = self._seats.get(service_id, {})
+            for seat in seats:
+                if lsn:
+                    proposed[seat] = lsn
+                else:
+                    proposed.pop(seat, None)
+            self._put(service_id, proposed)
+
+    def _put(self, service_id: str, proposed: dict[str, int]) -> None:
+        if proposed:
+            self._seats[service_id] = proposed
+        else:
+            self._seats.pop(service_id, None)
+
+
+def _offer(sale: Sale, word: str) -> Offer:
+    """Return the seat that a caller's word means in any case.
+
+    Raises:
+        UnknownSeat: None; the nearest are in the message.
+    """
+    offer = sale.offers.get(word.strip().lower())
+    if offer is None:
+        near = nearest(word, sale.layout.by_designator)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise UnknownSeat(f"{sale.service.service_id} has no seat {shown(word)}{hint}", seat=shown(word), nearest=near)
+    return offer

@@ -1,0 +1,127 @@
+"""A load balancer's RPyC server half: decode, hand to the right handler, encode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from datastore import messages
+from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
+from datastore.errors import HoldfastError
+from loadbalancer.balancer import Balancer, Managers
+from loadbalancer.batching import Pipeline
+from loadbalancer.booking import Booking
+from loadbalancer.config import LoadBalancerConfig
+from loadbalancer.following import Follower
+from loadbalancer.looking import Looking
+from loadbalancer.operating import Operating
+from loadbalancer.selling import Selling
+from loadbalancer.view import Catalogue
+from loadbalancer.watching import Watching
+from lockstore.seatlocks import SeatLocks
+
+EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
+
+Handler = Callable[[Any, Peer], messages.Answer]
+
+
+class BalancerServer:
+    """One load balancer: views, pipeline and handlers behind an edge."""
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        config: LoadBalancerConfig,
+        *,
+        locks: SeatLocks,
+        managers: Managers,
+        admin_digest: bytes = b"",
+        tls: Tls | None = None,
+        on_broken: Callable[[], None] = lambda: os._exit(EXIT_FAULT),
+    ) -> None:
+        """Prepare; `start` starts.
+
+        Args:
+            admin_digest: Digest of the administrator's key; b"" admits nobody.
+            on_broken: Called when the pipeline meets a fault of our own; it should end the process.
+        """
+        catalogue = Catalogue(threading.RLock)
+        follower = Follower(catalogue, managers, wait_ms=config.feed_wait_ms)
+        pipeline = Pipeline(locks, managers, lanes=config.lanes, batch_max=config.batch_max, on_broken=on_broken)
+        self.balancer = Balancer(name, config, catalogue, follower, pipeline, managers, locks, admin_digest)
+        self._handlers = _handlers(self.balancer)
+        limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
+        self._edge = EdgeServer(address, self._handle, methods=self._handlers, limits=limits, tls=tls, name=name)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; the port is known after `start`."""
+        return self._edge.address
+
+    def start(self) -> None:
+        """Follow the nodes, start the pipeline, accept callers.
+
+        Raises:
+            ConfigInvalid: The address cannot be bound.
+        """
+        self.balancer.follower.start()
+        self.balancer.pipeline.start()
+        self._edge.start()
+
+    def close(self) -> None:
+        """Stop accepting, let what is under way end."""
+        self._edge.close()
+        self.balancer.pipeline.close()
+        self.balancer.follower.close()
+
+    def _handle(self, method: str, payload: bytes, peer: Peer) -> bytes:
+        request = messages.decode_request(method, payload)
+        try:
+            return messages.encode(self._handlers[method](request, peer))
+        except HoldfastError as error:
+            if not error.request_id:
+                with contextlib.suppress(AttributeError):  # Questions have none.
+                    error.request_id = request.request_id
+            raise
+
+
+def _handlers(balancer: Balancer) -> dict[str, Handler]:
+    looking, selling, booking = Looking(balancer), Selling(balancer), Booking(balancer)
+    operating, watching = Operating(balancer), Watching(balancer)
+    plain: dict[str, Callable[[Any], messages.Answer]] = {
+        "operators": looking.operators,
+        "places": looking.places,
+        "services": looking.services,
+        "seat_map": looking.seat_map,
+        "list_seats": looking.list_seats,
+        "query_seat": looking.query_seat,
+        "hold": selling.hold,
+        "hold_many": selling.hold_many,
+        "extend": selling.extend,
+        "release": selling.release,
+        "get_hold": selling.get_hold,
+        "my_holds": selling.my_holds,
+        "confirm": booking.confirm,
+        "orders": booking.orders,
+        "cancel": booking.cancel,
+        "block": operating.block,
+        "unblock": operating.unblock,
+        "change_service": operating.change_service,
+        "manifest": operating.manifest,
+        "create_operator": operating.create_operator,
+        "import": operating.import_timetable,
+        "dataset_numbers": operating.dataset_numbers,
+        "status": watching.status,
+    }
+    handlers: dict[str, Handler] = {method: _without_peer(handler) for method, handler in plain.items()}
+    handlers["order"] = booking.order
+    assert handlers.keys() == messages.METHODS.keys()
+    return handlers
+
+
+def _without_peer(handler: Callable[[Any], messages.Answer]) -> Handler:
+    return lambda request, _peer: handler(request)

@@ -1,0 +1,113 @@
+"""The status of the cluster as one balancer sees it: every process with a verdict, and where each operator is."""
+
+from __future__ import annotations
+
+from datastore import messages, wire
+from datastore.edge import Address, EdgeClient
+from datastore.errors import HoldfastError
+from loadbalancer.balancer import Balancer, wall_ms
+from loadbalancer.batching import now_ms
+
+PING_MS = 300
+
+
+class Watching:
+    """The handler of `status`: every process of the cluster with a verdict, and where each operator is."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+
+    def status(self, request: messages.Status) -> messages.StatusAnswer:
+        """Ask every tier how it is."""
+        processes = [*self._lock_servers()]
+        statuses = self._balancer.managers.statuses()
+        seen = [status for status in statuses.values() if isinstance(status, wire.ManagerStatus)]
+        # The manager that reaches most nodes tells most of them.
+        best = max(seen, key=lambda status: len(status.nodes), default=None)
+        if best is not None:
+            processes += _nodes(best)
+        for address, status in statuses.items():
+            if isinstance(status, str):
+                processes.append(messages.ProcessStatus(str(address), "manager", str(address), "no answer", "down", status))
+            else:
+                processes.append(_running(status.manager, "manager", str(address), uptime_ms=status.uptime_ms))
+        processes += self._balancers()
+        partitions = _partitions(best) if best is not None else []
+        verdict = _worst(processes, partitions)
+        return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms())
+
+    def _lock_servers(self) -> list[messages.ProcessStatus]:
+        found = []
+        for state in self._balancer.locks.probe():
+            address = f"{state.address.host}:{state.address.port}"
+            if state.votes:
+                found.append(_running(state.address.name, "lock server", address, f"{state.version}, counter {state.counter}"))
+            else:
+                word = "refuses" if state.version else "no answer"
+                verdict = "degraded" if state.version else "down"
+                found.append(messages.ProcessStatus(state.address.name, "lock server", address, word, verdict, state.reason))
+        return found
+
+    def _balancers(self) -> list[messages.ProcessStatus]:
+        found = []
+        for balancer in self._balancer.config.balancers:
+            address = Address(balancer.host, balancer.port)
+            if balancer.name == self._balancer.name:
+                uptime_ms = now_ms() - self._balancer.started_ms
+                pipeline = self._balancer.pipeline
+                detail = f"{pipeline.carried} commands in {pipeline.batches} batches"
+                found.append(_running(balancer.name, "balancer", str(address), detail, uptime_ms))
+                continue
+            client = EdgeClient(address, connect_ms=PING_MS)
+            try:
+                # The cheapest question of all that a balancer answers by itself.
+                client.call("operators", messages.encode(messages.Operators(like="\x00")), PING_MS)
+                found.append(_running(balancer.name, "balancer", str(address)))
+            except HoldfastError as error:
+                found.append(messages.ProcessStatus(balancer.name, "balancer", str(address), "no answer", "down", error.detail))
+            finally:
+                client.close()
+        return found
+
+
+def _running(name: str, kind: str, address: str, detail: str = "", uptime_ms: int = 0) -> messages.ProcessStatus:
+    return messages.ProcessStatus(name, kind, address, "running", "ok", detail, uptime_ms)
+
+
+def _nodes(status: wire.ManagerStatus) -> list[messages.ProcessStatus]:
+    found = []
+    for name, node in status.nodes.items():
+        primaries = sum(partition.role == "primary" for partition in node.partitions)
+        found.append(_running(name, "node", "", f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms))
+    found += [messages.ProcessStatus(name, "node", "", "no answer", "down", why) for name, why in status.unreachable.items()]
+    return sorted(found, key=lambda process: process.name)
+
+
+def _partitions(status: wire.ManagerStatus) -> list[messages.PartitionLine]:
+    copies: dict[str, dict[str, wire.PartitionStatus]] = {}
+    for name, node in status.nodes.items():
+        for partition in node.partitions:
+            copies.setdefault(partition.operator, {})[name] = partition
+    lines = []
+    for operator in sorted(copies.keys() | status.primaries.keys() | status.waiting.keys()):
+        here = copies.get(operator, {})
+        primary, epoch = status.primaries.get(operator, ("", (0, "")))
+        at_primary = here.get(primary)
+        lsn = at_primary.commit_lsn if at_primary is not None else 0
+        replicas = {name: max(0, lsn - partition.last_lsn) for name, partition in here.items() if name != primary}
+        voters = len(at_primary.voters) if at_primary is not None else 0
+        if at_primary is None or not at_primary.serving:
+            verdict = "down"
+        else:
+            verdict = "ok" if len(here) >= voters else "degraded"
+        lines.append(messages.PartitionLine(operator, primary, epoch[0], lsn, replicas, verdict))
+    return lines
+
+
+def _worst(processes: list[messages.ProcessStatus], partitions: list[messages.PartitionLine]) -> str:
+    """Return "down" where some operator cannot sell, "degraded" where anything is amiss, else "ok"."""
+    locks = [process.verdict == "ok" for process in processes if process.kind == "lock server"]
+    if not partitions or any(line.verdict == "down" for line in partitions) or 2 * sum(locks) <= len(locks):
+        return "down"
+    well = {process.verdict for process in processes} | {line.verdict for line in partitions} == {"ok"}
+    return "ok" if well else "degraded"
