@@ -17,10 +17,9 @@ from typing import Any
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import Layout, LayoutSpec, Section
 
-ZONE_FRONT = "FRONT"
-ZONE_EXIT = "EXIT"
-ZONE_STANDARD = "STANDARD"
-FRONT_SHARE = 5  # One row in five of an economy cabin, from the front, is in the front zone ...
+ZONE_PREFERRED = "A"  # the zones that the fare formula knows: A costs more, B is the plain price
+ZONE_STANDARD = "B"
+FRONT_SHARE = 5  # One row in five of an economy cabin, from the front, is in the preferred zone ...
 FRONT_ROWS_MIN = 12  # ... where the cabin has at least so many rows; a commuter aircraft has one price.
 ACCESSIBLE_ROWS = 2  # Aisle seats of so many rows behind the front of economy have movable armrests.
 LAYOUT_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -170,9 +169,9 @@ def _words(mapping: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def aircraft_layouts(types: Iterable[Mapping[str, str]], cabins: Iterable[Mapping[str, str]]) -> dict[str, LayoutSpec]:
     """Return type code -> layout of every aircraft type that has cabins.
 
-    Price zones of economy (Y): `EXIT` is an exit row, `FRONT` the first fifth of the rows where there are twelve or more,
-    `STANDARD` the rest. Other cabins have the one zone `STANDARD`. Accessible are the aisle seats of the first two rows of
-    economy that are no exit row, and those of the first row of each other cabin.
+    Price zones of economy (Y): A is the exit rows (more room) and the first fifth of the rows where there are twelve or
+    more; B the rest. Other cabins are all B: their price is the cabin's. Accessible are the aisle seats of the first two
+    rows of economy that are no exit row, and those of the first row of each other cabin.
 
     A row whose letters are some of those of the cabin before it (a narrow last row) joins that cabin's grid with its other
     seats missing, so that a map draws it in line.
@@ -220,7 +219,7 @@ def _cabin_sections(cabin: str, columns: tuple[str, ...], rows: list[tuple[str, 
         column for x, column in enumerate(columns) if column and "" in (columns[max(x - 1, 0)], columns[min(x + 1, len(columns) - 1)])
     ]
     zoned = [
-        (ZONE_STANDARD if cabin != "Y" else ZONE_EXIT if row in exits else ZONE_FRONT if place < front else ZONE_STANDARD, row, letters)
+        (ZONE_PREFERRED if cabin == "Y" and (row in exits or place < front) else ZONE_STANDARD, row, letters)
         for place, (row, letters) in enumerate(rows)
     ]
     return [
