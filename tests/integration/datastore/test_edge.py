@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import rpyc
 
 from datastore.edge import Address, EdgeClient, EdgeLimits, EdgeServer, Peer, Tls, make_certificates
 from datastore.errors import (
@@ -26,11 +27,14 @@ from tests.integration.datastore.edge_peers import (
     LOOPBACK,
     Attempt,
     Relay,
+    address_of,
+    connected,
     echo,
     edge_client,
     edge_log,
     edge_server,
     plain_connection,
+    plain_server,
 )
 from tests.waiting import wait_until
 
@@ -134,6 +138,18 @@ def test_broken_invariant_stops_the_node() -> None:
             client.call("echo", b"", TIMEOUT_MS)
         assert stopped.is_set()
         assert [record.levelname for record in lines.records] == ["CRITICAL"]
+
+
+def test_peer_cannot_stop_its_caller() -> None:
+    """An InvariantBroken that comes over the wire is the peer's: here it is an unknown outcome."""
+    data = b"\x01" + msgspec.msgpack.encode(InvariantBroken("yours too").to_data())
+
+    class Spreading(rpyc.Service):  # type: ignore[misc]
+        def exposed_call(self, _method: str, _payload: bytes) -> bytes:
+            return data
+
+    with plain_server(Spreading) as plain, edge_client(address_of(plain)) as client, pytest.raises(OutcomeUnknown):
+        client.call("echo", b"", TIMEOUT_MS)
 
 
 BREAKING_SERVER = """
@@ -287,6 +303,22 @@ def test_lost_reply_is_an_unknown_outcome(kept_bytes: int) -> None:
         assert client.call("echo", b"third", TIMEOUT_MS) == b"third"  # Not the late reply to the second.
 
 
+def test_late_reply_never_answers_another_call() -> None:
+    """After a timeout the next call gets its own answer, however soon it comes."""
+    release = threading.Event()
+
+    def late(_method: str, payload: bytes, _peer: Peer) -> bytes:
+        if payload == b"slow":
+            release.wait(0.5)
+        return payload
+
+    with edge_server(late) as server, edge_client(server.address) as client:
+        with pytest.raises(OutcomeUnknown):
+            client.call("echo", b"slow", 100)
+        assert client.call("echo", b"quick", TIMEOUT_MS) == b"quick"
+        release.set()
+
+
 def test_sixteen_threads_share_a_client() -> None:
     """Every thread gets its own answers."""
 
@@ -320,6 +352,14 @@ def _answers(client: EdgeClient) -> bool:
         return client.call("echo", b"x", TIMEOUT_MS) == b"x"
     except NodeUnreachable:
         return False
+
+
+def test_silent_tcp_client_is_ended_without_tls_too() -> None:
+    """A connection that never says a word must not keep one of the server's places."""
+    with edge_log() as lines, edge_server(limits=EdgeLimits(handshake_ms=300)) as server, connected(server.address) as sock:
+        sock.settimeout(3)
+        assert sock.recv(1) == b""
+        wait_until(lambda: lines.texts("silent for 300 ms"), "the line about the silent connection", 3)
 
 
 def test_closed_client_refuses() -> None:

@@ -35,7 +35,7 @@ MALFORMED = {
     "length of 4 GiB": b"\xff\xff\xff\xff\x00",
     "length of zero": _frame(b""),
     "compressed": _frame(b"x\x9c\x03\x00\x00\x00\x00\x01", 1),
-    "no end mark": _frame(b"\x01abc")[:-1] + b"X",
+    "no end mark": _request(consts.HANDLE_GETROOT, (consts.LABEL_TUPLE, ()))[:-1] + b"X",
     "cut in the header": b"\x00\x00",
     "cut in the body": _frame(b"\x01" * 100)[:50],
     "not brine": _frame(b"\x01\xff\xff\xff"),
