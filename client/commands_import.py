@@ -16,7 +16,8 @@ from client.terminal import Session, tell
 from datastore.errors import ConfigInvalid, InvalidRequest
 
 if TYPE_CHECKING:
-    from client.importing import Dataset, OperatorReport
+    from client.importing import OperatorReport
+    from client.timetables import Dataset
 
 IMPORT_MS = 60_000
 PROBLEMS_SHOWN = 50
@@ -36,7 +37,7 @@ def import_timetables(
     dataset: Annotated[str, typer.Option("--dataset", help="Import under this name instead of the file's own.")] = "",
     operator: Annotated[list[str] | None, typer.Option("--operator", help="Only this operator's rows; may be repeated.")] = None,
     valid_from: Annotated[str, typer.Option("--from", help="First day on sale: 2026-12-01, today, +3d.")] = "today",
-    days: Annotated[int | None, typer.Option("--days", min=1, max=3660, help="Days on sale; by default the configuration's.")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, max=3660, help="Days on sale; by default the dataset's own, or 330.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="The operator's key; by default those in the data folder.")] = None,
     json: Json = False,
 ) -> int:
@@ -53,8 +54,8 @@ def import_timetables(
     for path in paths:
         if not path.exists():
             raise ConfigInvalid(f"{path}: no such file or folder", file=str(path), reason="not found")
-        read = importing.load_dataset(path, valid_from=first, days=days or session.settings.timetable_days, dataset=dataset)
         with progress_bar(quiet=json) as progress:
+            read = importing.load_dataset(path, valid_from=first, days=days or 0, dataset=dataset, progress=progress)
             reports = _send(session, read, only, key, dry_run, progress)
         documents.append(as_document(path, read, reports, dry_run))
         if not json:
@@ -110,7 +111,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
 
     with Bar(TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
 def as_document(path: Path, read: Dataset, reports: list[OperatorReport], dry_run: bool) -> dict[str, Any]:
@@ -130,10 +131,8 @@ def as_document(path: Path, read: Dataset, reports: list[OperatorReport], dry_ru
             }
             for report in reports
         ],
-        "problems": [
-            {"file": str(problem.file), "line": problem.line, "reason": problem.reason, "operator": problem.operator}
-            for problem in read.problems
-        ],
+        "problems": [problem._asdict() for problem in read.problems],
+        "warnings": [warning._asdict() for warning in read.warnings],
     }
 
 
@@ -152,3 +151,5 @@ def show(session: Session, path: Path, read: Dataset, reports: list[OperatorRepo
         tell(f"{problem.file}:{problem.line}: {problem.reason}")
     if len(read.problems) > PROBLEMS_SHOWN:
         tell(f"… and {len(read.problems) - PROBLEMS_SHOWN} more; --json has them all")
+    if read.warnings:
+        tell(f"{len(read.warnings)} rows were understood by a guess, the first: {read.warnings[0].reason}; --json has them all")

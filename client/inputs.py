@@ -10,7 +10,7 @@ from datastore.errors import InvalidRequest, shown
 from datastore.model import Passenger
 
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-DURATION_PATTERN = re.compile(r"(?:\d{1,9}[smhd])+")
+DURATION_PATTERN = re.compile(r"(?:\d{1,9}[smhd])+", re.ASCII)
 DAYS_AHEAD_MAX = 3_660
 
 
@@ -43,11 +43,11 @@ def day(text: str, today: date) -> str:
         return today.isoformat()
     if word == "tomorrow":
         return (today + timedelta(days=1)).isoformat()
-    ahead = re.fullmatch(r"\+(\d{1,4})d?", word)
+    ahead = re.fullmatch(r"\+(\d{1,4})d?", word, re.ASCII)
     if ahead and int(ahead[1]) <= DAYS_AHEAD_MAX:
         return (today + timedelta(days=int(ahead[1]))).isoformat()
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", word):
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", word, re.ASCII):
             return date.fromisoformat(word).isoformat()
     except ValueError:
         pass

@@ -14,7 +14,7 @@ from client.config import refuse
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan
 from datastore import messages
-from datastore.errors import ConfigInvalid
+from datastore.errors import ConfigInvalid, InvalidRequest
 
 IMPORT_MS = 60_000
 SEEN_MS = 10_000
@@ -58,7 +58,7 @@ def find_dataset(word: str, config: Path) -> Path:
         return beside
     try:
         return importing.shipped_data(Path(word).name)
-    except (ConfigInvalid, FileNotFoundError):
+    except InvalidRequest:
         refuse(str(config), "client.timetables", f'there is no dataset "{word}", neither beside the file nor among those that ship')
 
 

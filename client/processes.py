@@ -6,6 +6,7 @@ an id alone could make us kill a stranger.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -162,12 +163,14 @@ def listener(port: int) -> tuple[int, list[str]] | None:
         if not folder.name.isdigit():
             continue
         try:
-            links = [os.readlink(entry) for entry in (folder / "fd").iterdir()]
+            descriptors = os.listdir(folder / "fd")
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue  # Ended meanwhile, or another user's.
-        if any(link in inodes for link in links):
-            return int(folder.name), [part.decode(errors="replace") for part in command.split(b"\0") if part]
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):  # Closed meanwhile.
+                if os.readlink(folder / "fd" / descriptor) in inodes:
+                    return int(folder.name), [part.decode(errors="replace") for part in command.split(b"\0") if part]
     return None
 
 
