@@ -140,6 +140,7 @@ def test_broken_invariant_stops_the_node() -> None:
         assert [record.levelname for record in lines.records] == ["CRITICAL"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Plain RPyC's, when its server is closed.
 def test_peer_cannot_stop_its_caller() -> None:
     """An InvariantBroken that comes over the wire is the peer's: here it is an unknown outcome."""
     data = b"\x01" + msgspec.msgpack.encode(InvariantBroken("yours too").to_data())
