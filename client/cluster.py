@@ -185,7 +185,7 @@ def wait_serving(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool] 
             while True:
                 if not alive():
                     raise StartFailed(f"the supervisor ended\n{tail(folders.log(supervisor.NAME))}", log=str(folders.logs))
-                waiting = _missing(plan, process, client)
+                waiting = missing(plan, process, client)
                 if not waiting:
                     break
                 if time.monotonic() >= deadline:
@@ -197,7 +197,7 @@ def wait_serving(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool] 
             client.close()
 
 
-def _missing(plan: ClusterPlan, process: ProcessPlan, client: Any) -> str:
+def missing(plan: ClusterPlan, process: ProcessPlan, client: Any) -> str:
     """Return what one balancer still lacks, or ""."""
     try:
         answer = client.status(deadline_ms=STATUS_MS)

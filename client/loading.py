@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 
@@ -69,14 +69,23 @@ def load(
     days: int,
     known: dict[str, messages.OperatorInfo],
     tell: Callable[[str], None],
+    only: Collection[str] = (),
 ) -> list[tuple[str, str]]:
     """Import one dataset for the operators that have none of it; return (operator, dataset) of what was loaded.
+
+    Args:
+        known: What the cluster has already.
+        only: Operators to import; empty means all.
 
     Raises:
         ConfigInvalid: It has bad rows, or an operator's part was refused.
     """
     dataset = importing.load_dataset(path, valid_from=date.today(), days=days)
-    wanted = [code for code in dataset.operators if code not in known or dataset.name not in known[code].datasets]
+    wanted = [
+        code
+        for code in dataset.operators
+        if (not only or code in only) and (code not in known or dataset.name not in known[code].datasets)
+    ]
     if not wanted:
         return []
     tell(f"loading {path.name}: {', '.join(wanted)}")
