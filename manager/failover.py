@@ -18,7 +18,7 @@ epochs rise, and by backing off for random times. The lease is a courtesy: witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from datastore.errors import InvariantBroken
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.wire import BecomeItem, BecomeReply, BootstrapReply, PartitionStatus, PromiseReply
-from manager.choice import Chosen, choose, latest_voters, majority, voters_among
+from manager.choice import Chosen, NoChoice, choose, latest_voters, majority, voters_among
 
 # A primary that its copies hear but that does not serve (it may be catching up a long log) gets this many times the suspicion.
 STUCK_FACTOR = 5
@@ -160,6 +160,7 @@ class OperatorWatch:
         manager_uuid: Drawn at the process's start: makes its epochs differ from those of all other processes, ever.
         serving: The primary that serves, None while none does.
         waiting: Why none serves, for people; "" while one does.
+        choose: The choice of R2; a check of the checkers gives it a wrong one.
     """
 
     operator: str
@@ -169,6 +170,7 @@ class OperatorWatch:
     serving: Serving | None = None
     waiting: str = "not looked at yet"
     phase: Phase = Phase.WATCHING
+    choose: Callable[[Mapping[str, PromiseReply], Sequence[str]], Chosen | NoChoice] = choose
     _sighting: Sighting = field(default=Sighting((), {}, frozenset()))
     _jitter: float = 0.0
     _counter: int = 0  # The highest that was seen or used.
@@ -371,7 +373,7 @@ class OperatorWatch:
 
     def _promises_given(self, replies: Mapping[str, PromiseReply], now_ms: int) -> list[Instruction]:
         self._counter = max([self._counter, *(reply.promised[0] for reply in replies.values())])
-        chosen = choose(replies, self._sighting.placed)
+        chosen = self.choose(replies, self._sighting.placed)
         if not isinstance(chosen, Chosen):
             return self._abandon(chosen.why, now_ms)
         if self._epoch <= self._named:

@@ -169,6 +169,8 @@ class Watch:
     def _round(self) -> None:
         seen = self._polling.seen()
         asked: list[Asked] = []
+        # One draw for all: rivals differ, and operators that wait for the same reason go on in the same messages.
+        jitter = self._random.random()
         for operator, sighting in self._sightings(seen).items():
             machine = self._machines.get(operator)
             if machine is None:
@@ -176,7 +178,7 @@ class Watch:
                 machine = OperatorWatch(operator, self.uuid, heartbeat_ms=config.heartbeat_ms, suspicion_ms=config.suspicion_ms)
                 # A copy, as other threads read it: a dictionary must not grow under a reader.
                 self._machines = {**self._machines, operator: machine}
-            asked += self._tell(operator, failover.Observed(sighting, self._random.random()))
+            asked += self._tell(operator, failover.Observed(sighting, jitter))
         self._publish(seen)
         self._polling.hurry(any(machine.serving is None for machine in self._machines.values()))
         if not asked:
