@@ -114,9 +114,9 @@ def seats(
     session: Session = context.obj
     with session.connect() as client:
         if as_list or cabin or state or after:
-            page = client.list_seats(service.upper(), cabin=cabin.upper(), state=state, limit=limit, after=after)
+            page = client.list_seats(inputs.service_id(service, date.today()), cabin=cabin.upper(), state=state, limit=limit, after=after)
         else:
-            drawn = client.seat_map(service.upper())
+            drawn = client.seat_map(inputs.service_id(service, date.today()))
             if json:
                 session.print_json(drawn)
             else:
@@ -145,7 +145,7 @@ def seat(
     """Show one seat: its state and its price."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.query_seat(service.upper(), designator.upper())
+        answer = client.query_seat(inputs.service_id(service, date.today()), designator.upper())
     if json:
         session.print_json(answer)
         return session.done(answer)

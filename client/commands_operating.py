@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def block(
     session: Session = context.obj
     with session.connect() as client:
         secret = _key(session, key, service)
-        answer = client.block(secret, service.upper(), inputs.seats(seats), reason, request_id=request_id)
+        answer = client.block(secret, inputs.service_id(service, date.today()), inputs.seats(seats), reason, request_id=request_id)
     if json:
         session.print_json(answer)
     else:
@@ -59,7 +60,8 @@ def unblock(
     """Put blocked seats back into sale."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.unblock(_key(session, key, service), service.upper(), inputs.seats(seats), request_id=request_id)
+        secret = _key(session, key, service)
+        answer = client.unblock(secret, inputs.service_id(service, date.today()), inputs.seats(seats), request_id=request_id)
     if json:
         session.print_json(answer)
     else:
@@ -100,7 +102,7 @@ def _change(context: typer.Context, service: str, state: str, reason: str, key: 
     session: Session = context.obj
     with session.connect() as client:
         secret = _key(session, key, service)
-        answer = client.change_service(secret, service.upper(), state, reason, request_id=request_id)
+        answer = client.change_service(secret, inputs.service_id(service, date.today()), state, reason, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -116,7 +118,7 @@ def manifest(context: typer.Context, service: ServiceId, key: Key = None, json: 
     """List who sits where on a service."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.manifest(_key(session, key, service), service.upper())
+        answer = client.manifest(_key(session, key, service), inputs.service_id(service, date.today()))
     if json:
         session.print_json(answer)
         return session.done(answer)

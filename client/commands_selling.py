@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client import inputs
 from client.commands_looking import Json, ServiceId
 from client.terminal import Session, tell
-from datastore.errors import HoldfastError, InvalidRequest
+from datastore.errors import HoldfastError, InvalidRequest, UnknownHold, UnknownOrder
 
-HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it.")]
-Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX.")]
+if TYPE_CHECKING:
+    from client import api
+
+HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.")]
+Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Ask again for the outcome of a write whose answer was lost.")]
+LAST = "last"
 Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
 
 
@@ -25,11 +30,31 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=panel)(command)
 
 
+def _hold_id(client: api.Holdfast, word: str) -> str:
+    """Return a hold's id; "last" is the newest of my open holds."""
+    if word.lower() != LAST:
+        return word
+    found = client.my_holds().holds
+    if not found:
+        raise UnknownHold("you have no open hold")
+    return max(found, key=lambda one: one.created_ms).hold_id
+
+
+def _reference(session: Session, word: str) -> str:
+    """Return a booking reference; "last" is the newest of those kept here."""
+    if word.lower() != LAST:
+        return word.upper()
+    kept = session.wallet.orders()
+    if not kept:
+        raise UnknownOrder("no bookings are kept here")
+    return kept[-1].reference
+
+
 def hold(
     context: typer.Context,
     service: ServiceId,
     seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT]...", help="The seats, e.g. 12A 12B.")] = None,
-    any_count: Annotated[int | None, typer.Option("--any", min=1, help="So many of the best seats left, instead of named ones.")] = None,
+    any_count: Annotated[int | None, typer.Option("--any", min=1, help="So many of the best seats, instead of named ones.")] = None,
     cabin: Annotated[str, typer.Option("--cabin", help="With --any: only this cabin, e.g. Y.")] = "",
     together: Annotated[bool, typer.Option("--together", help="With --any: side by side or not at all.")] = False,
     lasting: Duration = "",
@@ -46,10 +71,10 @@ def hold(
     ttl_ms = inputs.duration_ms(lasting) if lasting else 0
     with session.connect() as client:
         if any_count is None:
-            answer = client.hold(service.upper(), named, ttl_ms=ttl_ms, request_id=request_id)
+            answer = client.hold(inputs.service_id(service, date.today()), named, ttl_ms=ttl_ms, request_id=request_id)
         else:
             answer = client.hold_any(
-                service.upper(), any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
+                inputs.service_id(service, date.today()), any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
             )
     if json:
         session.print_json(answer)
@@ -85,7 +110,7 @@ def extend(context: typer.Context, hold_id: HoldId, lasting: Duration = "15m", r
     """Let a hold last longer, counted from now."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.extend(hold_id, inputs.duration_ms(lasting), request_id=request_id)
+        answer = client.extend(_hold_id(client, hold_id), inputs.duration_ms(lasting), request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -99,7 +124,7 @@ def release(context: typer.Context, hold_id: HoldId, request_id: RequestId = "",
     """Give the seats of a hold back."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.release(hold_id, request_id=request_id)
+        answer = client.release(_hold_id(client, hold_id), request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -126,9 +151,10 @@ def confirm(
     from client.wallet import KeptOrder
 
     wallet = session.wallet
-    # Written down first (client.wallet): the same command after a lost answer finds the booking, and its token.
-    what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}"
     with session.connect() as client:
+        hold_id = _hold_id(client, hold_id)
+        # Written down first (client.wallet): the same command after a lost answer finds the booking, and its token.
+        what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}"
         noted = request_id or wallet.pending(what, api.new_request_id())
         try:
             answer = client.confirm(hold_id, people, request_id=noted)
@@ -159,11 +185,12 @@ def order(
 ) -> int:
     """Look a booking up: by its token where it is kept here, else by a surname."""
     session: Session = context.obj
+    reference = _reference(session, reference)
     kept = "" if surname or token else session.wallet.token(reference)
     if not (surname or token or kept):
         raise InvalidRequest("this booking is not kept here: add --surname NAME or --token TOKEN", field="surname")
     with session.connect() as client:
-        answer = client.order(reference.upper(), surname=surname, token=token or kept)
+        answer = client.order(reference, surname=surname, token=token or kept)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -211,11 +238,12 @@ def cancel(
 ) -> int:
     """Cancel a booking; says what is refunded."""
     session: Session = context.obj
+    reference = _reference(session, reference)
     used = token or session.wallet.token(reference)
     if not used:
         raise InvalidRequest("this booking's manage token is not kept here: add --token TOKEN", field="token")
     with session.connect() as client:
-        answer = client.cancel(reference.upper(), used, request_id=request_id)
+        answer = client.cancel(reference, used, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)

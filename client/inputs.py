@@ -54,6 +54,17 @@ def day(text: str, today: date) -> str:
     raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, today, tomorrow or +3d", field="date")
 
 
+def service_id(text: str, today: date) -> str:
+    """Return a service id in capitals; its date may be a word, as in "AR1140-EZE-tomorrow" or "AR1140-EZE-+3d".
+
+    What has no such form is passed on: the cluster knows the nearest right one.
+    """
+    head, dash, last = text.strip().rpartition("-")
+    if dash and (last.lower() in ("today", "tomorrow") or last.startswith("+")):
+        return f"{head.upper()}-{day(last, today)}"
+    return text.strip().upper()
+
+
 def passenger(text: str) -> Passenger:
     """Return the person of "Given Names Surname" or "Surname/Given Names".
 

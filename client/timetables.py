@@ -278,7 +278,7 @@ class TimetableReader:
     def _timed(self, file: str, line: int, operator: str, row: Mapping[str, Any], schedule: Schedule) -> _Parsed:
         """Return the row with its arrival: the block time decides where there is one, and the stated arrival is checked."""
         block_min = _integer(row, "block_min", 0, 1, JOURNEY_DAYS_MAX * DAY_MINUTES)
-        stated = _text(row, "arrives", "")
+        stated, arrives_day = _text(row, "arrives", ""), _integer(row, "arrives_day", 0, 0, JOURNEY_DAYS_MAX)
         if not block_min and not stated:
             raise InvalidRequest("arrives: neither arrives nor block_min is given")
         day = schedule.valid_from
@@ -286,7 +286,7 @@ class TimetableReader:
         if not stated:
             arrives_min, arrives_day = arrival(day, schedule.departs_min, block_min, *zones)
             return _Parsed(replace(schedule, arrives_min=arrives_min, arrives_day=arrives_day), block_min)
-        arrives_min, arrives_day = _minutes(stated, "arrives"), _integer(row, "arrives_day", 0, 0, JOURNEY_DAYS_MAX)
+        arrives_min = _minutes(stated, "arrives")
         timed = replace(schedule, arrives_min=arrives_min, arrives_day=arrives_day)
         seasons = [(date.fromisoformat(day) + timedelta(days=later)).isoformat() for later in (0, 91, 182, 273)]
         if block_min:
@@ -426,6 +426,4 @@ def _days(text: str) -> str:
 
 
 def _spanned(schedule: Schedule, span: Span) -> Schedule:
-    return replace(
-        schedule, valid_from=span.valid_from, valid_to=span.valid_to, arrives_min=span.arrives_min, arrives_day=span.arrives_day
-    )
+    return replace(schedule, valid_from=span.valid_from, valid_to=span.valid_to, arrives_min=span.arrives_min, arrives_day=span.arrives_day)

@@ -91,3 +91,18 @@ def test_a_duration_for_people_says_what_is_left() -> None:
     assert ["14 min 59 s", "15 min", "0 s", "2 h 5 min", "3 d"] == [
         inputs.duration_text(number) for number in (899_999, 900_000, 0, 7_500_000, 3 * 86_400_000)
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ar1140-eze-2026-12-01", "AR1140-EZE-2026-12-01"),
+        ("AR1140-EZE-tomorrow", "AR1140-EZE-2026-11-22"),
+        ("ar1140-eze-Today", "AR1140-EZE-2026-11-21"),
+        ("AR1140-EZE-+10d", "AR1140-EZE-2026-12-01"),
+        ("whatever", "WHATEVER"),
+    ],
+)
+def test_a_services_date_may_be_a_word(text: str, expected: str) -> None:
+    """What cannot be read is passed on: the cluster names the nearest right one."""
+    assert expected == inputs.service_id(text, TODAY)
