@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from client import json_rows
+from client.descriptions import Header, OperatorName, header_of, operator_of, place_of
 from client.json_rows import Document, Item
 from client.layouts import aircraft_layouts, layout_from
-from client.reference import Header, OperatorName, header_of, operator_of, place_of
 from client.timetables import TimetableReader, column_of, from_cells, from_object
 from datastore.errors import InvalidRequest, nearest
 from datastore.model import LayoutSpec, Place

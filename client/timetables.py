@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from client.descriptions import Header, OperatorName
 from client.layouts import nearest_sized
 from client.numbering import NATURAL_LENGTH_MAX, numbered
-from client.reference import Header, OperatorName
 from client.seasons import Span, arrival, block_minutes, spans
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import NUMBER_PATTERN, OPERATOR_PATTERN, Layout, LayoutSpec, Place, Schedule, is_date
