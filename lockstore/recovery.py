@@ -79,11 +79,12 @@ def plan_admission(standings: Sequence[Standing], generation: int, needed: int) 
             # The absent ones may be those that remember.
             return AdmissionPlan(blocked=f"a new set needs all of its servers once; not reached: {', '.join(absent)}")
         return AdmissionPlan(found=empty, admit=(*innocent, *empty))
-    if len(current) + len(innocent) >= needed and len(current) >= needed:
+    if len(current) + len(innocent) >= needed:
+        # The innocent are admitted first and then count as peers: no majority that voted can be without a server that is asked.
         return AdmissionPlan(admit=innocent, rejoin=tuple(server.name for server in forgetful))
     names = ", ".join(server.name for server in forgetful)
     return AdmissionPlan(
-        blocked=f"{names} lost their data and only {len(current)} of {needed} needed peers can be asked for their counters: "
+        blocked=f"{names} lost their data and only {len(current) + len(innocent)} of {needed} needed peers can be asked for their counters: "
         "bring the others back, or stop all users of the locks and raise lockstore.generation"
     )
 
