@@ -6,7 +6,6 @@ that waits a second (the feed) takes no connection from either.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,8 +13,8 @@ from typing import Any, TypeVar
 from datastore import wire
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import HoldfastError
+from datastore.stub import METHODS, NODE_LIMITS
 
-log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 CONNECT_MS = 300
@@ -24,32 +23,32 @@ CONNECT_MS = 300
 class NodePlanes:
     """One node's connections. Any number of threads may share it."""
 
-    def __init__(self, name: str, address: Address, *, limits: EdgeLimits, tls: Tls | None = None) -> None:
+    def __init__(self, name: str, address: Address, *, limits: EdgeLimits = NODE_LIMITS, tls: Tls | None = None) -> None:
         self.name = name
         self.address = address
         self._planes = {
             plane: EdgeClient(address, plane=plane, tls=tls, limits=limits, connect_ms=CONNECT_MS)
-            for plane in ("control", "client", "feed")
+            for plane in ("control", "client", "feed")  # "replication" is the nodes' own
         }
 
-    def call(self, plane: str, method: str, payload: bytes, timeout_ms: int) -> bytes:
-        """Return the node's reply.
+    def call(self, method: str, payload: bytes, timeout_ms: int) -> bytes:
+        """Return the node's reply, unopened: unlike `NodeStub` this passes on what is for others to read.
 
         Raises:
             NodeUnreachable: Nothing was sent.
             OutcomeUnknown: It may have been carried out.
             HoldfastError: The node's own answer.
         """
-        return self._planes[plane].call(method, payload, timeout_ms)
+        return self._planes[METHODS[method]].call(method, payload, timeout_ms)
 
     def control(self, method: str, items: list[Any], kind: Any, timeout_ms: int) -> list[Any]:
         """Send a list of control items; return the list of `kind` that answers it. Raises as `call` does."""
-        answers: list[Any] = wire.decode(list[kind], self.call("control", method, wire.encode(items), timeout_ms))
+        answers: list[Any] = wire.decode(list[kind], self.call(method, wire.encode(items), timeout_ms))
         return answers
 
     def status(self, timeout_ms: int) -> wire.NodeStatus:
         """Return what the node says of itself. Raises as `call` does."""
-        status: wire.NodeStatus = wire.decode(wire.NodeStatus, self.call("control", "status", b"", timeout_ms))
+        status: wire.NodeStatus = wire.decode(wire.NodeStatus, self.call("status", b"", timeout_ms))
         return status
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ class Relay(Generic[Item]):
             payload = wire.encode([items[index] for index in indexes])
             timeout_ms = min(deliveries[index].timeout_ms(now_ms) for index in indexes)
             kind = self._method.results
-            return lambda: wire.decode(kind, self._nodes[node].call("client", self._method.name, payload, timeout_ms))
+            return lambda: wire.decode(kind, self._nodes[node].call(self._method.name, payload, timeout_ms))
 
         answers = at_once({node: call(node, indexes) for node, indexes in groups.items()})
         return {node: (groups[node], answer) for node, answer in answers.items()}

@@ -18,6 +18,7 @@ from datastore import wire
 from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import OPERATOR_PATTERN
+from datastore.stub import NODE_LIMITS
 from lockstore.seatlocks import SeatLocks
 from manager.config import ManagerConfig
 from manager.leases import PromoteLeases
@@ -34,8 +35,6 @@ METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_o
 # administrator's behalf, as it alone checks the administrator's key.
 ROLES: Mapping[str, Sequence[str]] = {method: ("lb", "admin") for method in METHODS}
 
-# A batch in its envelope must fit wherever the batch itself did.
-LIMITS = EdgeLimits(frame_bytes_max=8 * 1024 * 1024)
 # The first attempt at a primary lasts as long as it may take to replace it; see `routing.Delivery`.
 ATTEMPT_SUSPICIONS = 2
 FEED_WAIT_MAX_MS = 30_000
@@ -55,7 +54,7 @@ class ManagerServer:
         locks: SeatLocks | None,
         *,
         tls: Tls | None = None,
-        limits: EdgeLimits = LIMITS,
+        limits: EdgeLimits = NODE_LIMITS,
     ) -> None:
         """Prepare; `start` binds and begins to watch.
 
@@ -116,10 +115,10 @@ class ManagerServer:
             feed: wire.FeedRequest = wire.decode(wire.FeedRequest, payload)
             if not 0 <= feed.wait_ms <= FEED_WAIT_MAX_MS:
                 raise InvalidRequest(f"wait_ms of {feed.wait_ms} is not within 0..{FEED_WAIT_MAX_MS}", field="wait_ms")
-            return self._node(feed.node).call("feed", "feed", payload, feed.wait_ms + self._timeout_ms)
+            return self._node(feed.node).call("feed", payload, feed.wait_ms + self._timeout_ms)
         if method == "snapshot":
             page: wire.SnapshotRequest = wire.decode(wire.SnapshotRequest, payload)
-            return self._node(page.node).call("feed", "snapshot", payload, SNAPSHOT_TIMEOUT_MS)
+            return self._node(page.node).call("snapshot", payload, SNAPSHOT_TIMEOUT_MS)
         if method == "topology":
             return wire.encode(self._watch.topology())
         if method == "status":

@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 from datastore import wire
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import HoldfastError, NodeUnreachable, OperatorUnavailable, OutcomeUnknown
+from datastore.stub import NODE_LIMITS
 from manager.routing import READ, SUBMIT, Again, Delivery, Item, Method, error_in
-
-LIMITS = EdgeLimits(frame_bytes_max=8 * 1024 * 1024)
 
 # A manager that froze must not use up the whole deadline while its twin is well: the first try gets this long, each
 # further one twice as long, as the work may just be large or a promotion under way.
@@ -35,7 +34,7 @@ Value = TypeVar("Value")
 class ManagerStub:
     """Asks the managers at `addresses`, the one that answered last first. Any number of threads may share it."""
 
-    def __init__(self, addresses: Sequence[Address], *, tls: Tls | None = None, limits: EdgeLimits = LIMITS) -> None:
+    def __init__(self, addresses: Sequence[Address], *, tls: Tls | None = None, limits: EdgeLimits = NODE_LIMITS) -> None:
         if not addresses:
             raise ValueError("no manager's address is given")
         self._clients = [EdgeClient(address, plane="client", tls=tls, limits=limits, connect_ms=CONNECT_MS) for address in addresses]
