@@ -12,7 +12,7 @@ import msgspec
 
 from datastore import messages, wire
 from datastore.edge import Peer
-from datastore.errors import HoldfastError, InvalidRequest, RequestInProgress, UnknownHold, UnknownOrder, WorldFailure, shown
+from datastore.errors import HoldfastError, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
 from datastore.model import Passenger
 from loadbalancer.answers import order_answer, passengers_of, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
@@ -43,8 +43,6 @@ class Booking:
         _check_passengers(request.passengers)
         owner = owner_of(request.owner_key)
         hold = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
-        if hold is None:
-            raise UnknownHold(f"no hold {shown(request.hold_id)}", hold_id=shown(request.hold_id))
         seats = list(hold["seats"])
         if len(seats) != len(request.passengers):
             raise InvalidRequest(
@@ -83,7 +81,7 @@ class Booking:
             self._tries_of_peer.take(peer.address.rpartition(":")[0], now_ms())
         found = self._find([reference], deadline_ms)
         for operator, value in found.values:
-            passengers = passengers_of(value["side"])
+            passengers = passengers_of(value["record"])
             if request.token:
                 if hmac.compare_digest(value["token_digest"], token_digest(request.token)):
                     return self._answer(operator, value, passengers)
@@ -99,7 +97,7 @@ class Booking:
             digests.setdefault(normalised(word), set()).add(token_digest(token))
         found = self._find(list(digests), deadline_ms)
         orders = [
-            self._answer(operator, value, passengers_of(value["side"]))
+            self._answer(operator, value, passengers_of(value["record"]))
             for operator, value in found.values
             if any(hmac.compare_digest(value["token_digest"], digest) for digest in digests.get(value["reference"], ()))
         ]
@@ -115,7 +113,7 @@ class Booking:
             if hmac.compare_digest(value["token_digest"], digest):
                 command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
                 changed = self._balancer.decide(operator, command, deadline_ms)
-                return self._answer(operator, changed, passengers_of(value["side"]))
+                return self._answer(operator, changed, passengers_of(value["record"]))
         raise found.trouble or _unknown(reference)
 
     def _find(self, references: Sequence[str], deadline_ms: int) -> _Found:

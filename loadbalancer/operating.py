@@ -6,7 +6,7 @@ from typing import Any
 
 from datastore import messages, wire
 from datastore.errors import InvalidRequest, UnknownSeat, nearest, shown
-from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, SeatState, ServiceState
+from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, ServiceState
 from loadbalancer.answers import SERVICE_WORDS, passengers_of, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, BlockDraft
@@ -69,23 +69,19 @@ class Operating:
         sale = self._sale(request.service_id, request.operator_key)
         deadline_ms = now_ms() + request.deadline_ms
         result = self._balancer.read(sale.operator, "manifest", {"service_id": request.service_id}, deadline_ms)
-        lines: list[messages.ManifestLine] = []
-        blocked: list[tuple[str, str]] = []
-        held = 0
-        rows = sorted(result.value, key=lambda row: _position(sale, row["seat_id"]))
-        for row in rows:
-            if row["state"] == SeatState.BLOCKED:
-                blocked.append((row["seat_id"], row["reason"]))
-            elif row["state"] == SeatState.HELD:
-                held += 1
-            elif row["state"] == SeatState.BOOKED:
-                who = next((one for one in passengers_of(row["side"]) if one.seat_id == row["seat_id"]), None)
+        lines = []
+        for order in result.value["orders"]:
+            names = {one.seat_id: one for one in passengers_of(order["record"])}
+            for seat_id in order["seats"]:
+                who = names.get(seat_id)  # None once the names were erased (Z12).
                 surname, given = (who.surname, who.given) if who is not None else ("", "")
-                lines.append(messages.ManifestLine(row["seat_id"], surname, given, row["reference"]))
+                lines.append(messages.ManifestLine(seat_id, surname, given, order["reference"]))
+        blocked = sorted(result.value["blocked"].items(), key=lambda pair: _position(sale, pair[0]))
+        held = len(result.value["held"])
         view = self._balancer.catalogue.operators[sale.operator]
         return messages.ManifestAnswer(
             service=service_info(view, sale.service, sale.layout, wall_ms(), sale),
-            lines=lines,
+            lines=sorted(lines, key=lambda line: _position(sale, line.seat_id)),
             blocked=blocked,
             held=held,
             free=sale.layout.capacity - held - len(lines) - len(blocked),
@@ -145,7 +141,7 @@ class Operating:
         if view is None:
             return messages.DatasetNumbersAnswer(known=False, taken=[])
         # An import just before must be seen: the view waits for where the primary is now.
-        lsn = self._balancer.read(request.operator, "hold", {"hold_id": ""}, deadline_ms).lsn
+        lsn = self._balancer.read(request.operator, "holds", {"owner": "nobody"}, deadline_ms).lsn
         partial = {}
         if not self._balancer.follower.wait_for(request.operator, lsn, max(0, deadline_ms - now_ms())):
             partial[request.operator] = f"has not reached lsn {lsn} yet"

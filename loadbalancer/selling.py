@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -20,7 +21,6 @@ from datastore.errors import (
     nearest,
     shown,
 )
-from datastore.model import SeatState
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, HoldDraft
@@ -100,9 +100,7 @@ class Selling:
         operator = operator_of_hold(request.hold_id)
         self._balancer.catalogue.operator(operator)
         result = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms)
-        if result.value is None:
-            raise UnknownHold(f"no hold {shown(request.hold_id)}", hold_id=shown(request.hold_id))
-        if result.value.get("owner", owner := owner_of(request.owner_key)) != owner:
+        if not hmac.compare_digest(result.value["owner"], owner_of(request.owner_key)):
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
         return hold_answer(result.value)
 
@@ -236,12 +234,12 @@ class Selling:
         items += [wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids]
         results = self._balancer.read_all(items, deadline_ms)
         for result in results:
-            if result.error:
+            if result.error and result.error.get("code") != UnknownHold.code:
                 raise error_from_data(result.error)
         for result in results[1:]:
-            if result.value is not None:
+            if not result.error:
                 return hold_answer(result.value), set()
-        taken = {row[0] for row in results[0].value["seats"] if row[1] != SeatState.FREE}
+        taken = set(results[0].value)
         left = count_free(sale.layout, taken, request.cabin)
         where = f"{request.service_id}{' in cabin ' + request.cabin if request.cabin else ''}"
         facts: dict[str, Any] = {"service_id": request.service_id, "free": left, "lsn": results[0].lsn}

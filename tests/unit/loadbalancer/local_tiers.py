@@ -9,15 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datastore import wire
 from datastore.edge import Address
-from datastore.engine import decide, hold_value, order_value
+from datastore.engine import decide
 from datastore.errors import HoldfastError, OperatorUnavailable
-from datastore.model import Epoch, SeatState
-from datastore.rows import HoldRow, Kind
+from datastore.model import Epoch
+from datastore.reading import Reader
+from datastore.rows import Kind
 from datastore.state import AppliedState
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
 
@@ -61,8 +62,12 @@ class LocalOperator:
         self.log: list[tuple[int, list[tuple[int, str, bytes]]]] = []
         self.answers: dict[str, tuple[bytes, wire.Outcome]] = {}
         self.sides: dict[bytes, bytes] = {}
+        self.reader = Reader(self.state, self._sides, self.answers.get)
         self.batches: list[int] = []
         self.mutex = threading.Lock()
+
+    def _sides(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {digest: self.sides[digest] for digest in digests if digest in self.sides}
 
     def submit(self, item: wire.SubmitItem) -> wire.SubmitResult:
         with self.mutex:
@@ -83,39 +88,7 @@ class LocalOperator:
 
     def read(self, item: wire.ReadItem) -> wire.ReadResult:
         with self.mutex:
-            return wire.ReadResult(self.code, self.lsn, self.clock(), self._value(item.query, item.arguments))
-
-    def _value(self, query: str, arguments: Mapping[str, Any]) -> Any:
-        if query == "hold":
-            hold = self.state.open_holds.get(arguments["hold_id"]) or self.state.closed_hold(arguments["hold_id"])
-            return None if hold is None else hold_value(hold, self.clock())
-        if query == "holds":
-            owned = self.state.holds_of_owner.get(arguments["owner"], ())
-            return [hold_value(self.state.open_holds[hold_id], self.clock()) for hold_id in owned]
-        if query == "orders":
-            orders = [self.state.order(reference) for reference in arguments["references"]]
-            return [
-                {
-                    **order_value(order, self.clock()),
-                    "token_digest": order.token_digest,
-                    "owner": order.owner,
-                    "side": self.sides.get(order.passengers),
-                }
-                for order in orders
-                if order is not None
-            ]
-        rows = self.state.seats(arguments["service_id"])
-        if query == "seats":
-            return {"seats": [[seat, int(row.state), row.hold_id, row.owner, row.reason] for seat, row in rows.items()], "service_state": 0}
-        assert query == "manifest"
-        return [self._manifest_line(seat, row) for seat, row in rows.items() if row.state != SeatState.FREE]
-
-    def _manifest_line(self, seat: str, row: Any) -> dict[str, Any]:
-        hold: HoldRow | None = self.state.closed_hold(row.hold_id)
-        order = self.state.order(hold.reference) if hold is not None else None
-        side = self.sides.get(order.passengers) if order is not None else None
-        reference = order.reference if order is not None else ""
-        return {"seat_id": seat, "reference": reference, "state": int(row.state), "reason": row.reason, "side": side}
+            return wire.ReadResult(self.code, self.lsn, self.clock(), self.reader.answer(item.query, item.arguments, self.clock()))
 
     def changes(self, lsn: int) -> wire.FeedPart:
         with self.mutex:
