@@ -181,7 +181,8 @@ def test_the_json_form_is_the_csv_form(tmp_path: Path) -> None:
     "change",
     [
         {"departs": "25:00"}, {"days": "7654321"}, {"days": "-------"}, {"block_min": 0}, {"operator": "a"}, {"number": "x y"},
-        {"wings": 2}, {"refundable_percent": 101}, {"fares": {"Y": 12.5}}, {"fares": {"Y": -1}}, {"arrives_day": 8}, {"number": "123456789012"},
+        {"wings": 2}, {"refundable_percent": 101}, {"fares": {"Y": 12.5}}, {"fares": {"Y": -1}}, {"arrives_day": 8},
+        {"number": "123456789012"},
     ],
 )  # fmt: skip
 def test_the_schema_refuses_what_the_import_refuses(tmp_path: Path, change: dict[str, Any]) -> None:
