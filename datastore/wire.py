@@ -344,6 +344,14 @@ class AppendReply(msgspec.Struct, array_like=True):
     first_lsn: int = 0
 
 
+class EntriesRequest(msgspec.Struct, array_like=True):
+    """Ask for committed, sealed entries from `from_lsn` on, for an audit; the reply is `list[bytes]`, [] at the end."""
+
+    operator: str
+    from_lsn: int
+    limit: int = 500
+
+
 # --- manager's own answers ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,119 @@
+"""python -m datastore serve --node NAME --config FILE --data DIR, and python -m datastore verify --store FILE.
+
+Exit codes: 0 ended by SIGTERM or SIGINT, or verified; 1 the ledger is damaged or proves a double sale; 70 an invariant is
+broken; 74 a disk failed; 78 the configuration cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from datastore.config import from_toml
+from datastore.edge import Address
+from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvariantBroken
+from datastore.ledger import LedgerDamaged
+from datastore.node import Node
+from datastore.server import NodeServer
+from datastore.verification import verify_store
+
+EXIT_DAMAGED = 1
+EXIT_INVARIANT = 70
+EXIT_DISK = 74
+EXIT_CONFIG = 78
+
+log = logging.getLogger("datastore")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datastore", description="A Holdfast data node.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve_parser = commands.add_parser("serve", help="run one data node until SIGTERM")
+    serve_parser.add_argument("--node", required=True, metavar="NAME", help="its name in the configuration")
+    serve_parser.add_argument("--config", required=True, type=Path, metavar="FILE")
+    serve_parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="its files are in DIR/NAME")
+    verify_parser = commands.add_parser("verify", help="verify a store's ledger and prove that no seat had two owners")
+    verify_parser.add_argument("--store", required=True, type=Path, metavar="FILE")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "verify":
+        return verify(chosen.store)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.node} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    try:
+        return serve(chosen.node, chosen.config, chosen.data)
+    except ConfigInvalid as error:
+        log.error("cannot start reason=%s", error.detail)
+        return EXIT_CONFIG
+    except (DiskFailed, LedgerDamaged) as error:
+        log.error("cannot start reason=%s", error.detail)
+        return EXIT_DISK
+
+
+def serve(name: str, file: Path, data: Path) -> int:
+    """Run a node until SIGTERM or SIGINT."""
+    config = from_toml(read_toml(file), str(file))
+    where = config.node(name)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    node = Node(name, config, data, on_fatal=stop_now)
+    server = NodeServer(node, Address(where.host, where.port))
+    server.start()
+    node.start()
+    log.info("serves address=%s partitions=%d boot=%s", server.address, len(node.partitions()), node.boot_id)
+    while not ended.wait(3600):
+        pass
+    log.info("ends")
+    server.close()
+    node.close()
+    return 0
+
+
+def stop_now(error: BaseException) -> None:
+    """End the process at once: what a thread would still do after this could acknowledge what is not so."""
+    log.critical("stops reason=%s", error, exc_info=error)
+    logging.shutdown()
+    disk = isinstance(error, DiskFailed | LedgerDamaged)
+    os._exit(EXIT_DISK if disk else EXIT_INVARIANT)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the parsed file.
+
+    Raises:
+        ConfigInvalid: It cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise ConfigInvalid(f"{file}: {cause}", file=str(file)) from cause
+
+
+def verify(store: Path) -> int:
+    """Print what the ledger proves."""
+    try:
+        operator, report = verify_store(store)
+    except (LedgerDamaged, InvariantBroken) as error:
+        print(f"damaged: {error.detail}", file=sys.stderr)
+        return EXIT_DAMAGED
+    except HoldfastError as error:
+        print(error.detail, file=sys.stderr)
+        return EXIT_DISK
+    print(f"operator {operator}: {report.entries} entries, {report.events} events, {report.seats} seats touched, {report.orders} orders")
+    print(f"chain whole up to lsn {report.end.lsn}, hash {report.end.hash.hex()}")
+    for violation in report.violations:
+        print(violation, file=sys.stderr)
+    print("no seat ever had two owners" if not report.violations else f"{len(report.violations)} violations")
+    return EXIT_DAMAGED if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The proof from the ledger that no seat ever had two owners. Pure.
+
+It looks at row images only, not at how the engine came to them:
+
+- a seat may pass from one hold to another, or become free, only when the hold it leaves is released or expired, or was
+  converted to an order that is cancelled, at the end of the same entry at the latest;
+- no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
+- what a standing hold claims is what the seat's row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from datastore.ledger import BATCH, Position, SealedEntry, check_follows
+from datastore.model import HoldState, OrderState, SeatState
+from datastore.rows import HoldRow, Kind, OrderRow, SeatRow, decode_row
+
+
+class Report(NamedTuple):
+    """What an audit found. `violations`: sentences, empty when all is well."""
+
+    entries: int
+    events: int
+    seats: int
+    orders: int
+    end: Position
+    violations: list[str]
+
+
+class Audit:
+    """Follows one operator's ledger from its first entry."""
+
+    def __init__(self, operator: str, start: Position) -> None:
+        self._operator = operator
+        self._end = start
+        self._entries = 0
+        self._events = 0
+        self._owner: dict[str, tuple[SeatState, str]] = {}  # seat key -> (state, hold id)
+        self._holds: dict[str, HoldRow] = {}
+        self._orders: dict[str, OrderRow] = {}
+        self._standing: dict[str, str] = {}  # seat key -> hold that claims it
+        self._violations: list[str] = []
+
+    def take(self, entries: Iterable[SealedEntry]) -> None:
+        """Take in the next entries, in order.
+
+        Raises:
+            InvariantBroken: The chain is broken.
+        """
+        for sealed in entries:
+            self._end = check_follows(self._end, sealed)
+            self._entries += 1
+            if sealed.entry.kind == BATCH:
+                self._take_events(sealed)
+
+    def report(self) -> Report:
+        return Report(self._entries, self._events, len(self._owner), len(self._orders), self._end, self._violations)
+
+    def _take_events(self, sealed: SealedEntry) -> None:
+        lsn = sealed.entry.lsn
+        left: list[tuple[str, str]] = []  # (seat key, hold it left)
+        holds: dict[str, HoldRow] = {}
+        for kind, key, value in sealed.entry.events:
+            self._events += 1
+            if kind == Kind.SEAT:
+                row: SeatRow = decode_row(kind, value)
+                before = self._owner.get(key)
+                if before is not None and before[1] and before[1] != row.hold_id:
+                    left.append((key, before[1]))
+                self._owner[key] = (row.state, row.hold_id)
+            elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) and value:
+                hold: HoldRow = decode_row(kind, value)
+                holds[hold.hold_id] = self._holds[hold.hold_id] = hold
+            elif kind == Kind.ORDER and value:
+                order: OrderRow = decode_row(kind, value)
+                self._orders[order.reference] = order
+                if order.hold_id in self._holds:
+                    holds[order.hold_id] = self._holds[order.hold_id]
+        for key, hold_id in left:
+            if self._stands(hold_id):
+                self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")
+        self._compare_claims(lsn, holds)
+
+    def _compare_claims(self, lsn: int, holds: dict[str, HoldRow]) -> None:
+        """Give up the claims of holds that fell in this entry before those that rose make theirs."""
+        standing = {hold_id: self._stands(hold_id) for hold_id in holds}
+        for hold_id, hold in holds.items():
+            for seat_id in hold.seats:
+                if not standing[hold_id] and self._standing.get(f"{hold.service_id}/{seat_id}") == hold_id:
+                    del self._standing[f"{hold.service_id}/{seat_id}"]
+        for hold_id, hold in holds.items():
+            if not standing[hold_id]:
+                continue
+            for seat_id in hold.seats:
+                key = f"{hold.service_id}/{seat_id}"
+                other = self._standing.setdefault(key, hold_id)
+                if other != hold_id:
+                    self._violations.append(f"entry {lsn}: seat {key} belongs to {other} and to {hold_id}")
+                if self._owner.get(key, (SeatState.FREE, ""))[1] != hold_id:
+                    self._violations.append(f"entry {lsn}: {hold_id} claims {key}, whose row says {self._owner.get(key)}")
+
+    def _stands(self, hold_id: str) -> bool:
+        hold = self._holds.get(hold_id)
+        if hold is None:
+            return True  # A seat owned by a hold that the ledger never made: nothing may take it.
+        if hold.state in (HoldState.ACTIVE, HoldState.PAYING):
+            return True
+        if hold.state != HoldState.CONVERTED:
+            return False
+        order = self._orders.get(hold.reference)
+        return order is None or order.state != OrderState.CANCELLED

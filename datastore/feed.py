@@ -1,0 +1,78 @@
+"""The change feed and the pages of a snapshot: what a load balancer's view follows. Pure over the store's port.
+
+A view takes a snapshot and then follows. Pages are read at different times, so together they are no single state; but
+rows are absolute images, and the first page's position is where following begins: every change since then comes again
+through the feed, and the view converges to the state at the feed's end (Z14). Only committed entries leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from datastore.ledger import Position, SealedEntry
+from datastore.model import SeatState
+from datastore.rows import Kind
+from datastore.state import StoreReader
+from datastore.wire import FeedPart, SnapshotPage
+
+# What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
+KINDS_HIDDEN = frozenset({int(Kind.OPEN_HOLD), int(Kind.CLOSED_HOLD), int(Kind.ORDER), int(Kind.CONFIG)})
+
+# In this order, so that whoever reads a seat already knows its service's layout.
+SNAPSHOT_KINDS = tuple(map(int, (Kind.OPERATOR, Kind.DATASET, Kind.PLACE, Kind.LAYOUT, Kind.SCHEDULE, Kind.SERVICE, Kind.SEAT)))
+
+PART_BYTES_MAX = 1024 * 1024
+PAGE_BYTES_MAX = 1024 * 1024
+PAGE_ROWS_MAX = 10_000
+
+
+def part_of(operator: str, entries: Iterable[SealedEntry]) -> FeedPart | None:
+    """Return what `entries` (committed, in order) say to a view, up to a message's size; None where there are none.
+
+    The part ends with the last entry taken in, so the next request goes on after it.
+    """
+    part: FeedPart | None = None
+    size_bytes = 0
+    for sealed in entries:
+        events = [event for event in sealed.entry.events if event[0] not in KINDS_HIDDEN]
+        size_bytes += sum(len(event[1]) + len(event[2]) for event in events)
+        if part is not None and size_bytes > PART_BYTES_MAX:
+            break
+        if part is None:
+            part = FeedPart(operator, "ok", 0, b"", 0, [])
+        part.events += events
+        part.lsn, part.hash, part.stamp_ms = sealed.entry.lsn, sealed.hash, sealed.entry.stamp_ms
+    return part
+
+
+def page_of(store: StoreReader, position: Position, after: tuple[int, str], limit: int) -> SnapshotPage:
+    """Return the rows after `after`; `next` None on the last page.
+
+    Args:
+        position: Of the last applied entry, which the rows show.
+    """
+    limit = max(1, min(limit, PAGE_ROWS_MAX))
+    page = SnapshotPage(position.lsn, position.hash, position.stamp_ms, [])
+    start, key = after
+    kinds = SNAPSHOT_KINDS[SNAPSHOT_KINDS.index(start) :] if start in SNAPSHOT_KINDS else SNAPSHOT_KINDS
+    size_bytes = 0
+    for kind in kinds:
+        while True:
+            asked = limit - len(page.rows)
+            found = store.scan(kind, "", key, asked)
+            for key, value in found:
+                if kind != Kind.SEAT or not _is_free(value):
+                    page.rows.append((kind, key, value))
+                    size_bytes += len(key) + len(value)
+                if len(page.rows) >= limit or size_bytes > PAGE_BYTES_MAX:
+                    page.next = (kind, key)
+                    return page
+            if len(found) < asked:
+                break
+        key = ""
+    return page
+
+
+def _is_free(seat_row: bytes) -> bool:
+    """Look at the state without opening the row: the byte after the array's header, as 0 to 3 encode as themselves."""
+    return seat_row[1] == SeatState.FREE

@@ -1,0 +1,158 @@
+"""A data node: its partitions on its disk, the links to its peers, and the one clock that ticks for all of them."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from datastore import wire
+from datastore.actor import Bell
+from datastore.config import DatastoreConfig
+from datastore.edge import Address, Tls
+from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
+from datastore.links import Links
+from datastore.model import OPERATOR_PATTERN
+from datastore.partition import Partition
+from datastore.replication_steps import ReplicationSettings
+from datastore.store import SUFFIX, open_store
+from datastore.stub import NodeStub
+
+CLOSE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Node:
+    """Everything of one data node but its server. Every partition starts as a follower (Z16)."""
+
+    def __init__(
+        self,
+        name: str,
+        config: DatastoreConfig,
+        data: Path,
+        *,
+        on_fatal: Callable[[BaseException], None],
+        tls: Tls | None = None,
+    ) -> None:
+        """Take the folder, open and verify every store in it.
+
+        Args:
+            data: The data folder; this node's files are in `data/name/`.
+            on_fatal: Must end the process: called when a disk failed or an invariant is broken.
+        Raises:
+            ConfigInvalid: The configuration has no such node, or another process has its folder.
+            DiskFailed: The folder or a store cannot be read or written.
+        """
+        config.node(name)
+        self.name = name
+        self.boot_id = uuid.uuid4().hex
+        self.started_ms = monotonic_ms()
+        self.config = config
+        self.bell = Bell()
+        self._folder = data / name / "partitions"
+        self._settings = ReplicationSettings(config.heartbeat_ms, config.suspicion_ms)
+        self._on_fatal = on_fatal
+        self._mutex = threading.Lock()
+        self._partitions: dict[str, Partition] = {}
+        self._stop = threading.Event()
+        stubs = {peer.name: NodeStub(Address(peer.host, peer.port), name=peer.name, tls=tls) for peer in config.nodes if peer.name != name}
+        self._links = Links(stubs, config.append_timeout_ms, config.retry_ms)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _take_folder(self._folder.parent)
+            found = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX and OPERATOR_PATTERN.fullmatch(path.stem))
+        except OSError as cause:
+            raise DiskFailed(f"{self._folder}: {cause}", node=name) from cause
+        for path in found:
+            self._open(path.stem)
+        self._clock = threading.Thread(target=self._tick_all, name="clock", daemon=True)
+
+    def start(self) -> None:
+        self._links.start()
+        self._clock.start()
+
+    def close(self) -> None:
+        """Stop ticking, flush and close every store."""
+        self._stop.set()
+        self._clock.join(CLOSE_S)
+        self._links.close()
+        for partition in self.partitions():
+            partition.close(CLOSE_S)
+        os.close(self._lock)
+
+    def partitions(self) -> list[Partition]:
+        with self._mutex:
+            return list(self._partitions.values())
+
+    def find(self, operator: str) -> Partition | None:
+        return self._partitions.get(operator)
+
+    def make(self, operator: str) -> Partition:
+        """Return the operator's partition, with a new empty store where there is none.
+
+        Raises:
+            InvalidRequest: The code is not one.
+        """
+        if not OPERATOR_PATTERN.fullmatch(operator):
+            raise InvalidRequest("not an operator code", field="operator")
+        with self._mutex:
+            found = self._partitions.get(operator)
+            return found if found is not None else self._open(operator)
+
+    def _open(self, operator: str) -> Partition:
+        store, _ = open_store(self._folder / f"{operator}{SUFFIX}", operator)
+        partition = Partition(
+            store,
+            self.name,
+            self._links,
+            self._settings,
+            now_ms=monotonic_ms,
+            on_commit=self.bell.ring,
+            on_fatal=self._on_fatal,
+            flush_ms=self.config.flush_ms,
+        )
+        self._partitions[operator] = partition
+        return partition
+
+    def status(self) -> wire.NodeStatus:
+        partitions = [partition.status() for partition in self.partitions()]
+        return wire.NodeStatus(self.name, self.boot_id, monotonic_ms() - self.started_ms, wall_ms(), partitions)
+
+    def _tick_all(self) -> None:
+        """Tick every partition, then let each link send its heartbeats as one message."""
+        sweep_due_ms = monotonic_ms() + self.config.sweep_ms
+        while not self._stop.wait(self.config.heartbeat_ms / 1000):
+            partitions = self.partitions()
+            for partition in partitions:
+                partition.tick()
+            self._links.wake()
+            if monotonic_ms() >= sweep_due_ms:
+                sweep_due_ms = monotonic_ms() + self.config.sweep_ms
+                for partition in partitions:
+                    partition.sweep()
+
+
+def wall_ms() -> int:
+    """Return the wall clock: it only ever proposes the base of a reign's log clock (R17)."""
+    return time.time_ns() // 1_000_000
+
+
+def _take_folder(folder: Path) -> int:
+    """Return a descriptor that holds the folder: two processes on one store could both acknowledge."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as cause:
+        os.close(descriptor)
+        raise ConfigInvalid(f"{folder} is used by another process", folder=str(folder)) from cause
+    return descriptor

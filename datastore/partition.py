@@ -1,0 +1,469 @@
+"""One partition on one node: the shell around the replication machine and the engine.
+
+Everything that happens to a partition is an event of its `Actor`, one at a time: messages of the other stores, of the
+managers, of callers, and the tick. An event is given to the machine, whose plan is carried out in order before the next.
+When no event is left and nothing is in flight, all that waits is decided and becomes one entry (Z1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from datastore import wire
+from datastore.actor import FATAL_CODES, Actor
+from datastore.engine import FirstAnswer
+from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown
+from datastore.feed import PART_BYTES_MAX, page_of, part_of
+from datastore.folding import fold
+from datastore.ledger import Position, SealedEntry, outcome_at, unseal
+from datastore.links import Links, Outgoing
+from datastore.model import Epoch
+from datastore.reading import Reader
+from datastore.recent import RecentEntries
+from datastore.replication import Replica
+from datastore.replication_steps import (
+    Append,
+    AppendAnswer,
+    Became,
+    Commit,
+    Confirmed,
+    Persist,
+    Plan,
+    Promised,
+    ReplicationSettings,
+    Send,
+    StepDown,
+    Write,
+)
+from datastore.rows import ConfigRow
+from datastore.state import AppliedState
+from datastore.store_port import Store
+from datastore.submission import Question, Submission
+
+APPEND_BYTES_MAX = 1024 * 1024
+COMMANDS_PER_ENTRY = 2000
+FEED_ENTRIES_MAX = 500
+
+log = logging.getLogger(__name__)
+
+
+class Partition:
+    """One operator's log, state and callers at this node."""
+
+    def __init__(
+        self,
+        store: Store,
+        node: str,
+        links: Links,
+        settings: ReplicationSettings,
+        *,
+        now_ms: Callable[[], int],
+        on_commit: Callable[[], None],
+        on_fatal: Callable[[BaseException], None],
+        flush_ms: int = 500,
+    ) -> None:
+        """Start as a follower (Z16).
+
+        Args:
+            now_ms: Monotonic milliseconds.
+            on_commit: Called on any thread after entries were applied.
+            on_fatal: Must end the process: see `Actor`.
+        """
+        self.operator = store.operator
+        self.store = store
+        self.machine = Replica(store.summary(), store, settings)
+        self._node = node
+        self._links = links
+        self._now_ms = now_ms
+        self._on_commit = on_commit
+        self._flush_ms = flush_ms
+        self._actor = Actor(self._settle, on_fatal)
+        self._recent = RecentEntries(store)
+        self._state: AppliedState | None = None
+        self._primary_hint = ""
+        self._waiting: deque[Submission] = deque()
+        self._alone = 0  # How many of those at the head are to be decided one by one.
+        self._in_flight: list[tuple[Submission, bytes]] = []
+        self._in_flight_sides: dict[bytes, bytes] = {}
+        self._questions: deque[tuple[int, Question]] = deque()
+        self._quiet_since_ms = now_ms()
+        tail = store.summary().tail
+        applied = store.applied_lsn
+        self.committed = tail if tail.lsn == applied else Position(applied, self.machine.epoch_at(applied), store.hash_at(applied), 0)
+
+    # --- callers (any thread) -------------------------------------------------------------------------------------
+
+    def submit(self, item: wire.SubmitItem) -> Submission:
+        """Queue commands to be decided; wait on the result.
+
+        Raises:
+            InvalidRequest: The bytes are no commands.
+        """
+        submission = Submission(self.operator, wire.decode(wire.COMMANDS, item.commands), item.sides)
+        self._actor.post(partial(self._submitted, submission))
+        return submission
+
+    def ask(self, item: wire.ReadItem) -> Question:
+        """Queue a linearizable question; wait on the answer."""
+        question = Question(item)
+        self._actor.post(partial(self._asked, question))
+        return question
+
+    def append(self, item: wire.AppendItem, timeout_s: float) -> wire.AppendReply:
+        """Take in what the primary sends (R5).
+
+        Raises:
+            InvalidRequest, LedgerDamaged: The message is not one; nothing was done.
+        """
+        message = _open_append(item)
+        answer = self._actor.call(partial(self._appended, message, item), timeout_s)
+        return wire.AppendReply(
+            self.operator, answer.status, answer.epoch, answer.match_lsn, answer.store_uuid, answer.promised, answer.first_lsn
+        )
+
+    def promise(self, epoch: Epoch, wall_ms: int, timeout_s: float) -> wire.PromiseReply:
+        return self._actor.call(partial(self._promised, epoch, wall_ms), timeout_s)
+
+    def become(self, item: wire.BecomeItem, timeout_s: float) -> wire.BecomeReply:
+        return self._actor.call(partial(self._becoming, item), timeout_s)
+
+    def bootstrap(self, voters: dict[str, str], timeout_s: float) -> wire.BootstrapReply:
+        return self._actor.call(partial(self._bootstrapped, voters), timeout_s)
+
+    def tick(self) -> None:
+        self._actor.post(self._ticked)
+
+    def sweep(self) -> None:
+        """Let a primary abort what is due, if anything is."""
+        self._actor.post(self._swept)
+
+    def feed(self, lsn: int, digest: bytes, timeout_s: float) -> wire.FeedPart | None:
+        """Return what is committed after (lsn, hash), or None where there is no news."""
+        committed = self.committed
+        if lsn == committed.lsn and (not lsn or digest == committed.hash):
+            return None
+        return self._actor.call(partial(self._feed, lsn, digest), timeout_s)
+
+    def snapshot(self, request: wire.SnapshotRequest, timeout_s: float) -> wire.SnapshotPage:
+        return self._actor.call(lambda: page_of(self.store, self.committed, request.after, request.limit), timeout_s)
+
+    def entries(self, from_lsn: int, limit: int, timeout_s: float) -> list[bytes]:
+        """Return committed entries, sealed."""
+        last = min(self.committed.lsn, from_lsn + limit - 1)
+        found = self._actor.call(lambda: self._recent.between(max(1, from_lsn), last, APPEND_BYTES_MAX), timeout_s)
+        return [sealed.data for sealed in found]
+
+    def state_digest(self, timeout_s: float) -> tuple[int, bytes]:
+        """Return (applied lsn, digest of all rows): equal on every store at equal lsn."""
+        return self._actor.call(lambda: (self.store.applied_lsn, self.store.state_digest()), timeout_s)
+
+    def status(self) -> wire.PartitionStatus:
+        """Return what is known without waiting for a turn: a disk that is slow must not make a node look dead."""
+        machine, now_ms = self.machine, self._now_ms()
+        serving = machine.serving and self._state is not None
+        return wire.PartitionStatus(
+            operator=self.operator,
+            role=machine.role,
+            store_uuid=machine.store_uuid,
+            promised=machine.promised,
+            epoch=machine.tail.epoch,
+            last_lsn=machine.tail.lsn,
+            commit_lsn=machine.commit_lsn,
+            applied_lsn=self.committed.lsn,
+            heard_age_ms=machine.heard_age_ms(now_ms),
+            serving=serving,
+            voters=dict(machine.config.voters),
+            stamp_ms=machine.stamp(now_ms) if serving else machine.tail.stamp_ms,
+        )
+
+    def close(self, timeout_s: float) -> None:
+        """Flush and close the store; nothing may be called after."""
+        self._actor.call(self.store.close, timeout_s)
+
+    # --- events (one at a time) -----------------------------------------------------------------------------------
+
+    def _submitted(self, submission: Submission) -> None:
+        if not self.machine.is_primary:
+            submission.fail(self._not_primary())
+        else:
+            self._waiting.append(submission)
+
+    def _asked(self, question: Question) -> None:
+        # R10 and 5.4: a primary that has not committed in its own epoch does not know what is committed.
+        if self._state is None or not self.machine.serving:
+            question.fail(self._not_primary())
+            return
+        ticket, plan = self.machine.read(self._now_ms())
+        self._questions.append((ticket, question))
+        self._carry_out(plan)
+
+    def _appended(self, message: Append, item: wire.AppendItem) -> AppendAnswer:
+        missing = {digest for sealed in message.entries for digest in sealed.entry.sides} - item.sides.keys()
+        if missing - self.store.sides(sorted(missing)).keys():
+            raise InvalidRequest("an entry came without its side records", field="sides")
+        self._in_flight_sides = item.sides
+        plan = self.machine.append(message, self._now_ms())
+        if plan.reply is not None and message.epoch == self.machine.promised:
+            self._primary_hint = item.primary
+        self._carry_out(plan)
+        assert isinstance(plan.reply, AppendAnswer)
+        return plan.reply
+
+    def _answered(self, send: Send, reply: wire.AppendReply | None) -> None:
+        """An APPEND of ours was answered, refused or lost."""
+        if reply is None or reply.status not in ("ack", "gap", "epoch"):
+            self._carry_out(self.machine.lost(send.store_uuid, send.seq))
+            return
+        answer = AppendAnswer(
+            reply.status, Epoch(*reply.epoch), reply.match_lsn, reply.store_uuid, Epoch(*reply.promised), reply.first_lsn
+        )
+        self._carry_out(self.machine.answered(send.store_uuid, send.seq, answer, self._now_ms()))
+
+    def _promised(self, epoch: Epoch, wall_ms: int) -> wire.PromiseReply:
+        plan = self.machine.promise(epoch, self._now_ms())
+        self._carry_out(plan)
+        reply = plan.reply
+        assert isinstance(reply, Promised)
+        return wire.PromiseReply(
+            self.operator,
+            reply.granted,
+            reply.promised,
+            reply.last.epoch,
+            reply.last.lsn,
+            self.machine.store_uuid,
+            dict(self.machine.config.voters),
+            wall_ms,
+            reply.heard_age_ms,
+        )
+
+    def _becoming(self, item: wire.BecomeItem) -> wire.BecomeReply:
+        plan = self.machine.become(Epoch(*item.epoch), item.store_uuid, item.log_time_base_ms, self._now_ms())
+        self._carry_out(plan)
+        reply = plan.reply
+        assert isinstance(reply, Became)
+        if reply.accepted:
+            self._primary_hint = self._node
+            log.info("leads operator=%s epoch=%d lsn=%d", self.operator, item.epoch[0], self.machine.tail.lsn)
+        return wire.BecomeReply(self.operator, reply.accepted, reply.reason)
+
+    def _bootstrapped(self, voters: dict[str, str]) -> wire.BootstrapReply:
+        if voters and self.machine.store_uuid not in voters:
+            raise InvalidRequest(f"{self.operator}: this store is {self.machine.store_uuid}, not among the voters", field="voters")
+        if voters and self.machine.bootstrap(ConfigRow(voters)):
+            self.store.save_config(ConfigRow(voters))
+        return wire.BootstrapReply(self.operator, self.machine.store_uuid, dict(self.machine.config.voters), self.machine.tail.lsn)
+
+    def _ticked(self) -> None:
+        now_ms = self._now_ms()
+        self._carry_out(self.machine.tick(now_ms))
+        if now_ms - self._quiet_since_ms > self._flush_ms:
+            self.store.flush_staged()
+
+    def _swept(self) -> None:
+        due_ms = self._state.next_due_ms() if self._state is not None else None
+        if due_ms is not None and due_ms <= self.machine.stamp(self._now_ms()):
+            self._submitted(Submission(self.operator, [wire.Sweep("", b"")], {}))
+
+    def _feed(self, lsn: int, digest: bytes) -> wire.FeedPart | None:
+        committed = self.committed
+        if lsn > committed.lsn:
+            return wire.FeedPart(self.operator, "behind", committed.lsn, committed.hash, committed.stamp_ms)
+        if lsn < 0 or (lsn and self.store.hash_at(lsn) != digest):
+            return wire.FeedPart(self.operator, "snapshot_needed", committed.lsn, committed.hash, committed.stamp_ms)
+        last = min(committed.lsn, lsn + FEED_ENTRIES_MAX)
+        return part_of(self.operator, self._recent.between(lsn + 1, last, 2 * PART_BYTES_MAX))
+
+    # --- plans ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, plan: Plan) -> None:
+        """Carry out the steps in order; what a step brings about is carried out after the last."""
+        later: list[Plan] = []
+        for step in plan.steps:
+            if isinstance(step, Write):
+                self._remember(step)  # Before the steps ahead of it: they ship what it is about to write.
+        for step in plan.steps:
+            match step:
+                case Send():
+                    self._send(step)
+                case Write(truncate_from, entries):
+                    self._write(truncate_from, entries)
+                    if self.machine.is_primary:
+                        later.append(self.machine.wrote(entries[-1].entry.lsn, self._now_ms()))
+                case Commit(lsn):
+                    self._apply(lsn)
+                case Persist(promised, led):
+                    self.store.save_epochs(promised, led)
+                case Confirmed(ticket):
+                    self._answer_questions(ticket)
+                case StepDown(reason):
+                    self._stepped_down(reason)
+        for plan_after in later:
+            self._carry_out(plan_after)
+
+    def _remember(self, step: Write) -> None:
+        if step.truncate_from:
+            self._recent.forget_from(step.truncate_from)
+        for sealed in step.entries:
+            self._recent.add(sealed)
+
+    def _write(self, truncate_from: int, entries: Sequence[SealedEntry]) -> None:
+        wanted = [digest for sealed in entries for digest in sealed.entry.sides]
+        sides = {digest: self._in_flight_sides[digest] for digest in wanted if digest in self._in_flight_sides}
+        self.store.append(entries, truncate_from, sides)
+
+    def _send(self, step: Send) -> None:
+        entries = self._recent.between(step.previous_lsn + 1, step.last_lsn, APPEND_BYTES_MAX)
+        digests = [digest for sealed in entries for digest in sealed.entry.sides]
+        sides: dict[bytes, bytes] = {}
+        if digests:
+            sides = self.store.sides(digests)
+            sides.update({digest: self._in_flight_sides[digest] for digest in digests if digest in self._in_flight_sides})
+        item = wire.AppendItem(
+            self.operator,
+            step.epoch,
+            step.previous_lsn,
+            step.previous_epoch,
+            [sealed.data for sealed in entries],
+            step.commit_lsn,
+            sides,
+            self._node,
+        )
+        size_bytes = sum(len(data) for data in item.entries) + sum(map(len, sides.values()))
+        self._links.send(step.node, Outgoing(item, size_bytes, partial(self._reply_came, step)), step.urgent)
+
+    def _reply_came(self, send: Send, reply: wire.AppendReply | None) -> None:
+        self._actor.post(partial(self._answered, send, reply))
+
+    def _apply(self, lsn: int) -> None:
+        """R7: in order, and the answers leave after."""
+        for number in range(self.store.applied_lsn + 1, lsn + 1):
+            sealed = self._recent.entry(number)
+            self.store.stage(sealed)
+            if self._state is not None:
+                self._state.apply(sealed.entry.events)
+        self.committed = Position(lsn, Epoch(*sealed.entry.epoch), sealed.hash, sealed.entry.stamp_ms)
+        if self.machine.serving and self._state is None:
+            # R4: the NOOP is committed and everything inherited is applied, so from here on commands can be decided.
+            self._state = AppliedState(self.operator, self.store)
+        answered, self._in_flight = self._in_flight, []
+        for submission, outcomes in answered:
+            submission.answer(outcomes, self.machine.epoch.counter, lsn)
+        self._quiet_since_ms = self._now_ms()
+        self._on_commit()
+
+    def _stepped_down(self, reason: str) -> None:
+        log.info("leads no more operator=%s lsn=%d reason=%s", self.operator, self.machine.tail.lsn, reason)
+        self._state = None
+        self._primary_hint = ""
+        self._alone = 0
+        in_flight, self._in_flight = self._in_flight, []
+        for submission, _ in in_flight:
+            submission.fail(OutcomeUnknown(f"{self.operator}: the primary changed while this was on its way", operator=self.operator))
+        for submission in self._waiting:
+            submission.fail(self._not_primary())
+        self._waiting.clear()
+        for _, question in self._questions:
+            question.fail(self._not_primary())
+        self._questions.clear()
+
+    def _not_primary(self) -> HoldfastError:
+        if self.machine.is_primary:
+            return NotPrimary(f"{self.operator}: the primary is not ready yet", operator=self.operator, primary=self._node)
+        hint = self._primary_hint if self._primary_hint != self._node else ""
+        return NotPrimary(f"{self.operator}: {self._node} is not the primary", operator=self.operator, primary=hint)
+
+    # --- deciding -------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> bool:
+        """Decide what waits, if nothing is in flight; return whether to look again."""
+        if not self._waiting or self._state is None or not self.machine.may_propose:
+            return False
+        submissions = self._take_waiting()
+        if not submissions:
+            return False
+        try:
+            self._decide(self._state, submissions)
+        except HoldfastError as error:
+            if error.code in FATAL_CODES:
+                raise
+            self._cannot_decide(submissions, error)
+        except Exception:
+            # The engine changes nothing until an entry is applied, so a fault in deciding costs its commands alone.
+            log.exception("a fault while deciding operator=%s", self.operator)
+            self._cannot_decide(submissions, HoldfastError())
+        return True
+
+    def _take_waiting(self) -> list[Submission]:
+        taken: list[Submission] = []
+        count = 0
+        while self._waiting and count < COMMANDS_PER_ENTRY:
+            submission = self._waiting.popleft()
+            if submission.abandoned:
+                continue
+            taken.append(submission)
+            count += len(submission.commands)
+            if self._alone:
+                self._alone -= 1
+                break
+        return taken
+
+    def _cannot_decide(self, submissions: list[Submission], error: HoldfastError) -> None:
+        if len(submissions) == 1:
+            submissions[0].fail(error)
+            return
+        # One of them is at fault: the others must not pay for it.
+        self._waiting.extendleft(reversed(submissions))
+        self._alone = len(submissions)
+
+    def _decide(self, state: AppliedState, submissions: list[Submission]) -> None:
+        """Fold all submissions into one entry and propose it; answer at once where nothing is to be recorded."""
+        now_ms = self._now_ms()
+        machine = self.machine
+        places = self.store.requests([command.request_id for s in submissions for command in s.commands if command.request_id])
+        folded = fold(state, submissions, machine.tail, machine.epoch, machine.stamp(now_ms), self._first_answer(places))
+        if folded.sealed is None:
+            for submission, outcomes in folded.answers:
+                submission.answer(outcomes, machine.epoch.counter, machine.tail.lsn)
+            return
+        self._in_flight = folded.answers
+        self._in_flight_sides = folded.sides
+        self._carry_out(machine.propose(folded.sealed, now_ms))
+
+    def _first_answer(self, places: dict[str, tuple[int, int]]) -> FirstAnswer:
+        def first_answer(request_id: str) -> tuple[bytes, wire.Outcome] | None:
+            place = places.get(request_id)
+            return None if place is None else outcome_at(self._recent.entry(place[0]).entry, place[1])
+
+        return first_answer
+
+    def _answer_questions(self, ticket: int) -> None:
+        """Answer what a majority has confirmed, from applied state."""
+        while self._questions and self._questions[0][0] <= ticket:
+            question = self._questions.popleft()[1]
+            if self._state is None:
+                question.fail(self._not_primary())
+                continue
+            arguments = question.item.arguments
+            request_id = str(arguments.get("request_id", ""))
+            places = self.store.requests([request_id]) if request_id else {}
+            reader = Reader(self._state, self.store.sides, self._first_answer(places))
+            stamp_ms = self.machine.stamp(self._now_ms())
+            try:
+                question.answer(self.committed.lsn, stamp_ms, reader.answer(question.item.query, arguments, stamp_ms))
+            except HoldfastError as error:
+                if error.code in FATAL_CODES:
+                    raise
+                question.fail(error)
+            except Exception:
+                log.exception("a fault while reading operator=%s query=%s", self.operator, question.item.query[:32])
+                question.fail(HoldfastError())
+
+
+def _open_append(item: wire.AppendItem) -> Append:
+    entries = [unseal(data) for data in item.entries]
+    if any(sealed.entry.lsn != item.previous_lsn + 1 + index for index, sealed in enumerate(entries)):
+        raise InvalidRequest("entries that do not follow each other", field="entries")
+    return Append(Epoch(*item.epoch), item.previous_lsn, Epoch(*item.previous_epoch), entries, item.commit_lsn)

@@ -1,0 +1,135 @@
+"""Answers to linearizable questions, from applied state. Pure.
+
+The partition asks here only after a majority has confirmed the reign since the question arrived (PROTOCOL 5.4). Queries:
+
+    hold {hold_id}            one hold, open or closed, with its owner
+    holds {owner}             the owner's open holds
+    order {reference}         one order with its owner, token digest and side record (bytes, b"" when erased)
+    orders {references}       those that exist, as above
+    seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason]
+    manifest {service_id}     {"orders": [as above], "blocked": {seat id: reason}, "held": seats of open holds}
+    request {request_id}      {"digest", "outcome"} as first given, or None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from datastore.engine import FirstAnswer, hold_value, order_value
+from datastore.errors import InvalidRequest, UnknownHold, UnknownOrder, UnknownService, nearest, shown
+from datastore.model import OrderState, SeatState
+from datastore.rows import OrderRow
+from datastore.state import AppliedState
+
+REFERENCES_MAX = 500
+TEXT_LENGTH_MAX = 128
+
+Sides = Callable[[Sequence[bytes]], dict[bytes, bytes]]
+
+
+class Reader:
+    """What questions are answered from."""
+
+    def __init__(self, state: AppliedState, sides: Sides, first_answer: FirstAnswer) -> None:
+        self._state = state
+        self._sides = sides
+        self._first_answer = first_answer
+
+    def answer(self, query: str, arguments: Mapping[str, Any], now_ms: int) -> Any:
+        """Return the answer as plain data.
+
+        Raises:
+            InvalidRequest: No such query, or an argument is missing or of a wrong type.
+            UnknownHold, UnknownOrder, UnknownService: There is no such thing.
+        """
+        handler = _QUERIES.get(query)
+        if handler is None:
+            raise InvalidRequest(f"no query {shown(query)}", field="query", nearest=nearest(query, _QUERIES))
+        return handler(self, arguments, now_ms)
+
+    def _hold(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        hold_id = _text(arguments, "hold_id")
+        row = self._state.open_holds.get(hold_id) or self._state.closed_hold(hold_id)
+        if row is None:
+            raise UnknownHold(f"no hold {shown(hold_id)}", hold_id=shown(hold_id))
+        return {**hold_value(row, now_ms), "owner": row.owner}
+
+    def _holds(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
+        held = self._state.holds_of_owner.get(_text(arguments, "owner"), set())
+        return [{**hold_value(row, now_ms), "owner": row.owner} for row in (self._state.open_holds[hold_id] for hold_id in sorted(held))]
+
+    def _order(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        row = self._state.order(_text(arguments, "reference"))
+        if row is None:
+            raise UnknownOrder("no such booking")
+        return self._orders_with_sides([row], now_ms)[0]
+
+    def _orders(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
+        references = arguments.get("references")
+        if not isinstance(references, list | tuple) or len(references) > REFERENCES_MAX:
+            raise InvalidRequest(f"references: a list of up to {REFERENCES_MAX} is needed", field="references")
+        rows = [self._state.order(reference) for reference in references if isinstance(reference, str)]
+        return self._orders_with_sides([row for row in rows if row is not None], now_ms)
+
+    def _orders_with_sides(self, rows: Sequence[OrderRow], now_ms: int) -> list[dict[str, Any]]:
+        records = self._sides([row.passengers for row in rows if row.passengers])
+        return [
+            {
+                **order_value(row, now_ms),
+                "owner": row.owner,
+                "token_digest": row.token_digest,
+                "record": records.get(row.passengers, b""),
+            }
+            for row in rows
+        ]
+
+    def _seats(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
+        taken = self._state.seats(self._service(arguments))
+        return {
+            seat_id: [int(row.state), row.hold_id, row.owner, row.reason] for seat_id, row in taken.items() if row.state != SeatState.FREE
+        }
+
+    def _manifest(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        rows = self._state.seats(self._service(arguments))
+        holds = dict.fromkeys(row.hold_id for row in rows.values() if row.state == SeatState.BOOKED)
+        references = [hold.reference for hold in map(self._state.closed_hold, holds) if hold is not None]
+        orders = [order for order in map(self._state.order, references) if order is not None and order.state == OrderState.CONFIRMED]
+        return {
+            "orders": self._orders_with_sides(orders, now_ms),
+            "blocked": {seat_id: row.reason for seat_id, row in rows.items() if row.state == SeatState.BLOCKED},
+            "held": [seat_id for seat_id, row in rows.items() if row.state == SeatState.HELD],
+        }
+
+    def _service(self, arguments: Mapping[str, Any]) -> str:
+        service_id = _text(arguments, "service_id")
+        if self._state.facts(service_id) is None:
+            raise UnknownService(f"{self._state.operator} has no service {shown(service_id)}", service_id=shown(service_id))
+        return service_id
+
+    def _request(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any] | None:
+        first = self._first_answer(_text(arguments, "request_id"))
+        if first is None:
+            return None
+        digest, outcome = first
+        return {"digest": digest, "outcome": msgspec.to_builtins(outcome, builtin_types=(bytes,))}
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value or len(value) > TEXT_LENGTH_MAX:
+        raise InvalidRequest(f"{name}: a text of 1 to {TEXT_LENGTH_MAX} characters is needed", field=name)
+    return value
+
+
+_QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
+    "hold": Reader._hold,
+    "holds": Reader._holds,
+    "order": Reader._order,
+    "orders": Reader._orders,
+    "seats": Reader._seats,
+    "manifest": Reader._manifest,
+    "request": Reader._request,
+}

@@ -1,0 +1,162 @@
+"""What the replication machine is given and what it hands back: steps, messages, summaries. Pure.
+
+`replication.py` holds the rules; the shell carries the steps out in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from datastore.ledger import Position, SealedEntry
+from datastore.model import Epoch
+from datastore.rows import ConfigRow
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+
+class Persist(NamedTuple):
+    """Put both on disk, flushed, before the next step."""
+
+    promised: Epoch
+    led: Epoch
+
+
+class Write(NamedTuple):
+    """Delete the log from `truncate_from` on (0: nothing), write the entries, flush. A primary then reports `wrote`."""
+
+    truncate_from: int
+    entries: tuple[SealedEntry, ...]
+
+
+class Send(NamedTuple):
+    """Send one APPEND with entries after `previous_lsn` up to `last_lsn`, fewer where they are large.
+
+    Attributes:
+        seq: Comes back with the answer (`answered`, `lost`).
+        urgent: False for a heartbeat that may wait for the others of its link.
+    """
+
+    store_uuid: str
+    node: str
+    seq: int
+    epoch: Epoch
+    previous_lsn: int
+    previous_epoch: Epoch
+    last_lsn: int
+    commit_lsn: int
+    urgent: bool
+
+
+class Commit(NamedTuple):
+    """Apply every entry up to `lsn`, then let the answers of these entries leave."""
+
+    lsn: int
+
+
+class Confirmed(NamedTuple):
+    """Reads with a ticket up to this one may be answered: a majority acknowledged this reign after they arrived."""
+
+    ticket: int
+
+
+class StepDown(NamedTuple):
+    """The role is gone: what waits is not primary's any more, what is in flight has an unknown outcome."""
+
+    reason: str
+
+
+Step = Persist | Write | Send | Commit | Confirmed | StepDown
+
+
+# --- messages and replies -----------------------------------------------------------------------------------------
+
+
+class Append(NamedTuple):
+    """APPEND, opened. Empty `entries` is a heartbeat."""
+
+    epoch: Epoch
+    previous_lsn: int
+    previous_epoch: Epoch
+    entries: Sequence[SealedEntry]
+    commit_lsn: int
+
+
+class AppendAnswer(NamedTuple):
+    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from first_lsn)."""
+
+    status: str
+    epoch: Epoch
+    match_lsn: int
+    store_uuid: str
+    promised: Epoch
+    first_lsn: int = 0
+
+
+class Promised(NamedTuple):
+    granted: bool
+    promised: Epoch
+    last: Position
+    heard_age_ms: int
+
+
+class Became(NamedTuple):
+    accepted: bool
+    reason: str = ""
+
+
+class Plan(NamedTuple):
+    steps: list[Step]
+    reply: AppendAnswer | Promised | Became | None = None
+
+
+# --- what the machine is given ------------------------------------------------------------------------------------
+
+
+class LogReader(Protocol):
+    """What the machine asks of its own log."""
+
+    def hash_at(self, lsn: int) -> bytes:
+        """Return the hash of a stored entry; 0 is the genesis."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReplicationSettings:
+    """Times in milliseconds of the monotonic clock."""
+
+    heartbeat_ms: int = 100
+    suspicion_ms: int = 1000
+
+
+@dataclass
+class Summary:
+    """What a store has on disk, from which a machine starts.
+
+    Attributes:
+        epochs: (first lsn, epoch) of each run of entries with one epoch, ascending.
+        configs: (lsn, voters) of the configurations, ascending; lsn 0 is the one given at bootstrap.
+        applied: Position of the last applied entry.
+    """
+
+    store_uuid: str
+    promised: Epoch
+    led: Epoch
+    tail: Position
+    applied_lsn: int
+    epochs: list[tuple[int, Epoch]]
+    configs: list[tuple[int, ConfigRow]]
+
+
+@dataclass
+class Follower:
+    """What the primary knows of another store in this reign."""
+
+    node: str
+    match_lsn: int
+    next_lsn: int
+    heard_ms: int  # when the last answered message was sent
+    busy: int = 0  # seq of the message under way, 0 when none
+    sent_ms: int = -1
+    acked_seq: int = 0

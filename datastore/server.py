@@ -1,0 +1,179 @@
+"""The data node's server: decode, hand to the partitions, encode. What concerns one item stands in that item's result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from datastore import wire
+from datastore.edge import Address, EdgeServer, Peer, Tls
+from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, UnknownOperator, shown
+from datastore.model import Epoch
+from datastore.node import Node, wall_ms
+from datastore.partition import Partition
+from datastore.stub import METHODS, NODE_LIMITS, ROLES
+from datastore.submission import Question, Submission
+
+# How long a message of another node or a manager may wait for its partition's turn. Longer than any flush; who sent it
+# has given up by then.
+TURN_S = 5.0
+
+# A follower that is ahead of this node is not asked to hurry: it would ask again at once.
+BEHIND_PAUSE_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class NodeServer:
+    """Serves one node."""
+
+    def __init__(self, node: Node, address: Address, *, tls: Tls | None = None) -> None:
+        self._node = node
+        self._submit_s = node.config.submit_timeout_ms / 1000
+        self._handlers: dict[str, Callable[[bytes], Any]] = {
+            "status": lambda _payload: node.status(),
+            "promise": self._promise,
+            "become": self._become,
+            "bootstrap": self._bootstrap,
+            "append": self._append,
+            "submit": self._submit,
+            "read": self._read,
+            "feed": self._feed,
+            "snapshot": self._snapshot,
+            "entries": self._entries,
+        }
+        self._edge = EdgeServer(
+            address, self._handle, methods=METHODS.keys(), limits=NODE_LIMITS, tls=tls, roles=ROLES if tls else None, name=node.name
+        )
+
+    @property
+    def address(self) -> Address:
+        return self._edge.address
+
+    def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            ConfigInvalid: The port is used by another process.
+        """
+        self._edge.start()
+
+    def close(self) -> None:
+        self._edge.close()
+
+    def _handle(self, method: str, payload: bytes, _peer: Peer) -> bytes:
+        return wire.encode(self._handlers[method](payload))
+
+    # --- callers --------------------------------------------------------------------------------------------------
+
+    def _submit(self, payload: bytes) -> list[wire.SubmitResult]:
+        """Queue all items first, then wait: they commit side by side."""
+        deadline = time.monotonic() + self._submit_s
+        queued: list[Submission | wire.SubmitResult] = []
+        for item in wire.decode(list[wire.SubmitItem], payload):
+            try:
+                queued.append(self._primary_of(item.operator).submit(item))
+            except (InvalidRequest, NotPrimary) as error:
+                queued.append(wire.SubmitResult(item.operator, b"", 0, 0, error.to_data()))
+        return [
+            waiting.result(max(0.0, deadline - time.monotonic())) if isinstance(waiting, Submission) else waiting for waiting in queued
+        ]
+
+    def _read(self, payload: bytes) -> list[wire.ReadResult]:
+        deadline = time.monotonic() + self._submit_s
+        queued: list[Question | wire.ReadResult] = []
+        for item in wire.decode(list[wire.ReadItem], payload):
+            try:
+                queued.append(self._primary_of(item.operator).ask(item))
+            except NotPrimary as error:
+                queued.append(wire.ReadResult(item.operator, 0, 0, None, error.to_data()))
+        return [waiting.wait(max(0.0, deadline - time.monotonic())) if isinstance(waiting, Question) else waiting for waiting in queued]
+
+    def _primary_of(self, operator: str) -> Partition:
+        found = self._node.find(operator)
+        if found is None:
+            raise NotPrimary(f"{self._node.name} has no store of {shown(operator)}", operator=shown(operator), primary="")
+        return found
+
+    def _feed(self, payload: bytes) -> list[wire.FeedPart]:
+        request: wire.FeedRequest = wire.decode(wire.FeedRequest, payload)
+        bell = self._node.bell
+        started = time.monotonic()
+        deadline = started + min(max(0, request.wait_ms), self._node.config.feed_wait_ms_max) / 1000
+        while True:
+            seen = bell.rung
+            parts = self._parts(request)
+            now = time.monotonic()
+            news = any(part.status != "behind" for part in parts)
+            if news or now >= deadline or (parts and now - started >= BEHIND_PAUSE_S):
+                return parts
+            bell.wait(seen, min(deadline - now, BEHIND_PAUSE_S) if parts else deadline - now)
+
+    def _parts(self, request: wire.FeedRequest) -> list[wire.FeedPart]:
+        parts: list[wire.FeedPart] = []
+        size_bytes = 0
+        for operator, (lsn, digest) in request.after.items():
+            found = self._node.find(operator)
+            part = wire.FeedPart(operator, "behind", 0, b"", 0) if found is None else found.feed(lsn, digest, TURN_S)
+            if part is None:
+                continue
+            parts.append(part)
+            size_bytes += sum(len(event[1]) + len(event[2]) for event in part.events)
+            if size_bytes > NODE_LIMITS.frame_bytes_max // 4:
+                break  # The others come with the next request, which is on its way at once.
+        return parts
+
+    def _snapshot(self, payload: bytes) -> wire.SnapshotPage:
+        request: wire.SnapshotRequest = wire.decode(wire.SnapshotRequest, payload)
+        return self._store_of(request.operator).snapshot(request, TURN_S)
+
+    def _entries(self, payload: bytes) -> list[bytes]:
+        request: wire.EntriesRequest = wire.decode(wire.EntriesRequest, payload)
+        return self._store_of(request.operator).entries(request.from_lsn, request.limit, TURN_S)
+
+    def _store_of(self, operator: str) -> Partition:
+        found = self._node.find(operator)
+        if found is None:
+            raise UnknownOperator(f"{self._node.name} has no store of {shown(operator)}", operator=shown(operator))
+        return found
+
+    # --- managers -------------------------------------------------------------------------------------------------
+
+    def _promise(self, payload: bytes) -> list[wire.PromiseReply]:
+        items: list[wire.PromiseItem] = wire.decode(list[wire.PromiseItem], payload)
+        found = [(item, self._node.find(item.operator)) for item in items]
+        return [partition.promise(Epoch(*item.epoch), wall_ms(), TURN_S) for item, partition in found if partition is not None]
+
+    def _become(self, payload: bytes) -> list[wire.BecomeReply]:
+        replies: list[wire.BecomeReply] = []
+        for item in wire.decode(list[wire.BecomeItem], payload):
+            partition = self._node.find(item.operator)
+            if partition is None:
+                replies.append(wire.BecomeReply(item.operator, False, "no store of this operator"))
+            else:
+                replies.append(partition.become(item, TURN_S))
+        return replies
+
+    def _bootstrap(self, payload: bytes) -> list[wire.BootstrapReply]:
+        items: list[wire.BootstrapItem] = wire.decode(list[wire.BootstrapItem], payload)
+        return [self._node.make(item.operator).bootstrap(item.voters, TURN_S) for item in items]
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def _append(self, payload: bytes) -> list[wire.AppendReply]:
+        return [self._append_one(item) for item in wire.decode(list[wire.AppendItem], payload)]
+
+    def _append_one(self, item: wire.AppendItem) -> wire.AppendReply:
+        partition = self._node.find(item.operator)
+        if partition is None:
+            # Made by a manager's bootstrap, never by an append: a lost store must not come back under its old name.
+            return wire.AppendReply(item.operator, "refused", item.epoch, 0, "")
+        try:
+            return partition.append(item, TURN_S)
+        except HoldfastError as error:
+            if error.code == "invariant_broken":
+                raise
+            log.warning("append refused operator=%s reason=%s", item.operator, error.detail)
+            return wire.AppendReply(item.operator, "refused", item.epoch, 0, "")

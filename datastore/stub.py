@@ -1,0 +1,109 @@
+"""What the tiers above, and other nodes, call of a data node: one method a call, errors raised anew.
+
+Every plane has connections of its own, so that a slow command never delays a promise or a heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datastore import wire
+from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
+from datastore.errors import OutcomeUnknown
+
+# An entry that carries a whole timetable is the largest thing that travels; all nodes and their callers agree on it.
+NODE_LIMITS = EdgeLimits(frame_bytes_max=16 * 1024 * 1024)
+
+# method -> plane. A node serves these and nothing else.
+METHODS = {
+    "status": "control",
+    "promise": "control",
+    "become": "control",
+    "bootstrap": "control",
+    "append": "replication",
+    "submit": "client",
+    "read": "client",
+    "feed": "feed",
+    "snapshot": "feed",
+    "entries": "feed",
+}
+
+# What the roles of a certificate may call (PROTOCOL 7): only managers promote, only nodes replicate.
+ROLES = {method: ("node",) if plane == "replication" else ("manager", "admin") for method, plane in METHODS.items()}
+
+# A feed is asked to wait; its answer needs time of its own after that.
+FEED_ANSWER_MS = 2000
+
+
+class NodeStub:
+    """Calls one data node from any number of threads."""
+
+    def __init__(
+        self, address: Address, *, name: str = "", tls: Tls | None = None, limits: EdgeLimits = NODE_LIMITS, connect_ms: int = 500
+    ) -> None:
+        self.address = address
+        self.name = name or str(address)
+        self._clients = {
+            plane: EdgeClient(address, plane=plane, tls=tls, limits=limits, connect_ms=connect_ms) for plane in set(METHODS.values())
+        }
+
+    def close(self) -> None:
+        """Close the idle connections of every plane."""
+        for client in self._clients.values():
+            client.close()
+
+    # Each of these raises NodeUnreachable (nothing was sent), OutcomeUnknown (it may have happened) or the node's refusal
+    # of the whole message; what concerns one item stands in that item's result.
+
+    def submit(self, items: Sequence[wire.SubmitItem], timeout_ms: int) -> list[wire.SubmitResult]:
+        """Let the primaries of the items' operators decide; results beside the items."""
+        return self._list("submit", items, wire.SubmitResult, timeout_ms)
+
+    def read(self, items: Sequence[wire.ReadItem], timeout_ms: int) -> list[wire.ReadResult]:
+        """Ask linearizable questions of the primaries of the items' operators; results beside the items."""
+        return self._list("read", items, wire.ReadResult, timeout_ms)
+
+    def feed(self, request: wire.FeedRequest) -> list[wire.FeedPart]:
+        """Return what is committed after the positions given; waits up to `request.wait_ms` for the first news."""
+        found: list[wire.FeedPart] = wire.decode(
+            list[wire.FeedPart], self._call("feed", wire.encode(request), request.wait_ms + FEED_ANSWER_MS)
+        )
+        return found
+
+    def snapshot(self, request: wire.SnapshotRequest, timeout_ms: int) -> wire.SnapshotPage:
+        page: wire.SnapshotPage = wire.decode(wire.SnapshotPage, self._call("snapshot", wire.encode(request), timeout_ms))
+        return page
+
+    def entries(self, request: wire.EntriesRequest, timeout_ms: int) -> list[bytes]:
+        """Return sealed entries for an audit (`datastore.ledger` of the node's package opens them)."""
+        found: list[bytes] = wire.decode(list[bytes], self._call("entries", wire.encode(request), timeout_ms))
+        return found
+
+    def status(self, timeout_ms: int) -> wire.NodeStatus:
+        status: wire.NodeStatus = wire.decode(wire.NodeStatus, self._call("status", b"", timeout_ms))
+        return status
+
+    def promise(self, items: Sequence[wire.PromiseItem], timeout_ms: int) -> list[wire.PromiseReply]:
+        """R1; an operator without a store at the node has no reply."""
+        return self._list("promise", items, wire.PromiseReply, timeout_ms, beside=False)
+
+    def become(self, items: Sequence[wire.BecomeItem], timeout_ms: int) -> list[wire.BecomeReply]:
+        """R4. After OutcomeUnknown start over with a higher epoch (R3)."""
+        return self._list("become", items, wire.BecomeReply, timeout_ms)
+
+    def bootstrap(self, items: Sequence[wire.BootstrapItem], timeout_ms: int) -> list[wire.BootstrapReply]:
+        return self._list("bootstrap", items, wire.BootstrapReply, timeout_ms)
+
+    def append(self, items: Sequence[wire.AppendItem], timeout_ms: int) -> list[wire.AppendReply]:
+        """R5; replies beside the items. An item that the node could not take has the status "refused"."""
+        return self._list("append", items, wire.AppendReply, timeout_ms)
+
+    def _list(self, method: str, items: Sequence[Any], kind: Any, timeout_ms: int, beside: bool = True) -> list[Any]:
+        found: list[Any] = wire.decode(list[kind], self._call(method, wire.encode(list(items)), timeout_ms))
+        if beside and len(found) != len(items):
+            raise OutcomeUnknown(f"{self.name} answered {len(found)} of {len(items)} items of {method}", node=self.name)
+        return found
+
+    def _call(self, method: str, payload: bytes, timeout_ms: int) -> bytes:
+        return self._clients[METHODS[method]].call(method, payload, timeout_ms)

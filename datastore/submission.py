@@ -1,0 +1,76 @@
+"""What waits in a partition for its turn: commands to decide, questions to answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datastore import wire
+from datastore.errors import HoldfastError, OutcomeUnknown, QuorumLost
+
+
+class Submission:
+    """Commands of one caller for one operator, and, once it is there, what came of them.
+
+    Attributes:
+        abandoned: Nobody waits any more; if it has not been proposed yet, it never will be.
+    """
+
+    __slots__ = ("_done", "abandoned", "commands", "epoch", "error", "lsn", "operator", "outcomes", "sides")
+
+    def __init__(self, operator: str, commands: Sequence[wire.AnyCommand], sides: Mapping[bytes, bytes]) -> None:
+        self.operator = operator
+        self.commands = commands
+        self.sides = sides
+        self.outcomes = b""
+        self.epoch = 0
+        self.lsn = 0
+        self.error: HoldfastError | None = None
+        self.abandoned = False
+        self._done = threading.Event()
+
+    def answer(self, outcomes: bytes, epoch: int, lsn: int) -> None:
+        self.outcomes, self.epoch, self.lsn = outcomes, epoch, lsn
+        self._done.set()
+
+    def fail(self, error: HoldfastError) -> None:
+        self.error = error
+        self._done.set()
+
+    def result(self, timeout_s: float) -> wire.SubmitResult:
+        """Wait for the commit and return what to answer; without one in time the outcome is unknown, never refused."""
+        if not self._done.wait(timeout_s):
+            self.abandoned = True
+            error: HoldfastError | None = OutcomeUnknown(f"{self.operator}: no commit in time; ask again with the same request id")
+        else:
+            error = self.error
+        if error is not None:
+            return wire.SubmitResult(self.operator, b"", 0, 0, error.to_data())
+        return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn)
+
+
+class Question:
+    """A linearizable read that waits until a majority has confirmed the reign."""
+
+    __slots__ = ("_done", "item", "result")
+
+    def __init__(self, item: wire.ReadItem) -> None:
+        self.item = item
+        self.result: wire.ReadResult | None = None
+        self._done = threading.Event()
+
+    def answer(self, lsn: int, stamp_ms: int, value: Any) -> None:
+        self.result = wire.ReadResult(self.item.operator, lsn, stamp_ms, value)
+        self._done.set()
+
+    def fail(self, error: HoldfastError) -> None:
+        self.result = wire.ReadResult(self.item.operator, 0, 0, None, error.to_data())
+        self._done.set()
+
+    def wait(self, timeout_s: float) -> wire.ReadResult:
+        """Return the answer; without one in time an error that says that nothing happened (it was only a question)."""
+        self._done.wait(timeout_s)
+        operator = self.item.operator
+        late = QuorumLost(f"{operator}: no majority confirmed the primary in time", operator=operator)
+        return self.result or wire.ReadResult(operator, 0, 0, None, late.to_data())
