@@ -37,13 +37,13 @@ def decide(dataset: Dataset, bodies: dict[str, bytes]) -> int:
     """Return how many events the partitions' decisions give, each over an empty state."""
     from datastore import wire
     from datastore.importing import decide_import
+    from datastore.memory import MemoryStore
     from datastore.state import AppliedState
-    from tests.unit.datastore.inventory import Rows
 
     events = 0
     for code, body in bodies.items():
         command = wire.Import("benchmark-1", b"", dataset.name, body)
-        found, _ = decide_import(AppliedState(code, Rows()), command, 1_796_083_200_000)
+        found, _ = decide_import(AppliedState(code, MemoryStore(code, code)), command, 1_796_083_200_000)
         events += len(found)
     return events
 
