@@ -30,11 +30,14 @@ def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable
     """
     balancers = [api.Address(process.host, process.port) for process in plan.of(BALANCER)]
     with api.connect(balancers, deadline_ms=IMPORT_MS) as client:
-        known = {operator.code: operator for operator in client.operators()}
+        # A partition without its operator's row is listed too, with no kind: it exists, nobody has said whose it is.
+        known = {operator.code: operator for operator in client.operators() if operator.kind}
         admin_key = keys.ensure_admin(folders)
         for operator in plan.operators:
             if operator.code not in known:
                 register(client, folders, admin_key, operator.code, operator.name, operator.kind)
+        # Every balancer must know the keys before one of them is shown one.
+        wait_seen(balancers, [operator.code for operator in plan.operators], [])
         loaded: list[tuple[str, str]] = []
         for word in plan.client.timetables if timetables else ():
             loaded += load(client, folders, find_dataset(word, config), plan.client.timetable_days, known, tell)
@@ -116,7 +119,7 @@ def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[t
     for address in balancers:
         with api.connect([address]) as client:
             while True:
-                seen = {operator.code: operator.datasets for operator in client.operators()}
+                seen = {operator.code: operator.datasets for operator in client.operators() if operator.kind}
                 lacking = [code for code in operators if code not in seen]
                 lacking += [f"{code}/{dataset}" for code, dataset in loaded if dataset not in seen.get(code, [])]
                 if not lacking:
