@@ -1,6 +1,7 @@
 """python -m manager serve --manager NAME --config FILE --data DIR
 
-Runs one manager until SIGTERM or SIGINT. Exit status: 0 stopped when asked, 2 the configuration cannot be used.
+Runs one manager until SIGTERM or SIGINT. Exit status: 0 stopped when asked, 70 a fault in the watch,
+78 the configuration cannot be used.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from manager import config as manager_config
 from manager.placement import Placement
 from manager.server import ManagerServer
 
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, as the nodes use it.
+
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         server.start()
     except (ConfigInvalid, LockConfigInvalid) as error:
         log.error("%s", error.detail)
-        return 2
+        return EXIT_CONFIG
     stop = threading.Event()
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:

@@ -122,6 +122,7 @@ class World:
         self.managers = [Manager(make(f"m{number}")) for number in range(managers)]
         self.wire: list[Callable[[], None]] = []
         self.committed: list[Entry] = []
+        self.committed_in: list[Epoch] = []  # the reign that committed each: an old entry may only be so by a later one (R6)
         self.leaders: dict[Epoch, str] = {}
         self.values = 0
 
@@ -132,11 +133,13 @@ class World:
             if store.leads:
                 if self.leaders.setdefault(store.leads, store.uuid) != store.uuid:
                     raise Violation(f"two primaries in {store.leads}: {self.leaders[store.leads]} and {store.uuid}")
-                if any(entry[0] < store.leads and entry not in store.log for entry in self.committed):
-                    raise Violation(f"{store.uuid} leads {store.leads} without a committed entry")
+                for entry, epoch in zip(self.committed, self.committed_in, strict=True):
+                    if epoch < store.leads and entry not in store.log:
+                        raise Violation(f"{store.uuid} leads {store.leads} without {entry}, committed in {epoch}")
             for index in range(min(store.commit, len(store.log))):
                 if index >= len(self.committed):
                     self.committed.append(store.log[index])
+                    self.committed_in.append(store.log[store.commit - 1][0])
                 elif self.committed[index] != store.log[index]:
                     raise Violation(f"committed {self.committed[index]} at {index + 1}, now {store.log[index]} on {store.uuid}")
 
