@@ -1,0 +1,140 @@
+"""Real processes: managers, nodes and lock servers together, killed and frozen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datastore import wire
+from datastore.errors import NodeUnreachable, OutcomeUnknown
+from manager.stub import ManagerStub
+from tests.integration.manager.processes import MANAGERS, NODES, Processes
+from tests.waiting import wait_until
+
+OPERATORS = {f"A{number:02}": NODES[number % 3] for number in range(21)}
+START_S = 20
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    cluster = Processes(tmp_path, OPERATORS)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+
+
+@pytest.fixture
+def stub(processes: Processes) -> Iterator[ManagerStub]:
+    one = ManagerStub([processes.addresses[name] for name in MANAGERS])
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def primaries(stub: ManagerStub) -> dict[str, str]:
+    try:
+        return {place.operator: place.primary for place in stub.topology().operators if place.primary}
+    except (NodeUnreachable, OutcomeUnknown):
+        return {}
+
+
+def settle(stub: ManagerStub, processes: Processes, what: str) -> None:
+    try:
+        wait_until(lambda: primaries(stub).keys() == OPERATORS.keys(), what, START_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{processes.logs()}") from error
+
+
+def commit(stub: ManagerStub, operator: str, request_id: str, deadline_ms: int = 10_000) -> wire.Outcome:
+    command = wire.SetOperator(request_id, b"d", operator, "A name", "airline", b"")
+    (result,) = stub.submit([wire.SubmitItem(operator, wire.encode([command]))], deadline_ms)
+    assert not result.error, result.error
+    (outcome,) = wire.decode(wire.OUTCOMES, result.outcomes)
+    assert not outcome.error, outcome.error
+    assert isinstance(outcome, wire.Outcome)
+    return outcome
+
+
+def test_start_kill_everything_and_start_again(processes: Processes, stub: ManagerStub) -> None:
+    """All serve on their preferred nodes; after kill -9 of everything all serve again, and what was acknowledged is there."""
+    for name in (*NODES, *MANAGERS):
+        processes.start(name)
+    settle(stub, processes, "all operators to serve")
+    assert primaries(stub) == OPERATORS
+    first = {operator: commit(stub, operator, f"first-{operator}") for operator in OPERATORS}
+    for name in (*NODES, *MANAGERS):
+        processes.kill(name)
+    for name in (*NODES, *MANAGERS):
+        processes.start(name)
+    settle(stub, processes, "all operators to serve again")
+    for operator, outcome in first.items():
+        assert commit(stub, operator, f"first-{operator}") == outcome
+
+
+def test_the_primary_is_killed_while_its_caller_waits(processes: Processes, stub: ManagerStub) -> None:
+    """With lock servers: a write sent to a primary killed a moment ago is answered by the next one, once and for all."""
+    processes.start_locks()
+    try:
+        for name in (*NODES, *MANAGERS):
+            processes.start(name)
+        settle(stub, processes, "all operators to serve")
+        before = commit(stub, "A01", "before-1")
+        dead = primaries(stub)["A01"]
+        processes.kill(dead)
+        began = time.monotonic()
+        after = commit(stub, "A01", "after-01")
+        assert time.monotonic() - began < 6
+        assert after.lsn > before.lsn
+        assert commit(stub, "A01", "before-1") == before
+        wait_until(lambda: dead not in primaries(stub).values() and len(primaries(stub)) == len(OPERATORS), "all moved", 10)
+        moved = [record for status in stub.statuses().values() if not isinstance(status, str) for record in status.history]
+        assert any(record.operator == "A01" and f"{dead} was primary" in record.why for record in moved)
+    finally:
+        processes.stop_locks()
+
+
+def test_a_frozen_primary_is_replaced_and_does_not_sell_on(processes: Processes, stub: ManagerStub) -> None:
+    """Frozen past the suspicion, then continued: it follows the new primary, and nothing that was acknowledged is lost."""
+    for name in (*NODES, *MANAGERS):
+        processes.start(name)
+    settle(stub, processes, "all operators to serve")
+    frozen = primaries(stub)["A02"]
+    os.kill(processes.pid(frozen), signal.SIGSTOP)
+    try:
+        outcome = commit(stub, "A02", "frozen-1", 15_000)
+    finally:
+        os.kill(processes.pid(frozen), signal.SIGCONT)
+    assert primaries(stub)["A02"] != frozen
+    wait_until(lambda: frozen in stub.status().nodes, "the frozen node to be back", 10)
+    assert commit(stub, "A02", "frozen-1") == outcome
+
+    def follows() -> bool:
+        rows = {node: row for node, seen in stub.status().nodes.items() for row in seen.partitions if row.operator == "A02"}
+        return rows[frozen].role == "replica" and rows[frozen].applied_lsn >= outcome.lsn
+
+    wait_until(follows, "the frozen node to follow", 10)
+
+
+def test_a_manager_dies_and_nobody_notices(processes: Processes, stub: ManagerStub) -> None:
+    """The twin answers; the manager that comes back changes no epoch."""
+    for name in (*NODES, *MANAGERS):
+        processes.start(name)
+    settle(stub, processes, "all operators to serve")
+    epochs = {place.operator: place.epoch for place in stub.topology().operators}
+    processes.kill(MANAGERS[0])
+    commit(stub, "A00", "twin-001")
+    processes.start(MANAGERS[0])
+    back = ManagerStub([processes.addresses[MANAGERS[0]]])
+    try:
+        settle(back, processes, "the restarted manager to see all")
+        assert {place.operator: place.epoch for place in back.topology().operators} == epochs
+        assert back.status().history == []
+    finally:
+        back.close()
