@@ -84,8 +84,8 @@ def plan_admission(standings: Sequence[Standing], generation: int, needed: int) 
         return AdmissionPlan(admit=innocent, rejoin=tuple(server.name for server in forgetful))
     names = ", ".join(server.name for server in forgetful)
     return AdmissionPlan(
-        blocked=f"{names} lost their data and only {len(current) + len(innocent)} of {needed} needed peers can be asked for their counters: "
-        "bring the others back, or stop all users of the locks and raise lockstore.generation"
+        blocked=f"{names} lost their data and only {len(current) + len(innocent)} of {needed} needed peers can be asked "
+        "for their counters: bring the others back, or stop all users of the locks and raise lockstore.generation"
     )
 
 

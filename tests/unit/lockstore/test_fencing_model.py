@@ -34,7 +34,13 @@ def test_a_rejoin_that_waits_is_safe_in_every_order_of_events() -> None:
 
 @pytest.mark.parametrize(
     "rules",
-    [Rules(), Rules(counters=(0, 1, 2), hints=(0, 0, 4)), Rules(rejoin=Rejoin.WAITING), Rules(**FIVE), Rules(**FIVE, rejoin=Rejoin.WAITING)],
+    [
+        Rules(),
+        Rules(counters=(0, 1, 2), hints=(0, 0, 4)),
+        Rules(rejoin=Rejoin.WAITING),
+        Rules(**FIVE),
+        Rules(**FIVE, rejoin=Rejoin.WAITING),
+    ],
     ids=["three", "hints", "rejoin", "five", "five with rejoin"],
 )
 def test_longer_stories_stay_safe(rules: Rules) -> None:
