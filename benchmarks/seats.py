@@ -1,0 +1,251 @@
+"""How many holds a second a whole cluster sells: closed-loop callers one at a time, and bulk callers of 64.
+
+    python benchmarks/seats.py                       # 3 lock servers, 1 balancer, 1 manager, 3 nodes, AOF off
+    python benchmarks/seats.py --appendfsync always  # what durable lock servers cost
+    python benchmarks/seats.py --json
+
+Starts its own cluster on free loopback ports in a temporary folder, imports one operator with a hall of 20,000 seats,
+and holds seats of three of its services, each seat once. Callers are threads of other processes; everything shares
+the machine, so the figures are for comparison within one run. Prints operations per second, p50 and p99 in
+milliseconds, and the mean batch: holds in one entry of the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomlkit
+
+from client.api import connect
+from client.folders import Folders
+from client.keys import ensure_admin, digest
+from client.processes import free_ports
+from datastore import messages
+from datastore.edge import Address
+from datastore.model import LayoutSpec, Place, Schedule, Section
+from datastore.wire import ImportBody, encode
+from loadbalancer.stub import BalancerStub
+
+OPERATOR = "BEN"
+ROWS, COLUMNS = 200, 100
+SERVICES = 3
+
+
+class Phase(NamedTuple):
+    """One measurement: `processes` × `threads` callers, `size` holds a call, `calls` calls of each."""
+
+    name: str
+    processes: int
+    threads: int
+    size: int
+    calls: int
+
+
+PHASES = (
+    Phase("1 caller", 1, 1, 1, 1500),
+    Phase("32 callers", 2, 16, 1, 600),
+    Phase("1 bulk caller of 64", 1, 1, 64, 300),
+    Phase("8 bulk callers of 64", 2, 4, 64, 100),
+)
+
+
+def configuration(appendfsync: str) -> str:
+    """Return a cluster.toml in the shape of the prototype: 3 lock servers, 3 nodes, 1 manager, 1 balancer."""
+    ports = free_ports(8)
+    tables: dict[str, Any] = {
+        "lockstore": {"appendfsync": appendfsync, "server": _rows("lock", ports[:3])},
+        "datastore": {
+            "node": _rows("node", ports[3:6]),
+            "operator": [{"code": OPERATOR, "name": "Benchmark", "kind": "theatre", "primary": "node-1"}],
+        },
+        "manager": {"manager": _rows("manager", ports[6:7])},
+        "loadbalancer": {
+            "owner_holds_max": 1_000_000,
+            "service_holds_max": 1_000_000,
+            "balancer": _rows("balancer", ports[7:8]),
+        },
+        "client": {"timetables": []},
+    }
+    return tomlkit.dumps(tables)
+
+
+def _rows(name: str, ports: Sequence[int]) -> list[dict[str, Any]]:
+    return [{"name": f"{name}-{number}", "host": "127.0.0.1", "port": port} for number, port in enumerate(ports, 1)]
+
+
+def import_hall(addresses: list[str], data: Path, first: date) -> None:
+    """Give the operator one daily show in a hall of 20,000 seats."""
+    section = Section("STALLS", "A", tuple(f"R{row}" for row in range(1, ROWS + 1)), tuple(f"S{seat}" for seat in range(1, COLUMNS + 1)))
+    body = ImportBody(
+        "Benchmark",
+        "none",
+        [Schedule("SHOW", "HALL", "", 1200, 1320, 0, "1234567", first.isoformat(), (first + timedelta(days=60)).isoformat(), "HALL")],
+        [LayoutSpec("HALL", "Hall", (section,))],
+        [Place("HALL", "Hall", "Nowhere", "XX", "UTC")],
+    )
+    key = ensure_admin(Folders(data))
+    with connect(addresses) as holdfast:
+        holdfast.call(
+            "create_operator",
+            messages.CreateOperator(
+                request_id=secrets.token_hex(8),
+                admin_key=key,
+                code=OPERATOR,
+                name="Benchmark",
+                kind="theatre",
+                operator_key_digest=digest("benchmark-operator-key"),
+                deadline_ms=20_000,
+            ),
+        )
+        holdfast.call(
+            "import",
+            messages.ImportTimetable(
+                request_id=secrets.token_hex(8), key=key, operator=OPERATOR, dataset="bench", body=zlib.compress(encode(body)), deadline_ms=20_000
+            ),
+        )
+
+
+def seats_of(phase: int, total: int, first: date) -> list[tuple[str, str]]:
+    """Return `total` seats (service id, seat id) over three services that no other phase uses."""
+    services = [f"{OPERATOR}SHOW-HALL-{(first + timedelta(days=2 + phase * SERVICES + number)).isoformat()}" for number in range(SERVICES)]
+    found = [
+        (services[number % SERVICES], f"R{1 + number // SERVICES // COLUMNS}S{1 + number // SERVICES % COLUMNS}") for number in range(total)
+    ]
+    if total > SERVICES * ROWS * COLUMNS:
+        raise SystemExit(f"{total} holds do not fit {SERVICES} services of {ROWS * COLUMNS} seats")
+    return found
+
+
+def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, gate: Any, results: Any) -> None:
+    """One process of callers: wait at the gate, hold every seat, report each call's seconds."""
+    stub = BalancerStub([Address(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in addresses])
+    durations: list[float] = []
+    refused = 0
+    mutex = threading.Lock()
+
+    def caller(mine: list[tuple[str, str]]) -> None:
+        nonlocal refused
+        key = secrets.token_urlsafe(24)
+        took: list[float] = []
+        wrong = 0
+        for start in range(0, len(mine), phase.size):
+            holds = [
+                messages.HoldSeats(request_id=secrets.token_hex(12), owner_key=key, service_id=service, seats=[seat], ttl_ms=900_000)
+                for service, seat in mine[start : start + phase.size]
+            ]
+            began = time.perf_counter()
+            if phase.size == 1:
+                stub.call("hold", holds[0])
+            else:
+                answer = stub.call("hold_many", messages.HoldMany(holds=holds))
+                wrong += sum(1 for result in answer.results if result.hold is None)  # type: ignore[attr-defined]
+            took.append(time.perf_counter() - began)
+        with mutex:
+            durations.extend(took)
+            refused += wrong
+
+    share = phase.size * phase.calls
+    threads = [threading.Thread(target=caller, args=(seats[number * share : (number + 1) * share],)) for number in range(phase.threads)]
+    warm = messages.Operators()
+    stub.call("operators", warm)
+    gate.wait()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.put((durations, refused))
+
+
+def measure(addresses: list[str], number: int, phase: Phase, first: date, operator_lsn: Any) -> dict[str, Any]:
+    """Run one phase and return its figures."""
+    context = multiprocessing.get_context("spawn")
+    total = phase.processes * phase.threads * phase.size * phase.calls
+    seats = seats_of(number, total, first)
+    gate = context.Barrier(phase.processes + 1)
+    results = context.Queue()
+    share = total // phase.processes
+    workers = [
+        context.Process(target=call_all, args=(addresses, seats[place * share : (place + 1) * share], phase, gate, results))
+        for place in range(phase.processes)
+    ]
+    before = operator_lsn()
+    for worker in workers:
+        worker.start()
+    gate.wait()
+    began = time.perf_counter()
+    reports = [results.get(timeout=300) for _ in workers]
+    took = time.perf_counter() - began
+    for worker in workers:
+        worker.join()
+    entries = operator_lsn() - before
+    durations = sorted(seconds for report, _ in reports for seconds in report)
+    return {
+        "callers": phase.name,
+        "holds": total,
+        "refused": sum(refused for _, refused in reports),
+        "holds_per_second": round(total / took),
+        "p50_ms": round(1000 * statistics.median(durations), 2),
+        "p99_ms": round(1000 * durations[int(len(durations) * 0.99)], 2),
+        "mean_batch": round(total / max(1, entries), 1),
+    }
+
+
+def run(appendfsync: str) -> list[dict[str, Any]]:
+    """Start a cluster, measure every phase, stop it."""
+    first = date.today()
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        data, config = Path(folder) / "data", Path(folder) / "cluster.toml"
+        text = configuration(appendfsync)
+        config.write_text(text)
+        addresses = [f"127.0.0.1:{tomlkit.parse(text)['loadbalancer']['balancer'][0]['port']}"]  # type: ignore[index]
+        command = [sys.executable, "-m", "client", "--config", str(config), "--data", str(data), "cluster"]
+        subprocess.run([*command, "up", "--detach"], check=True, stdout=subprocess.DEVNULL)
+        try:
+            import_hall(addresses, data, first)
+            with connect(addresses) as holdfast:
+
+                def operator_lsn() -> int:
+                    lines = {line.operator: line for line in holdfast.status().partitions}
+                    return lines[OPERATOR].lsn
+
+                return [measure(addresses, number, phase, first, operator_lsn) for number, phase in enumerate(PHASES)]
+        finally:
+            subprocess.run([*command, "down"], check=False, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--appendfsync", choices=("no", "everysec", "always"), default="no")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = run(options.appendfsync)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, appendfsync {options.appendfsync}"
+    if options.json:
+        print(json.dumps({"machine": machine, "phases": figures}, indent=2))
+        return
+    print(machine)
+    print(f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}")
+    for row in figures:
+        print(
+            f"{row['callers']:<22}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
+        )
+
+
+if __name__ == "__main__":
+    main()
