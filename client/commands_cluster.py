@@ -111,7 +111,7 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
         session.print_json(answer)
         return session.done(answer)
     console = session.console()
-    show.status(console, answer)
+    show.status(console, answer, _addresses(session))
     if operators:
         console.print()
         show.partitions(console, answer.partitions)
@@ -119,8 +119,14 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
     return exit_codes.DONE if answer.verdict != "down" else exit_codes.NO_ANSWER
 
 
+def _addresses(session: Session) -> dict[str, str]:
+    from client.plan import plan_of
+
+    return {process.name: process.address for process in plan_of(session.mapping, str(session.config_file)).processes}
+
+
 def _next_steps(session: Session, detach: bool) -> None:
-    tell("\nnext: holdfast services --from EZE --to COR --date tomorrow")
-    tell("      holdfast seats SERVICE")
-    tell("      holdfast hold SERVICE --any 2 --together")
+    tell("\nnext: holdfast services --from EZE --to MIA --date tomorrow")
+    tell("      holdfast seats AR1140-EZE-tomorrow")
+    tell("      holdfast hold AR1140-EZE-tomorrow --any 2 --together")
     tell("stop it with: ./start-cluster --stop, or: holdfast cluster down" if detach else "Ctrl+C stops it")

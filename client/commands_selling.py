@@ -69,12 +69,13 @@ def hold(
     if any_count is None and (cabin or together):
         raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
     ttl_ms = inputs.duration_ms(lasting) if lasting else 0
+    service = inputs.service_id(service, date.today())
     with session.connect() as client:
         if any_count is None:
-            answer = client.hold(inputs.service_id(service, date.today()), named, ttl_ms=ttl_ms, request_id=request_id)
+            answer = client.hold(service, named, ttl_ms=ttl_ms, request_id=request_id)
         else:
             answer = client.hold_any(
-                inputs.service_id(service, date.today()), any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
+                service, any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
             )
     if json:
         session.print_json(answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,14 @@ def table(*headings: str, right: Iterable[str] = (), wrap: Iterable[str] = (), t
     made = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", padding=(0, 2, 0, 0))
     for heading in headings:
         made.add_column(heading, justify="right" if heading in set(right) else "left", no_wrap=heading not in set(wrap))
+    return made
+
+
+def pairs() -> Table:
+    """Return an empty table of names and values; a value may take several lines."""
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True, min_width=8)
+    made.add_column(overflow="fold")
     return made
 
 
@@ -86,8 +94,7 @@ def seats(console: Console, found: Sequence[messages.SeatInfo]) -> None:
 
 def hold(console: Console, answer: messages.HoldAnswer) -> None:
     """Print one hold."""
-    rows = table("", "")
-    rows.show_header = False
+    rows = pairs()
     priced = ", ".join(f"{seat} {price}" for seat, price in zip(answer.seats, answer.prices, strict=False))
     rows.add_row("hold", answer.hold_id)
     rows.add_row("service", answer.service_id)
@@ -110,8 +117,7 @@ def holds(console: Console, found: Sequence[messages.HoldAnswer]) -> None:
 
 def order(console: Console, answer: messages.OrderAnswer) -> None:
     """Print one order; names of a reduced record are initials."""
-    rows = table("", "")
-    rows.show_header = False
+    rows = pairs()
     rows.add_row("booking", f"{answer.reference} ({answer.state})")
     rows.add_row("service", service_line(answer.service) if answer.service is not None else answer.service_id)
     for seat, person, price in zip(answer.seats, [*answer.passengers, *[None] * len(answer.seats)], answer.prices, strict=False):
@@ -146,13 +152,17 @@ def manifest(console: Console, answer: messages.ManifestAnswer) -> None:
     console.print(f"{len(answer.lines)} booked, {answer.held} held, {len(answer.blocked)} blocked, {answer.free} free")
 
 
-def status(console: Console, answer: messages.StatusAnswer) -> None:
-    """Print the cluster: its processes, then one line for all operators that are well and one for each that is not."""
+def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[str, str]) -> None:
+    """Print the cluster: its processes, then one line for all operators that are well and one for each that is not.
+
+    Args:
+        addresses: Where the configuration has each process, for those of which the balancer does not know it.
+    """
     rows = table("PROCESS", "KIND", "ADDRESS", "STATE", "UP", "DETAIL", wrap=("DETAIL",))
     for line in answer.processes:
         up = inputs.duration_text(line.uptime_ms) if line.uptime_ms else "-"
         state = Text(line.state or line.verdict, VERDICT_STYLES.get(line.verdict, ""))
-        rows.add_row(line.name, line.kind, line.address, state, up, line.detail)
+        rows.add_row(line.name, line.kind, line.address or addresses.get(line.name, ""), state, up, line.detail)
     console.print(rows)
     well = [line for line in answer.partitions if line.verdict == "ok"]
     primaries: dict[str, int] = {}

@@ -153,9 +153,9 @@ def hints(error: HoldfastError) -> list[str]:
     """Return what the user may do about an error."""
     lines: list[str] = []
     near = error.fields.get("nearest")
-    words = [near] if isinstance(near, str) else list(near or ())
-    if words and "did you mean" not in error.detail:
-        lines.append(f"did you mean {' or '.join(str(word) for word in words if word)}?")
+    words = [str(word) for word in ([near] if isinstance(near, str) else list(near or ())) if word]
+    if words and words[0] not in error.detail:
+        lines.append(f"did you mean {' or '.join(words)}?")
     if error.maybe_committed and error.request_id:
         lines.append(f"it may have happened; the same command with --request-id {error.request_id} asks again without doing it twice")
     elif error.code == "node_unreachable":

@@ -1,0 +1,250 @@
+"""The commands against a real cluster: what is printed where, the JSON, and the exit code of each way to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client import exit_codes
+from tests.integration.harness import TOP, ClusterUnderTest
+
+DAY = (date.today() + timedelta(days=3)).isoformat()
+SERVICE = f"AR1140-EZE-{DAY}"
+SHOW = f"LUMKITE1400-LUMEN1-{DAY}"
+
+
+class Terminal:
+    """One person at a terminal: a wallet of their own, and the commands of one cluster."""
+
+    def __init__(self, cluster: ClusterUnderTest, home: Path) -> None:
+        self.environment = {
+            **os.environ,
+            "HOLDFAST_HOME": str(home),
+            "HOLDFAST_CONFIG": str(cluster.folders.config),
+            "HOLDFAST_DATA": str(cluster.folders.data),
+            "PYTHONPATH": str(TOP),
+            "COLUMNS": "100",
+        }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "client", *words], env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def ok(self, *words: str) -> str:
+        """Run a command that must succeed; return what it printed."""
+        done = self.run(*words)
+        assert exit_codes.DONE == done.returncode, f"{words}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *words: str, code: int = exit_codes.DONE) -> Any:
+        """Run a command with --json; stdout must be exactly one document."""
+        done = self.run(*words, "--json")
+        assert code == done.returncode, f"{words}: {done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    with ClusterUnderTest(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+def ada(cluster: ClusterUnderTest, tmp_path: Path) -> Terminal:
+    return Terminal(cluster, tmp_path / "ada")
+
+
+@pytest.fixture
+def bob(cluster: ClusterUnderTest, tmp_path: Path) -> Terminal:
+    return Terminal(cluster, tmp_path / "bob")
+
+
+def seats_of(terminal: Terminal, service: str, count: int) -> list[str]:
+    """Return ids of free seats that stand side by side in the list."""
+    return [seat["seat_id"] for seat in terminal.json("seats", service, "--list", "--state", "available", "--limit", str(count))["seats"]]
+
+
+def test_a_booking_from_search_to_cancel(ada: Terminal) -> None:
+    """The traveller's way, each step with what the step before printed."""
+    found = ada.json("services", "--from", "EZE", "--to", "MIA", "--date", DAY)["services"]
+    assert SERVICE in [service["service_id"] for service in found]
+    assert SERVICE in ada.ok("services", "--from", "eze", "--to", "mia", "--date", "+3d")
+    assert "·" in ada.ok("seats", SERVICE)
+    first, second = seats_of(ada, SERVICE, 2)
+
+    held = ada.json("hold", SERVICE, first, second, "--for", "15m")
+    assert ("active", [first, second]) == (held["state"], held["seats"])
+    assert 0 < held["remaining_ms"] <= 900_000
+    assert "●" in ada.ok("seats", SERVICE)
+    assert held["hold_id"] in ada.ok("holds")
+
+    order = ada.json("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
+    assert ("confirmed", 6) == (order["state"], len(order["reference"]))
+    assert ["Byron", "Babbage"] == [person["surname"] for person in order["passengers"]]
+    assert order["reference"] in ada.ok("orders")
+    assert "Byron" in ada.ok("order", order["reference"])
+
+    reduced = ada.json("order", order["reference"], "--surname", "byron")
+    assert reduced["reduced"]
+    assert "Byron" not in json.dumps(reduced["passengers"])
+
+    cancelled = ada.json("cancel", order["reference"])
+    assert "cancelled" == cancelled["state"]
+    assert cancelled["refund"] is not None
+    assert "available" == ada.json("seat", SERVICE, first)["seat"]["state"]
+
+
+def test_a_held_seat_is_gone_for_others(ada: Terminal, bob: Terminal) -> None:
+    """The loser learns which seat, with the exit code of a seat that is gone."""
+    (seat,) = seats_of(ada, SERVICE, 1)
+    hold = ada.json("hold", SERVICE, seat)
+    refused = bob.json("hold", SERVICE, seat, code=exit_codes.SEAT_GONE)
+    assert {"code", "title", "detail", "fields", "retryable", "maybe_committed", "request_id"} == set(refused)
+    assert "seat_unavailable" == refused["code"]
+    spoken = bob.run("hold", SERVICE, seat)
+    assert (exit_codes.SEAT_GONE, "") == (spoken.returncode, spoken.stdout)
+    assert seat in spoken.stderr
+    assert exit_codes.DECLINED == bob.run("release", hold["hold_id"]).returncode
+    assert seat in ada.ok("release", "last")
+    assert exit_codes.DONE == bob.run("hold", SERVICE, seat).returncode
+    bob.ok("release", "last")
+
+
+def test_the_best_seats_left(ada: Terminal) -> None:
+    """So many, side by side, in the hall too."""
+    held = ada.json("hold", SHOW, "--any", "3", "--together")
+    assert 3 == len(held["seats"])
+    assert exit_codes.INVALID == ada.run("hold", SHOW).returncode
+    assert exit_codes.INVALID == ada.run("hold", SHOW, "A1", "--any", "2").returncode
+    extended = ada.json("extend", held["hold_id"], "--for", "20m")
+    assert extended["expires_ms"] > held["expires_ms"]
+    ada.ok("release", held["hold_id"])
+
+
+def test_a_confirmed_hold_is_not_confirmed_again(ada: Terminal, bob: Terminal) -> None:
+    """Not by its owner, and not by somebody else."""
+    (seat,) = seats_of(ada, SERVICE, 1)
+    hold = ada.json("hold", SERVICE, seat)["hold_id"]
+    assert exit_codes.DECLINED == bob.run("confirm", hold, "--passenger", "Bob Marley").returncode
+    ada.ok("confirm", hold, "--passenger", "Ada Byron")
+    assert "already_confirmed" == ada.json("confirm", hold, "--passenger", "Ada Byron", code=exit_codes.DECLINED)["code"]
+    reference = ada.json("orders")["orders"][-1]["reference"]
+    assert exit_codes.INVALID == bob.run("cancel", reference).returncode
+    assert "unknown_order" == bob.json("cancel", reference, "--token", "x" * 32, code=exit_codes.NOT_FOUND)["code"]
+    ada.ok("cancel", "last")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (("seats", f"AR1141-EZE-{DAY}"), exit_codes.NOT_FOUND, "AR1141-MIA"),
+        (("seats", f"ZZ1-EZE-{DAY}"), exit_codes.NOT_FOUND, ""),
+        (("seats", "nonsense"), exit_codes.INVALID, "AR1140-EZE-2026-12-01"),
+        (("hold", SERVICE, "99Z"), exit_codes.NOT_FOUND, "99Z"),
+        (("hold", SERVICE, "12A", "12A"), exit_codes.INVALID, "twice"),
+        (("hold", SERVICE, *[f"{row}A" for row in range(10, 20)]), exit_codes.INVALID, "9"),
+        (("hold", SERVICE, "12A\x07"), exit_codes.NOT_FOUND, ""),
+        (("hold", SERVICE, "x" * 1000), exit_codes.INVALID, ""),
+        (("hold", SERVICE, "12A", "--for", "never"), exit_codes.INVALID, "15m"),
+        (("hold", SERVICE, "--any", "-3"), exit_codes.INVALID, ""),
+        (("hold", SERVICE, "--any", "999999999"), exit_codes.INVALID, ""),
+        (("services", "--date", "31.12.2026"), exit_codes.INVALID, "2026-12-01"),
+        (("services", "--operator", "AX"), exit_codes.NOT_FOUND, "AR"),
+        (("release", "AR.nothere"), exit_codes.NOT_FOUND, ""),
+        (("order", "AAAAAA", "--surname", "Nobody"), exit_codes.NOT_FOUND, ""),
+        (("confirm", "AR.nothere"), exit_codes.INVALID, "--passenger"),
+        (("cancel-service", SERVICE), exit_codes.INVALID, "--yes"),
+        (("hodl", SERVICE), exit_codes.INVALID, "hold"),
+    ],
+)
+def test_bad_input_has_its_message_and_exit_code(ada: Terminal, words: tuple[str, ...], code: int, hint: str) -> None:
+    """A message on stderr, nothing on stdout, and no traceback."""
+    done = ada.run(*words)
+    assert (code, "") == (done.returncode, done.stdout), done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+    as_json = ada.run(*words, "--json")
+    assert code == as_json.returncode
+    assert json.loads(as_json.stdout)["detail"]
+
+
+def test_the_operators_commands(ada: Terminal, bob: Terminal) -> None:
+    """Block, sell, close, open, manifest and cancel, with the key from the data folder."""
+    service = f"FO{number_of(ada, 'FO')}"
+    first, second = seats_of(ada, service, 2)
+    assert first in ada.ok("block", service, first, "--reason", "broken table")
+    refused = bob.json("hold", service, first, code=exit_codes.SEAT_GONE)
+    assert refused["code"] in ("seat_blocked", "seat_unavailable")
+    assert "▒" in ada.ok("seats", service)
+    ada.ok("unblock", service, first)
+    bob.ok("hold", service, second)
+    reference = bob.json("confirm", "last", "--passenger", "Bob Marley")["reference"]
+    manifest = ada.json("manifest", service)
+    assert ["Marley"] == [line["surname"] for line in manifest["lines"]]
+    ada.ok("close", service, "--reason", "crew")
+    assert "service_closed" == bob.json("hold", service, first, code=exit_codes.DECLINED)["code"]
+    ada.ok("open", service)
+    cancelled = ada.json("cancel-service", service, "--reason", "storm", "--yes")
+    assert ("cancelled", [reference]) == (cancelled["state"], cancelled["orders_cancelled"])
+    assert "cancelled" == bob.json("order", reference)["state"]
+
+
+def number_of(terminal: Terminal, operator: str) -> str:
+    """Return a service of an operator, without its code."""
+    found: str = terminal.json("services", "--operator", operator, "--date", DAY, "--limit", "1")["services"][0]["service_id"]
+    return found[len(operator) :]
+
+
+def test_another_operators_key_does_nothing(ada: Terminal, cluster: ClusterUnderTest) -> None:
+    """An operator's staff act for their own operator only."""
+    key = str(cluster.folders.operator_key("FO"))
+    assert "not_authorised" == ada.json("block", SERVICE, "12A", "--key", key, code=exit_codes.DECLINED)["code"]
+
+
+def test_an_import_is_idempotent_and_names_bad_rows(ada: Terminal) -> None:
+    """The second import changes nothing; a dry run says what would change."""
+    only = ("--operator", "AR", "--operator", "FO", "--days", "60")
+    again = ada.json("import", str(TOP / "data" / "brief"), *only)
+    assert [(0, 0, 0, ""), (0, 0, 0, "")] == [
+        (line["added"], line["changed"], line["removed"], line["error"]) for line in again["operators"]
+    ]
+    dry = ada.json("import", str(TOP / "data" / "brief"), "--operator", "AR", "--days", "30", "--dry-run")
+    assert dry["operators"][0]["changed"] or dry["operators"][0]["added"]
+    assert exit_codes.INVALID == ada.run("import", "/no/such/file").returncode
+
+
+def test_help_is_quick_and_complete(ada: Terminal) -> None:
+    """Every command is in the help; asking for it imports no RPyC and no Redis."""
+    text = ada.ok("--help")
+    for command in "cluster import operators places services seats seat hold holds extend release confirm".split():
+        assert command in text
+    for command in "order orders cancel block unblock close open cancel-service manifest".split():
+        assert command in text
+    code = (
+        "import sys; from client import cli\n"
+        "try: cli.run(['hold', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'rpyc', 'redis', 'apsw', 'tomlkit', 'rich.table'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy - {'rich.table'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ada.environment, cwd=TOP, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip().endswith("HEAVY []")
+
+
+def test_status_says_what_runs_where(ada: Terminal, cluster: ClusterUnderTest) -> None:
+    """Every process with its address, and the data and log folders."""
+    text = ada.ok("cluster", "status")
+    for name in cluster.names:
+        assert name in text
+    assert str(cluster.folders.data) in text
+    answer = ada.json("cluster", "status")
+    assert {"AR", "FO", "LUM", "GRAND"} == {line["operator"] for line in answer["partitions"]}

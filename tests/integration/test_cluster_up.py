@@ -1,0 +1,179 @@
+"""`holdfast cluster up` and `down`: a cluster from nothing, kept running, stopped in order, started again after anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+
+from client import api, cluster, exit_codes, processes, profiles, supervisor
+from client.folders import Folders
+from datastore.errors import ConfigInvalid, HoldfastError
+from tests.integration.harness import FAULT_MARKS, SMALL, TOP
+from tests.waiting import wait_until
+
+SERVICE = f"AR1140-EZE-{(date.today() + timedelta(days=2)).isoformat()}"
+
+
+class Starter:
+    """The commands of one cluster.toml and one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "cluster.toml"
+        self.folders = Folders(folder / "data")
+        mapping = profiles.merge(SMALL, {"client": {"timetables": [str(TOP / "data" / "brief"), "data/venues"], "restart_pause_ms": 50}})
+        self.config.write_text(tomlkit.dumps(mapping))
+        self.environment = {**os.environ, "HOLDFAST_HOME": str(folder / "home"), "PYTHONPATH": str(TOP)}
+        self.environment.pop("HOLDFAST_CONFIG", None)
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "client", "--config", str(self.config), "--data", str(self.folders.data), *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    def up(self, *words: str) -> subprocess.CompletedProcess[str]:
+        done = self.run("cluster", "up", "--detach", "--free-ports", *words)
+        assert exit_codes.DONE == done.returncode, done.stdout + done.stderr
+        return done
+
+    def client(self) -> api.Holdfast:
+        return api.connect(self.folders.config, owner_key="an-owner-of-the-tests")
+
+    def pids(self) -> dict[str, int]:
+        """Return name -> process id of everything that runs here."""
+        found = {path.stem: processes.running(path) for path in self.folders.run.glob("*.pid")}
+        return {name: process.pid for name, process in found.items() if process is not None}
+
+    def check_logs(self) -> None:
+        for path in self.folders.logs.glob("*.log"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert not [mark for mark in FAULT_MARKS if mark in text], f"{path.name}: {text[-3000:]}"
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Iterator[Starter]:
+    made = Starter(tmp_path)
+    yield made
+    cluster.down(made.folders)
+    assert {} == made.pids()
+
+
+def kill_all(starter: Starter) -> None:
+    """Kill every process of the cluster with SIGKILL, the supervisor first."""
+    pids = starter.pids()
+    assert supervisor.NAME in pids
+    for name in (supervisor.NAME, *pids):
+        os.kill(pids[name], signal.SIGKILL)
+    wait_until(lambda: not starter.pids(), "everything to be dead", 10)
+
+
+def test_from_nothing_and_after_kill_9_of_everything(starter: Starter) -> None:
+    """Up, book, kill all, up again: the booking is there, and so are the timetables, keys and the wallet's cluster."""
+    done = starter.up()
+    for word in ("lock-1", "node-3", "manager-2", "balancer-1", str(starter.folders.data), "4 of 4 operators"):
+        assert word in done.stdout
+    with starter.client() as client:
+        assert {"AR", "FO", "LUM", "GRAND"} == {operator.code for operator in client.operators()} & {"AR", "FO", "LUM", "GRAND"}
+        hold = client.hold_any(SERVICE, 2, together=True)
+        order = client.confirm(hold.hold_id, [api.Passenger("Byron", "Ada"), api.Passenger("Babbage", "Charles")])
+        other = client.hold_any(SERVICE, 1)
+    kill_all(starter)
+    starter.up()
+    with starter.client() as client:
+        again = client.order(order.reference, token=order.manage_token)
+        assert ("confirmed", order.seats, order.receipt) == (again.state, again.seats, again.receipt)
+        assert [other.hold_id] == [one.hold_id for one in client.my_holds().holds]
+        assert "cancelled" == client.cancel(order.reference, order.manage_token).state
+    assert exit_codes.DONE == starter.run("cluster", "down").returncode
+    starter.check_logs()
+
+
+def test_what_ends_is_started_again_and_a_stop_ends_all(starter: Starter) -> None:
+    """One of each kind is killed; the supervisor brings it back, and callers meet no more than a retry."""
+    starter.up()
+    before = starter.pids()
+    for name in ("lock-1", "node-2", "manager-1", "balancer-1"):
+        os.kill(before[name], signal.SIGKILL)
+        wait_until(lambda name=name: starter.pids().get(name, before[name]) != before[name], f"{name} to be started again", 10)
+
+    def holds() -> bool:
+        try:
+            with starter.client() as client:
+                client.release(client.hold_any(SERVICE, 1).hold_id)
+        except HoldfastError:
+            return False
+        return True
+
+    wait_until(holds, "seats to be sold again", 30)
+    assert {name for name in before} == set(starter.pids())
+    assert exit_codes.DONE == starter.run("cluster", "down").returncode
+    assert {} == starter.pids()
+    assert exit_codes.NO_ANSWER == starter.run("cluster", "status").returncode
+
+
+def test_ctrl_c_stops_everything(starter: Starter) -> None:
+    """The foreground start stays until it is interrupted, and leaves nothing behind."""
+    with subprocess.Popen(
+        starter.command("cluster", "up", "--free-ports", "--no-timetables"),
+        env=starter.environment, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl+C stops it" in line:
+                break
+        assert any("balancer-2" in line for line in said), "".join(said)
+        second = starter.run("cluster", "up", "--detach")
+        assert exit_codes.INVALID == second.returncode
+        assert "already runs" in second.stderr
+        process.send_signal(signal.SIGINT)
+        assert exit_codes.DONE == process.wait(40)
+    assert {} == starter.pids()
+
+
+def test_a_busy_port_is_named_with_who_has_it(starter: Starter) -> None:
+    """Nothing is started, and the message says which port and who listens."""
+    ports = dict(zip([f"lock-{n}" for n in (1, 2, 3)], processes.free_ports(3), strict=True))
+    mapping: dict[str, Any] = json.loads(json.dumps(tomlkit.parse(starter.config.read_text()).unwrap()))
+    free = processes.free_ports(7)
+    for rows in (mapping["datastore"]["node"], mapping["manager"]["manager"], mapping["loadbalancer"]["balancer"]):
+        for row in rows:
+            row["port"] = free.pop()
+    for row in mapping["lockstore"]["server"]:
+        row["port"] = ports[row["name"]]
+    starter.config.write_text(tomlkit.dumps(mapping))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", ports["lock-2"]))
+        listener.listen()
+        done = starter.run("cluster", "up", "--detach")
+    assert exit_codes.INVALID == done.returncode
+    assert f"port {ports['lock-2']}" in done.stderr
+    assert "lock-2" in done.stderr
+    assert f"process {os.getpid()}" in done.stderr
+    assert {} == starter.pids()
+
+
+def test_fresh_deletes_only_a_clusters_folder(tmp_path: Path) -> None:
+    """A slip in --data must not cost somebody's files."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigInvalid, match="nothing was deleted"):
+        cluster.wipe(Folders(tmp_path))
+    assert "years of work" == (tmp_path / "thesis.tex").read_text()
+    (tmp_path / ".holdfast").write_text("")
+    cluster.wipe(Folders(tmp_path))
+    assert not tmp_path.exists()
+    tmp_path.mkdir()
