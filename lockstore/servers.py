@@ -292,8 +292,11 @@ def running_pid(config: LockStoreConfig, name: str, data: Path) -> int | None:
     except OSError:
         # No /proc on this system: the process exists, and its pid file says that it is ours.
         return None if Path("/proc/self").exists() else pid
-    # A pid file survives a crash, and the number may be another's by now. A zombie has no command line.
-    return pid if f":{config.server(name).port}".encode() in command or str(data).encode() in command else None
+    # A pid file survives a crash, and the number may be another's by now. A zombie has no command line. The server shows its
+    # address there once it is up, and its configuration file before.
+    place, folder = f":{config.server(name).port}", str(LockServerFiles(data.resolve() / name).folder)
+    words = command.decode(errors="replace").replace("\0", " ").split(" ")
+    return pid if any(word.endswith(place) for word in words) or folder in " ".join(words) else None
 
 
 def _check_port(server: LockServerConfig) -> None:

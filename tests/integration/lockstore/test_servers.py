@@ -62,7 +62,7 @@ def test_the_lock_user_can_lock_and_nothing_else(running: LockServerSet, command
     """Foreign keys, declared or not, and every command that does not belong to locking."""
     client = running.plain("lock-1")
     try:
-        with pytest.raises((redis.exceptions.NoPermissionError, redis.exceptions.ResponseError), match="permission|ACL|not allowed"):
+        with pytest.raises((redis.exceptions.NoPermissionError, redis.exceptions.ResponseError), match=r"permission|ACL|not allowed"):
             client.execute_command(*command)
     finally:
         client.close()
