@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from datastore.edge import Address
+from lockstore.admission import initialise
 from lockstore.config import from_toml
-from lockstore.servers import start_server, stop_server
+from lockstore.servers import addresses, admin_settings, start_server, stop_server
 
 NODES = ("node-1", "node-2", "node-3")
 MANAGERS = ("manager-1", "manager-2")
@@ -52,6 +53,7 @@ class Processes:
         config = from_toml(tomllib.loads(self.config.read_text()))
         for name in LOCKS:
             start_server(config, name, self.folder)
+        initialise(addresses(config), admin_settings(self.folder), config.generation)
 
     def stop_locks(self) -> None:
         config = from_toml(tomllib.loads(self.config.read_text()))
