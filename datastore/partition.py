@@ -38,7 +38,7 @@ from datastore.replication_steps import (
     StepDown,
     Write,
 )
-from datastore.rows import ConfigRow
+from datastore.rows import ConfigRow, Kind
 from datastore.state import AppliedState
 from datastore.store_port import Store
 from datastore.submission import Question, Submission
@@ -422,7 +422,10 @@ class Partition:
         """Fold all submissions into one entry and propose it; answer at once where nothing is to be recorded."""
         now_ms = self._now_ms()
         machine = self.machine
-        places = self.store.requests([command.request_id for s in submissions for command in s.commands if command.request_id])
+        commands = [command for submission in submissions for command in submission.commands]
+        places = self.store.requests([command.request_id for command in commands if command.request_id])
+        # The engine looks for each new hold's id among the closed ones: 5 us when asked one by one, 0.5 us together.
+        self.store.read_ahead(Kind.CLOSED_HOLD, [command.hold_id for command in commands if isinstance(command, wire.Hold)])
         folded = fold(state, submissions, machine.tail, machine.epoch, machine.stamp(now_ms), self._first_answer(places))
         if folded.sealed is None:
             for submission, outcomes in folded.answers:

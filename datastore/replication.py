@@ -268,7 +268,7 @@ class Replica:
             follower.busy = self._seq
             follower.sent_ms = now_ms
             previous_lsn = follower.next_lsn - 1
-            last_lsn = min(self.tail.lsn, previous_lsn + ENTRIES_PER_APPEND)
+            last_lsn = min(self.tail.lsn, previous_lsn + self._settings.entries_per_append)
             steps.append(
                 Send(
                     store_uuid,

@@ -128,6 +128,7 @@ class ReplicationSettings:
 
     heartbeat_ms: int = 100
     suspicion_ms: int = 1000
+    entries_per_append: int = 500
 
 
 @dataclass

@@ -88,6 +88,7 @@ class SqliteStore:
             self._led = Epoch(meta["led_counter"], meta["led_manager"])
             self._flushed_lsn = int(meta["applied_lsn"])
             self._staged = Staged(self._flushed_lsn)
+            self._ahead: dict[tuple[int, str], bytes | None] = {}
             self._tail = self._read_tail()
             self._verify(int(meta["verified_lsn"]))
         except HoldfastError:
@@ -173,12 +174,16 @@ class SqliteStore:
     def _disk(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise LedgerDamaged(f"{self.path}: cannot {what}: {error}", operator=self.operator) from error
-        except apsw.ConstraintError as error:
-            raise InvariantBroken(f"{self.path}: {what}: {error}", operator=self.operator) from error
         except (apsw.Error, OSError) as error:
-            raise DiskFailed(f"{self.path}: cannot {what}: {error}", operator=self.operator) from error
+            raise self._failure(what, error) from error
+
+    def _failure(self, what: str, error: Exception) -> HoldfastError:
+        """Return our error for the disk's."""
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            return LedgerDamaged(f"{self.path}: cannot {what}: {error}", operator=self.operator)
+        if isinstance(error, apsw.ConstraintError):
+            return InvariantBroken(f"{self.path}: {what}: {error}", operator=self.operator)
+        return DiskFailed(f"{self.path}: cannot {what}: {error}", operator=self.operator)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -187,8 +192,10 @@ class SqliteStore:
         self._db.execute("COMMIT")
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._disk("read"):
+        try:
             return self._db.execute(statement, values).fetchall()
+        except (apsw.Error, OSError) as error:
+            raise self._failure("read", error) from error
 
     # --- what must survive ----------------------------------------------------------------------------------------
 
@@ -301,6 +308,7 @@ class SqliteStore:
         if sealed.entry.lsn != self.applied_lsn + 1:
             raise InvariantBroken("entries are applied in order", lsn=sealed.entry.lsn, applied_lsn=self.applied_lsn)
         self._staged.add(sealed)
+        self._ahead.clear()
 
     @property
     def staged_count(self) -> int:
@@ -336,7 +344,13 @@ class SqliteStore:
             self._db.executemany("INSERT OR REPLACE INTO request VALUES (?, ?, ?)", requests)
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'applied_lsn'", (self._staged.lsn,))
 
+    def read_ahead(self, kind: int, keys: Sequence[str]) -> None:
+        found = self.get_many(kind, keys)
+        self._ahead.update({(kind, key): found.get(key) for key in keys})
+
     def get(self, kind: int, key: str) -> bytes | None:
+        if (kind, key) in self._ahead:
+            return self._ahead[kind, key]
         staged = self._staged.rows(kind).get(key)
         if staged is not None:
             return staged or None

@@ -65,6 +65,10 @@ class Store(StoreReader, Protocol):
         """Write what is staged, without waiting for the disk: it can be had again from the log."""
         ...
 
+    def read_ahead(self, kind: int, keys: Sequence[str]) -> None:
+        """Read in one go what `get` will ask for before the next `stage`; a matter of speed alone."""
+        ...
+
     def requests(self, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Return request_id -> (lsn, index) of those that an applied entry answered."""
         ...
