@@ -10,6 +10,7 @@ import threading
 import tomllib
 from pathlib import Path
 
+from datastore import config as nodes_config
 from datastore.edge import Address
 from datastore.errors import ConfigInvalid, HoldfastError
 from loadbalancer import config as own
@@ -49,11 +50,19 @@ def _serve(name: str, file: Path, data: Path) -> int:
     mapping = _read(file)
     config = own.from_toml(mapping, str(file))
     here = config.balancer(name)
-    managers = ManagerStub([Address(one.host, one.port) for one in manager_config.from_toml(mapping, str(file)).managers])
+    addresses = {one.name: Address(one.host, one.port) for one in manager_config.from_toml(mapping, str(file)).managers}
+    managers = ManagerStub(list(addresses.values()))
+    addresses |= {one.name: Address(one.host, one.port) for one in nodes_config.from_toml(mapping, str(file)).nodes}
     locks = lock_client(locks_config.from_toml(mapping, str(file)), data)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     server = BalancerServer(
-        name, Address(here.host, here.port), config, locks=locks, managers=managers, admin_digest=_admin_digest(data)
+        name,
+        Address(here.host, here.port),
+        config,
+        locks=locks,
+        managers=managers,
+        admin_digest=_admin_digest(data),
+        addresses=addresses,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from datastore import messages
@@ -40,6 +40,7 @@ class BalancerServer:
         locks: SeatLocks,
         managers: Managers,
         admin_digest: bytes = b"",
+        addresses: Mapping[str, Address] | None = None,
         tls: Tls | None = None,
         on_broken: Callable[[], None] = lambda: os._exit(EXIT_FAULT),
     ) -> None:
@@ -47,13 +48,14 @@ class BalancerServer:
 
         Args:
             admin_digest: Digest of the administrator's key; b"" admits nobody.
+            addresses: Of nodes and managers by name, for the status.
             on_broken: Called when the pipeline meets a fault of our own; it should end the process.
         """
         catalogue = Catalogue(threading.RLock)
         follower = Follower(catalogue, managers, wait_ms=config.feed_wait_ms)
         pipeline = Pipeline(locks, managers, lanes=config.lanes, batch_max=config.batch_max, on_broken=on_broken)
         self.balancer = Balancer(name, config, catalogue, follower, pipeline, managers, locks, admin_digest)
-        self._handlers = _handlers(self.balancer)
+        self._handlers = _handlers(self.balancer, Watching(self.balancer, addresses or {}))
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
         self._edge = EdgeServer(address, self._handle, methods=self._handlers, limits=limits, tls=tls, name=name)
 
@@ -89,9 +91,9 @@ class BalancerServer:
             raise
 
 
-def _handlers(balancer: Balancer) -> dict[str, Handler]:
+def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
     looking, selling, booking = Looking(balancer), Selling(balancer), Booking(balancer)
-    operating, watching = Operating(balancer), Watching(balancer)
+    operating = Operating(balancer)
     plain: dict[str, Callable[[Any], messages.Answer]] = {
         "operators": looking.operators,
         "places": looking.places,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from datastore import messages, wire
 from datastore.edge import Address, EdgeClient
 from datastore.errors import HoldfastError
@@ -14,8 +16,10 @@ PING_MS = 300
 class Watching:
     """The handler of `status`: every process of the cluster with a verdict, and where each operator is."""
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, addresses: Mapping[str, Address]) -> None:
+        """Begin; `addresses`: of the nodes and managers, by name."""
         self._balancer = balancer
+        self._addresses = addresses
 
     def status(self, request: messages.Status) -> messages.StatusAnswer:
         """Ask every tier how it is."""
@@ -25,10 +29,11 @@ class Watching:
         # The manager that reaches most nodes tells most of them.
         best = max(seen, key=lambda status: len(status.nodes), default=None)
         if best is not None:
-            processes += _nodes(best)
+            processes += _nodes(best, self._addresses)
         for address, status in statuses.items():
             if isinstance(status, str):
-                processes.append(messages.ProcessStatus(str(address), "manager", str(address), "no answer", "down", status))
+                name = next((name for name, known in self._addresses.items() if known == address), str(address))
+                processes.append(messages.ProcessStatus(name, "manager", str(address), "no answer", "down", status))
             else:
                 processes.append(_running(status.manager, "manager", str(address), uptime_ms=status.uptime_ms))
         processes += self._balancers()
@@ -74,12 +79,13 @@ def _running(name: str, kind: str, address: str, detail: str = "", uptime_ms: in
     return messages.ProcessStatus(name, kind, address, "running", "ok", detail, uptime_ms)
 
 
-def _nodes(status: wire.ManagerStatus) -> list[messages.ProcessStatus]:
+def _nodes(status: wire.ManagerStatus, addresses: Mapping[str, Address]) -> list[messages.ProcessStatus]:
+    where = {name: str(addresses.get(name, "")) for name in (*status.nodes, *status.unreachable)}
     found = []
     for name, node in status.nodes.items():
         primaries = sum(partition.role == "primary" for partition in node.partitions)
-        found.append(_running(name, "node", "", f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms))
-    found += [messages.ProcessStatus(name, "node", "", "no answer", "down", why) for name, why in status.unreachable.items()]
+        found.append(_running(name, "node", where[name], f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms))
+    found += [messages.ProcessStatus(name, "node", where[name], "no answer", "down", why) for name, why in status.unreachable.items()]
     return sorted(found, key=lambda process: process.name)
 
 
