@@ -21,6 +21,9 @@ TOPOLOGY_EVERY_MS = 1_000
 AVOID_MS = 2_000
 PAUSE_S = 0.1
 SNAPSHOT_ROWS = 5_000
+# While sales go on there is always news. Taking it in for a moment makes one message of many, and keeps the feed's share
+# of the machine small; a map is that much older, and whoever waits for its own write ends the pause.
+PACE_S = 0.03
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Follower:
         self._moved = threading.Condition()
         self._closing = threading.Event()
         self._refresh = threading.Event()
+        self._hurry = threading.Event()
         self._mutex = threading.Lock()  # guards what follows
         self._assigned: dict[str, str] = {}  # operator -> node
         self._avoided: dict[tuple[str, str], int] = {}  # (operator, node) -> until when, monotonic
@@ -65,6 +69,7 @@ class Follower:
         """Stop; feeds under way end with their wait."""
         self._closing.set()
         self._refresh.set()
+        self._hurry.set()
 
     def refresh(self) -> None:
         """Look for new operators now instead of within a second."""
@@ -75,6 +80,7 @@ class Follower:
         if self._lsn(operator) >= lsn:
             return True
         deadline = time.monotonic() + wait_ms / 1000
+        self._hurry.set()
         with self._moved:
             while (reached := self._lsn(operator)) < lsn and (left := deadline - time.monotonic()) > 0:
                 self._moved.wait(left)
@@ -173,6 +179,8 @@ class Follower:
         if parts:
             with self._moved:
                 self._moved.notify_all()
+            self._hurry.wait(PACE_S)
+            self._hurry.clear()
         if behind:
             self._avoid(behind, node)
             if not moved:
