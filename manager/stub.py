@@ -20,8 +20,9 @@ from manager.routing import READ, SUBMIT, Again, Delivery, Item, Method, error_i
 # A manager that froze must not use up the whole deadline while its twin is well: the first try gets this long, each
 # further one twice as long, as the work may just be large or a promotion under way.
 TRY_FIRST_MS = 3_000
-# A manager is told to be done this much before we stop waiting for it.
-RETURN_MS = 40
+# A manager is told to be done this much before we stop waiting for it: on a loaded machine a sure "not done" that comes
+# a moment too late would become a doubt.
+RETURN_MS = 100
 PAUSE_MS = 25
 CONNECT_MS = 300
 CONTROL_TIMEOUT_MS = 2_000

@@ -183,11 +183,13 @@ class Watch:
         self._polling.hurry(any(machine.serving is None for machine in self._machines.values()))
         if not asked:
             return
+        operators, began_ms = len({one.operator for one in asked}), _now_ms()
         try:
             while asked and not self._closed:
                 asked = self._carry_out(asked)
         finally:
             self._leases.release_all()
+        log.info("acted operators=%s took_ms=%s", operators, _now_ms() - began_ms)
         self._publish(seen)
 
     def _sightings(self, seen: Mapping[str, LastSeen]) -> dict[str, Sighting]:

@@ -181,9 +181,10 @@ def test_no_majority_is_not_done() -> None:
         wait_until(lambda: len(stub.status().unreachable) == 2, "the manager to notice", 5)
         wait_until(lambda: "A0" in stub.status().waiting, "A0 to have no primary", 5)
         began = time.monotonic()
-        result = submit(stub, "A0", deadline_ms=800)
-        assert error_code(result) == "operator_unavailable" and not result.error["maybe_committed"]
-        assert 0.5 < time.monotonic() - began < 1.5
+        result = submit(stub, "A0", deadline_ms=1_500)
+        assert error_code(result) == "operator_unavailable", result
+        assert not result.error["maybe_committed"]
+        assert 1 < time.monotonic() - began < 2
         assert "1 of 3 copies answer" in stub.status().waiting["A0"]
 
 
