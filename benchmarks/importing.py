@@ -1,11 +1,11 @@
-"""How long an import takes and how much memory, step by step, and through a running cluster where one is named.
+"""How long an import takes and how much memory, step by step, and through a whole cluster.
 
-    python benchmarks/importing.py data/nyc-2013
-    python benchmarks/importing.py ../shared/data/us-2008 --config cluster.toml
+    python -m benchmarks.importing data/nyc-2013
+    python -m benchmarks.importing ../shared/data/us-2008 --cluster
 
-Without --config: reading and checking the dataset, making the messages, and the partition's decision over an empty state, all
-in this process. With it: the whole `holdfast import` into that running cluster, twice (the second must change nothing), with
-the peak memory of every process of the cluster before and after.
+Reading and checking the dataset, making the messages, and the partitions' decision over an empty state, all in this process.
+With --cluster: a cluster of real processes is started on free ports and the dataset imported twice; the second must change
+nothing. Everything shares the machine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import platform
 import resource
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -48,28 +48,35 @@ def decide(dataset: Dataset, bodies: dict[str, bytes]) -> int:
     return events
 
 
-def peaks_of_processes() -> dict[str, float]:
-    """Return process name -> peak resident MB of every node, manager and balancer of this machine."""
-    peaks: dict[str, float] = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            status = (folder / "status").read_text()
-        except (OSError, ValueError):
-            continue
-        command = b" ".join(words).decode(errors="replace")
-        if any(f"-m {package}" in command for package in ("datastore", "manager", "loadbalancer")):
-            peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
-            peaks[f"{command.split('-m ', 1)[1][:60]} [{folder.name}]"] = int(peak) / 1024
-    return peaks
+def through_a_cluster(dataset: Dataset) -> None:
+    """Import twice into a cluster of real processes on free ports, in a folder of its own; print the processes' peak memory."""
+    from client import keys
+    from client.importing import OperatorReport, send
+    from tests.integration.harness import ClusterUnderTest
+
+    with tempfile.TemporaryDirectory() as folder, ClusterUnderTest(Path(folder), datasets=()) as cluster:
+        admin_key = keys.ensure_admin(cluster.folders)
+        call = cluster.client(deadline_ms=60_000).call
+        for what in ("import into a cluster of 10 processes", "import again"):
+            reports = timed(what, lambda: send(dataset, call, admin_key=admin_key, operator_keys={}))
+            assert isinstance(reports, list)
+            added, unchanged, errors = 0, 0, []
+            for report in reports:
+                assert isinstance(report, OperatorReport)
+                added, unchanged = added + report.added, unchanged + report.unchanged
+                errors += [report.error] if report.error else []
+            print(f"  added {added}, unchanged {unchanged}, errors {errors}")
+        for name in cluster.names:
+            lines = Path(f"/proc/{cluster.pid(name)}/status").read_text("ascii", "replace").splitlines()
+            peak_kb = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+            print(f"  {name:<12} peak {peak_kb / 1024:4.0f} MB")
 
 
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--config", type=Path, help="cluster.toml of a running cluster")
-    parser.add_argument("--data", type=Path, help="its data folder")
+    parser.add_argument("--cluster", action="store_true", help="also import into a cluster started for it")
     options = parser.parse_args()
     print(f"{platform.python_version()} on {platform.machine()}, {options.path}")
     dataset = timed("read and check", lambda: load_dataset(options.path, valid_from=date.today(), days=330))
@@ -80,15 +87,8 @@ def main() -> int:
     timed("make the messages", lambda: [body_of(dataset, part) for part in dataset.operators.values()])
     print(f"  {sum(map(len, bodies.values())) / 1024:.0f} kB in all, the largest {max(map(len, bodies.values())) / 1024:.0f} kB")
     timed("decide (all partitions, in memory)", lambda: decide(dataset, bodies))
-    if options.config:
-        command = [sys.executable, "-m", "client", "--config", str(options.config)]
-        command += ["--data", str(options.data)] if options.data else []
-        for what in ("import into the cluster", "import again"):
-            timed(what, lambda: subprocess.run([*command, "import", str(options.path)], check=False, stdout=subprocess.DEVNULL))
-        child_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"  the importing command: peak {child_mb:.0f} MB")
-        for name, peak_mb in sorted(peaks_of_processes().items()):
-            print(f"  {name}: peak {peak_mb:.0f} MB")
+    if options.cluster:
+        through_a_cluster(dataset)
     return 0
 
 

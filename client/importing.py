@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +22,11 @@ from client.dataset_files import DatasetFiles, read_aircraft
 from client.numbering import apart_from
 from client.timetables import Dataset, OperatorRows, TimetableReader
 from datastore import messages, wire
-from datastore.errors import HoldfastError, InvalidRequest
+from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable
 
-PATIENCE_MS = 60_000  # A new operator's partition is placed and promoted meanwhile; a balancer may be replaced.
+PATIENCE_MS = 30_000  # A new operator's partition is placed and promoted meanwhile; a primary may be replaced.
+STALE_MS = 10_000  # How long a balancer's view may lag behind a partition before a refusal is the last word.
+MAKERS = 8
 PAUSE_MS = 200
 DEADLINE_MS = 60_000
 Call = Callable[[str, messages.Request], messages.Answer]
@@ -94,7 +98,7 @@ def send(
     """Import a dataset, one operator after the other, and return what it did to each.
 
     Args:
-        call: Asks a balancer: (method, question) -> answer; raises what the balancer raised.
+        call: Asks a balancer: (method, question) -> answer; raises what the balancer raised. Used by several threads.
         admin_key: The administrator's key, or "": needed for operators that the cluster does not know yet.
         operator_keys: Operator -> its key; the administrator's stands in for missing ones.
         operator_key_digests: Operator -> digest of the key that a newly made operator is given.
@@ -103,70 +107,155 @@ def send(
         progress: Called as (operator, rows done, rows in all).
 
     An operator with a bad row, without a key, or whose import is refused has the reason in its report; the others go on.
+
+    Raises:
+        NodeUnreachable: No balancer can be reached; nothing was changed.
     """
-    total = sum(part.rows for code, part in dataset.operators.items() if not only or code in only)
-    done = 0
+    sending = _Sending(dataset, call, admin_key, operator_keys, operator_key_digests or {}, dry_run)
+    parts = [part for code, part in dataset.operators.items() if not only or code in only]
+    failed = sending.prepare(parts)
+    done, total = 0, sum(part.rows for part in parts)
     reports: list[OperatorReport] = []
-    for code, part in dataset.operators.items():
-        if only and code not in only:
-            continue
+    for part in parts:
         if progress:
-            progress(code, done, total)
-        key = operator_keys.get(code) or admin_key
-        try:
-            if dataset.bad_rows.get(code):
-                raise InvalidRequest(f"{dataset.bad_rows[code]} bad rows; nothing of {code} was imported")
-            if not key:
-                raise InvalidRequest(f"no key of {code}, and no administrator's key")
-            reports.append(_send_one(dataset, part, call, key, admin_key, (operator_key_digests or {}).get(code, b""), dry_run))
-        except HoldfastError as error:
-            reports.append(OperatorReport(code, 0, 0, 0, 0, error.detail))
+            progress(part.code, done, total)
+        reports.append(failed.get(part.code) or sending.one(part))
         done += part.rows
     if progress:
         progress("", done, total)
     for code in sorted({*only} - {*dataset.operators}):
-        reports.append(OperatorReport(code, 0, 0, 0, 0, f"no rows of {code} in {dataset.name}"))
+        reports.append(_failed(code, f"no rows of {code} in {dataset.name}"))
     return reports
 
 
-def _send_one(
-    dataset: Dataset, part: OperatorRows, call: Call, key: str, admin_key: str, key_digest: bytes, dry_run: bool
-) -> OperatorReport:
-    numbers = _asked(call, "dataset_numbers", messages.DatasetNumbers(operator=part.code, dataset=dataset.name))
-    assert isinstance(numbers, messages.DatasetNumbersAnswer)
-    if not numbers.known:
-        if not admin_key:
-            raise InvalidRequest(f"the cluster does not know operator {part.code}; making it known needs the administrator's key")
-        if dry_run:
+def _failed(code: str, reason: str) -> OperatorReport:
+    return OperatorReport(code, 0, 0, 0, 0, reason)
+
+
+@dataclass
+class _Sending:
+    """One import on its way. `taken`: operator -> the (number, origin) pairs of its other datasets, where the cluster knows it."""
+
+    dataset: Dataset
+    call: Call
+    admin_key: str
+    operator_keys: Mapping[str, str]
+    operator_key_digests: Mapping[str, bytes]
+    dry_run: bool
+    taken: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+
+    def prepare(self, parts: Sequence[OperatorRows]) -> dict[str, OperatorReport]:
+        """Ask what is known and make unknown operators; return the reports of those that cannot go on.
+
+        Raises:
+            NodeUnreachable: No balancer can be reached; nothing was changed.
+        """
+        failed: dict[str, OperatorReport] = {}
+        unknown: list[OperatorRows] = []
+        for part in parts:
+            bad = self.dataset.bad_rows.get(part.code, 0)
+            if bad:
+                failed[part.code] = _failed(part.code, f"{bad} bad rows; nothing of {part.code} was imported")
+            elif not self._key(part.code):
+                failed[part.code] = _failed(part.code, f"no key of {part.code}, and no administrator's key")
+            elif not self._known(part.code):
+                if not self.admin_key:
+                    reason = f"the cluster does not know operator {part.code}; making it known needs the administrator's key"
+                    failed[part.code] = _failed(part.code, reason)
+                elif not self.dry_run:
+                    unknown.append(part)
+        # A new partition is placed, bootstrapped and promoted at the managers' next look: waiting, not work. So side by side.
+        with ThreadPoolExecutor(max_workers=MAKERS) as makers:
+            for part, reason in zip(unknown, makers.map(self._make, unknown), strict=True):
+                if reason:
+                    failed[part.code] = _failed(part.code, reason)
+        return failed
+
+    def one(self, part: OperatorRows) -> OperatorReport:
+        """Import one operator's rows; its report says how that went."""
+        if self.dry_run and part.code not in self.taken:
             return OperatorReport(part.code, len(part.schedules), 0, 0, 0, "")
-        _asked(
-            call,
-            "create_operator",
-            messages.CreateOperator(
-                request_id=_request_id(),
-                deadline_ms=DEADLINE_MS,
-                admin_key=admin_key,
-                code=part.code,
-                name=part.name,
-                kind=part.kind,
-                operator_key_digest=key_digest,
-            ),
-        )
-    answer = _asked(
-        call,
-        "import",
-        messages.ImportTimetable(
+        give_up = time.monotonic() + STALE_MS / 1000
+        while True:
+            try:
+                answer = self._ask("import", self._import_of(part))
+            except InvalidRequest as error:
+                if not self._learnt(part.code, error) or time.monotonic() > give_up:
+                    return _failed(part.code, error.detail)
+            except HoldfastError as error:
+                return _failed(part.code, error.detail)
+            else:
+                assert isinstance(answer, messages.Imported)
+                return OperatorReport(part.code, answer.added, answer.changed, answer.removed, answer.unchanged, "")
+
+    def _learnt(self, code: str, error: InvalidRequest) -> bool:
+        """Return whether the refusal names a number that another dataset has, and note it.
+
+        The balancer's view may be a moment behind the partition: a dataset imported just now is not in it yet.
+        """
+        number, origin, other = (error.fields.get(name) for name in ("number", "origin", "dataset"))
+        taken = self.taken.setdefault(code, set())
+        if not number or not origin or other in (None, self.dataset.name) or (str(number), str(origin)) in taken:
+            return False
+        self._known(code)
+        self.taken[code] |= taken | {(str(number), str(origin))}
+        return True
+
+    def _import_of(self, part: OperatorRows) -> messages.ImportTimetable:
+        return messages.ImportTimetable(
             request_id=_request_id(),
             deadline_ms=DEADLINE_MS,
-            key=key,
+            key=self._key(part.code),
             operator=part.code,
-            dataset=dataset.name,
-            body=body_of(dataset, part, {(number, origin) for number, origin in numbers.taken}),
-            dry_run=dry_run,
-        ),
-    )
-    assert isinstance(answer, messages.Imported)
-    return OperatorReport(part.code, answer.added, answer.changed, answer.removed, answer.unchanged, "")
+            dataset=self.dataset.name,
+            body=body_of(self.dataset, part, self.taken.get(part.code, set())),
+            dry_run=self.dry_run,
+        )
+
+    def _key(self, code: str) -> str:
+        return self.operator_keys.get(code) or self.admin_key
+
+    def _known(self, code: str) -> bool:
+        answer = self._ask("dataset_numbers", messages.DatasetNumbers(operator=code, dataset=self.dataset.name))
+        assert isinstance(answer, messages.DatasetNumbersAnswer)
+        if answer.known:
+            self.taken[code] = {(number, origin) for number, origin in answer.taken}
+        return answer.known
+
+    def _make(self, part: OperatorRows) -> str:
+        """Make an operator known; return why that failed, or ""."""
+        question = messages.CreateOperator(
+            request_id=_request_id(),
+            deadline_ms=DEADLINE_MS,
+            admin_key=self.admin_key,
+            code=part.code,
+            name=part.name,
+            kind=part.kind,
+            operator_key_digest=self.operator_key_digests.get(part.code, b""),
+        )
+        try:
+            self._ask("create_operator", question)
+        except HoldfastError as error:
+            return error.detail
+        self.taken.setdefault(part.code, set())
+        return ""
+
+    def _ask(self, method: str, question: messages.Request) -> messages.Answer:
+        """Return the answer, asking again with the same request_id while the cluster says that asking again is right.
+
+        Raises:
+            HoldfastError: A refusal, or the last failure when patience ran out. `NodeUnreachable` at once: whoever carries
+                the question has tried every balancer by then.
+        """
+        give_up = time.monotonic() + PATIENCE_MS / 1000
+        pause = threading.Event()
+        while True:
+            try:
+                return self.call(method, question)
+            except HoldfastError as error:
+                if not error.retryable or isinstance(error, NodeUnreachable) or time.monotonic() > give_up:
+                    raise
+            pause.wait(PAUSE_MS / 1000)
 
 
 def body_of(dataset: Dataset, part: OperatorRows, taken: Collection[tuple[str, str]] = ()) -> bytes:
@@ -179,23 +268,6 @@ def body_of(dataset: Dataset, part: OperatorRows, taken: Collection[tuple[str, s
         places=[part.places[code] for code in sorted(part.places)],
     )
     return zlib.compress(wire.encode(body), 6)
-
-
-def _asked(call: Call, method: str, question: messages.Request) -> messages.Answer:
-    """Return the answer, asking again with the same request_id while the cluster says that asking again is right.
-
-    Raises:
-        HoldfastError: A refusal, or the last failure when patience ran out.
-    """
-    give_up = time.monotonic() + PATIENCE_MS / 1000
-    pause = threading.Event()
-    while True:
-        try:
-            return call(method, question)
-        except HoldfastError as error:
-            if not error.retryable or time.monotonic() > give_up:
-                raise
-        pause.wait(PAUSE_MS / 1000)
 
 
 def _request_id() -> str:
