@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +60,7 @@ def up(
     running = Session(session.config, session.profile, folders.data)
     _show_status(running, json=json)
     if not json:
-        _next_steps(running, detach)
+        _next_steps(detach)
     if detach:
         return exit_codes.DONE
     pause = threading.Event()
@@ -125,8 +127,11 @@ def _addresses(session: Session) -> dict[str, str]:
     return {process.name: process.address for process in plan_of(session.mapping, str(session.config_file)).processes}
 
 
-def _next_steps(session: Session, detach: bool) -> None:
-    tell("\nnext: holdfast services --from EZE --to MIA --date tomorrow")
+def _next_steps(detach: bool) -> None:
+    tell("")
+    if shutil.which("holdfast") is None:
+        tell(f"in a second terminal: source {Path(sys.prefix) / 'bin' / 'activate'}")
+    tell("next: holdfast services --from EZE --to MIA --date tomorrow")
     tell("      holdfast seats AR1140-EZE-tomorrow")
     tell("      holdfast hold AR1140-EZE-tomorrow --any 2 --together")
     tell("stop it with: ./start-cluster --stop, or: holdfast cluster down" if detach else "Ctrl+C stops it")
