@@ -11,6 +11,7 @@ each other, not with those of another one.
 from __future__ import annotations
 
 import argparse
+import secrets
 import statistics
 import sys
 import tempfile
@@ -30,9 +31,11 @@ TIMEOUT_MS = 80
 def ours(locks: SeatLocks, batch: int) -> Call:
     """Return a call that locks a batch and releases the one before, as a pipelined caller does."""
     held: list[Grant] = []
+    # What the row before still holds must not stand in this one's way.
+    row = secrets.token_hex(4)
 
     def call(number: int) -> tuple[int, int]:
-        requests = [LockRequest((f"seat:AR/AR1140-EZE-2026-12-01/{batch}-{number % 97}-{place}",)) for place in range(batch)]
+        requests = [LockRequest((f"seat:AR/AR1140-EZE-2026-12-01/{row}-{number % 97}-{place}",)) for place in range(batch)]
         outcomes = locks.acquire_many(requests, held)
         held[:] = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
         return len(held), batch - len(held)
