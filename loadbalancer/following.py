@@ -21,6 +21,7 @@ TOPOLOGY_EVERY_MS = 1_000
 AVOID_MS = 2_000
 PAUSE_S = 0.1
 SNAPSHOT_ROWS = 5_000
+EVENTS_SURELY_WHOLE = 1_000  # Fewer than this fit into any answer.
 # While sales go on there is always news. Taking it in for a moment makes one message of many, and keeps the feed's share
 # of the machine small; a map is that much older, and whoever waits for its own write ends the pause.
 PACE_S = 0.03
@@ -153,8 +154,11 @@ class Follower:
     def _follow_once(self, node: str, operators: Sequence[str]) -> None:
         for operator in operators:
             if operator not in self._catalogue.operators:
-                self._begin(node, operator)
-        views = {operator: self._catalogue.operators[operator] for operator in operators}
+                self._try_to_begin(node, operator)
+        views = {operator: view for operator in operators if (view := self._catalogue.operators.get(operator)) is not None}
+        if not views:
+            self._closing.wait(PAUSE_S)
+            return
         after = {operator: (view.lsn, view.hash) for operator, view in views.items()}
         parts = self._source.feed(wire.FeedRequest(node, after, self._wait_ms))
         behind = []
@@ -168,14 +172,14 @@ class Follower:
                 self._apply(view, part, now)
                 moved = moved or bool(part.events)
             elif part.status == "snapshot_needed":
-                self._begin(node, part.operator)
+                self._try_to_begin(node, part.operator)
             else:
                 behind.append(part.operator)
         # Silence about an operator is an answer too: the node had nothing after the position that it was asked from.
-        answered = {part.operator for part in parts}
-        for operator, view in views.items():
-            if operator not in answered:
-                view.heard_ms = now
+        # Unless the answer was cut for its size: then the rest comes with the next.
+        if sum(len(part.events) for part in parts) < EVENTS_SURELY_WHOLE:
+            for operator in views.keys() - {part.operator for part in parts}:
+                views[operator].heard_ms = now
         if parts:
             with self._moved:
                 self._moved.notify_all()
@@ -192,6 +196,14 @@ class Follower:
             view.lsn, view.hash = part.lsn, part.hash
         view.stamp_ms = max(view.stamp_ms, part.stamp_ms)
         view.heard_ms = now
+
+    def _try_to_begin(self, node: str, operator: str) -> None:
+        """Begin one operator anew; if this node cannot tell of it, another is asked, and the node's others go on."""
+        try:
+            self._begin(node, operator)
+        except HoldfastError as error:
+            log.warning("feeds: operator=%s cannot begin at node=%s code=%s detail=%s", operator, node, error.code, error.detail)
+            self._avoid([operator], node)
 
     def _begin(self, node: str, operator: str) -> None:
         """Fill a new view from a snapshot. Pages are taken while the log goes on: changes since the first page follow by feed."""

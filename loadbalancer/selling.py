@@ -149,21 +149,30 @@ class Selling:
             minutes = config.hold_ttl_max_ms // 60_000
             raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
         owner = owner_of(request.owner_key)
+        if len(offers) == 1:  # The common case, and the hot one: nothing to gather.
+            seat_id, key, price_minor, percent = offers[0]
+            seats: tuple[str, ...] = (seat_id,)
+            keys: tuple[str, ...] = (key,)
+            prices: tuple[int, ...] = (price_minor,)
+        else:
+            seats = tuple([offer.seat_id for offer in offers])
+            keys = tuple([offer.key for offer in offers])
+            prices = tuple([offer.price_minor for offer in offers])
+            percent = min([offer.refundable_percent for offer in offers])
         draft = HoldDraft(
-            request_id_of_attempt(request.request_id, attempt),
+            request_id_of_attempt(request.request_id, attempt) if attempt else request.request_id,
             ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms),
             hold_id_of(sale.operator, owner, request.request_id, attempt),
             owner,
             request.service_id,
-            tuple([offer.seat_id for offer in offers]),
+            seats,
             ttl_ms,
             sale.prices.currency,
-            tuple([offer.price_minor for offer in offers]),
-            min([offer.refundable_percent for offer in offers]),
+            prices,
+            percent,
             config.owner_holds_max,
             config.service_holds_max,
         )
-        keys = tuple([offer.key for offer in offers])
         return Basket(sale.operator, deadline_ms, keys=keys, draft=draft, waiter=waiter, place=place)
 
     def _check_count(self, count: int) -> None:

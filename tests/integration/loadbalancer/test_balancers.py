@@ -237,3 +237,35 @@ def test_a_balancer_that_is_killed_is_replaced_by_its_twin(cluster: ClusterUnder
         cluster.restart("balancer-1")
     assert failures == []
     assert sorted(seat for answer in answers for seat in answer.seats) == sorted(seats)
+
+
+def test_views_follow_another_node_when_theirs_dies(cluster: ClusterUnderTest) -> None:
+    """With an operator's primary dead its views go on at another node, and sales go on when another primary serves."""
+    ask = stub(cluster)
+    service = services(ask, "LUM", 10)[0].service_id
+    first, second = seats_of(ask, service)[:2]
+    hold(ask, "before-the-node-dies", service, [first])
+    status = ask.call("status", messages.Status())
+    assert isinstance(status, messages.StatusAnswer)
+    (primary,) = [line.primary for line in status.partitions if line.operator == "LUM"]
+    cluster.kill(primary)
+    try:
+        after: list[messages.HoldAnswer] = []
+
+        def sells() -> bool:
+            try:
+                after.append(hold(ask, "after-the-node-died", service, [second]))
+            except HoldfastError as error:
+                assert error.retryable, error
+            return bool(after)
+
+        wait_until(sells, "the operator to sell again", 30)
+
+        def seen() -> bool:
+            shown = ask.call("seat_map", messages.SeatMap(service_id=service, owner_key="owner-of-the-tests-1", min_lsn=after[0].lsn))
+            assert isinstance(shown, messages.SeatMapAnswer)
+            return not shown.partial and {first, second} <= {seat.seat_id for seat in shown.seats if seat.mine}
+
+        wait_until(seen, "the view to show it", 15)
+    finally:
+        cluster.restart(primary)

@@ -17,10 +17,10 @@ from loadbalancer.config import from_toml
 from loadbalancer.fares import days_ahead, formula_minor, price_table
 from loadbalancer.identity import (
     ask_digest,
-    base32,
     hold_id_of,
     is_key,
     key_digest,
+    letters,
     manage_token,
     operator_of_hold,
     owner_of,
@@ -103,12 +103,10 @@ def test_identities_are_derived() -> None:
             operator_of_hold(wrong)
 
 
-@given(st.binary(min_size=13, max_size=20))
-def test_base32_like_the_standard_one(data: bytes) -> None:
-    """The table gives what the slow way does."""
-    bits = "".join(f"{byte:08b}" for byte in data)
-    slow = "".join("abcdefghijklmnopqrstuvwxyz234567"[int(bits[at : at + 5], 2)] for at in range(0, 100, 5))
-    assert base32(data, 20) == slow
+def test_letters_are_spread_evenly() -> None:
+    """Each byte value gives one of 32 characters, each as often as any other."""
+    text = letters(bytes(range(256)))
+    assert len(set(text)) == 32 and all(text.count(character) == 8 for character in set(text))
 
 
 def test_surnames_are_compared_without_their_dress() -> None:
