@@ -6,6 +6,7 @@ in one way, as a message or with --json as a document.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -77,13 +78,26 @@ def run(arguments: Sequence[str]) -> int:
         tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has seen enough (`| head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return exit_codes.DONE
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of another encoding shows "?" for a glyph that it lacks; it must not end the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _say_no_more()
+    sys.exit(code)
+
+
+def _say_no_more() -> None:
+    """Whoever read us has seen enough (`| head`); nothing more can be said to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
