@@ -278,7 +278,7 @@ class TimetableReader:
     def _timed(self, file: str, line: int, operator: str, row: Mapping[str, Any], schedule: Schedule) -> _Parsed:
         """Return the row with its arrival: the block time decides where there is one, and the stated arrival is checked."""
         block_min = _integer(row, "block_min", 0, 1, JOURNEY_DAYS_MAX * DAY_MINUTES)
-        stated, arrives_day = _text(row, "arrives", ""), _integer(row, "arrives_day", 0, 0, JOURNEY_DAYS_MAX)
+        stated, arrives_day = _text(row, "arrives", ""), _integer(row, "arrives_day", 0, -1, JOURNEY_DAYS_MAX)
         if not block_min and not stated:
             raise InvalidRequest("arrives: neither arrives nor block_min is given")
         day = schedule.valid_from

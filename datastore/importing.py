@@ -109,7 +109,7 @@ def _check_rows(state: AppliedState, schedules: Iterable[Schedule], layouts: dic
             (bool(row.destination) and row.destination not in places, f"the place {errors.shown(row.destination)} is missing"),
             (row.layout_id not in layouts, f"the layout {errors.shown(row.layout_id)} is missing"),
             (not (0 <= row.departs_min < 1440 and 0 <= row.arrives_min < 1440), "a time is not within a day"),
-            (not 0 <= row.arrives_day <= 7, "the arrival day is not 0 to 7"),
+            (not -1 <= row.arrives_day <= 7, "the arrival day is not -1 (across the date line) to 7"),
             (not _is_days(row.days), "days are seven characters, Monday first, like 1-3-5--"),
             (not _is_span(row.valid_from, row.valid_to), "the validity is not two dates in order"),
             (any(minor < 0 for _, _, minor in row.fares), "a fare is negative"),

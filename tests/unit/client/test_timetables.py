@@ -51,7 +51,7 @@ BAD_ROWS = {
     "AR,1140,EZE,MIA,22:15,05:55,1,1243567,580,332": "days: 1243567 is not seven characters",
     "AR,1140,EZE,MIA,22:15,05:55,1,-------,580,332": "days: -------",
     "AR,1140,EZE,MIA,22:15,05:55,1,1234567,-5,332": "block_min: -5 is not a whole number from 1",
-    "AR,1140,EZE,MIA,22:15,05:55,9,1234567,580,332": "arrives_day: 9 is not a whole number from 0 to 7",
+    "AR,1140,EZE,MIA,22:15,05:55,9,1234567,580,332": "arrives_day: 9 is not a whole number from -1 to 7",
     "AR,1140,EZE,MIA,22:15,05:55,1,1234567,580,77Z": "aircraft: no type 77Z and no seats to go by; did you mean 77",
     "AR,1140,EZE,MIA,22:15,,,1234567,,332": "arrives: neither arrives nor block_min is given",
     "AR,1140,EZE,EZE,22:15,05:55,1,1234567,580,332": "to: EZE is where it departs",

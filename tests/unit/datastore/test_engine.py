@@ -256,3 +256,12 @@ def test_commands_behind_an_import_wait_for_the_new_timetable(partition: Partiti
     assert imported.unwrap()["removed"] == 1
     assert held.error["code"] == "request_in_progress"
     assert partition.submit(partition.hold("one", "1A"))[0].error["code"] == "unknown_service"
+
+
+def test_a_row_across_the_date_line_arrives_the_day_before() -> None:
+    """An arrival day of -1 is a real timetable row, worked out as an instant after the departure."""
+    partition = Partition(schedules=[schedule(departs_min=600, arrives_min=1380, arrives_day=-1)])
+    facts = partition.state.facts(SERVICE)
+    assert facts is not None and facts.service.arrives_ms < facts.service.departs_ms + 86_400_000
+    refused = partition.submit(import_command([schedule(arrives_day=-2)]))[0]
+    assert refused.error["code"] == "invalid_request"
