@@ -63,26 +63,29 @@ class Submitter(Protocol):
 
 
 class Waiter:
-    """One caller's batch: an outcome for each place, and one event for all."""
+    """One caller's batch: an outcome for each place, and one wake-up when all are there."""
 
-    __slots__ = ("_event", "_open", "outcomes")
+    __slots__ = ("_done", "_open", "outcomes")
 
     def __init__(self, count: int) -> None:
         self.outcomes: list[wire.Outcome | None] = [None] * count
-        self._open = [None] * count
-        self._event = threading.Event()
+        # One token a place; the first of the list is the last to be popped, by one thread alone: popping is atomic.
+        self._open = [False] * count
+        # A bare lock: an Event costs several times as much to make, to wait for and to set, and every hold needs one.
+        self._done = threading.Lock()
+        if count:
+            self._open[0] = True
+            self._done.acquire()
 
     def settle(self, place: int, outcome: wire.Outcome) -> None:
         """Give the outcome of one place; each place is settled once, from any thread."""
         self.outcomes[place] = outcome
-        # Popping is atomic and counting down is not: whoever takes the last token sees an empty list.
-        self._open.pop()
-        if not self._open:
-            self._event.set()
+        if self._open.pop():
+            self._done.release()
 
     def wait(self, deadline_ms: int) -> list[wire.Outcome]:
         """Return the outcomes, at the latest a moment after `deadline_ms` (monotonic); what is missing is not known."""
-        if not self._event.wait(max(0.0, (deadline_ms + GRACE_MS - now_ms()) / 1000)):
+        if not self._done.acquire(timeout=max(0.0, (deadline_ms + GRACE_MS - now_ms()) / 1000)):
             unknown = wire.failure(OutcomeUnknown("no answer in time; it may have happened: ask again with the same request id"))
             return [unknown if outcome is None else outcome for outcome in self.outcomes]
         return [outcome for outcome in self.outcomes if outcome is not None]
