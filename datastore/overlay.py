@@ -20,7 +20,7 @@ class Batch:
         self._closed: dict[str, HoldRow] = {}
         self._orders: dict[str, OrderRow] = {}
         self._services: dict[str, ServiceRow] = {}
-        self._owned: dict[str, set[str]] = {}
+        self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
 
     def facts(self, service_id: str) -> ServiceFacts:
@@ -61,27 +61,32 @@ class Batch:
     def service_row(self, service_id: str) -> ServiceRow | None:
         return self._services.get(service_id) or self.state.services.get(service_id)
 
-    def holds_of(self, owner: str) -> set[str]:
-        """Return the ids of the owner's open holds; the batch's own copy."""
-        owned = self._owned.get(owner)
-        if owned is None:
-            owned = self._owned[owner] = set(self.state.holds_of_owner.get(owner, ()))
-        return owned
+    def count_holds(self, owner: str) -> int:
+        """Return how many open holds the owner has, those whose time is over included."""
+        return len(self.state.holds_of_owner.get(owner, ())) + self._more_holds.get(owner, 0)
+
+    def holds_of(self, owner: str) -> list[HoldRow]:
+        """Return the owner's open holds; costs what the owner has, so it is for when a limit is near."""
+        ids = dict.fromkeys(self.state.holds_of_owner.get(owner, ()))
+        ids.update(dict.fromkeys(hold_id for hold_id, hold in self._open.items() if hold is not None and hold.owner == owner))
+        return [hold for hold_id in ids if (hold := self.open_hold(hold_id)) is not None]
 
     def put_seat(self, service_id: str, seat_id: str, row: SeatRow) -> None:
         self._seats.setdefault(service_id, {})[seat_id] = row
         self.events.append(Event(Kind.SEAT, f"{service_id}/{seat_id}", encode_row(row)))
 
     def put_open_hold(self, row: HoldRow) -> None:
+        if self.open_hold(row.hold_id) is None:
+            self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + 1
         self._open[row.hold_id] = row
-        self.holds_of(row.owner).add(row.hold_id)
         self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, encode_row(row)))
 
     def close_hold(self, row: HoldRow) -> None:
         """Move a hold from the open ones to the closed ones, in the state that `row` has."""
+        if self.open_hold(row.hold_id) is not None:
+            self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) - 1
         self._open[row.hold_id] = None
         self._closed[row.hold_id] = row
-        self.holds_of(row.owner).discard(row.hold_id)
         self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, b""))
         self.events.append(Event(Kind.CLOSED_HOLD, row.hold_id, encode_row(row)))
 

@@ -94,17 +94,22 @@ def check_on_sale(batch: Batch, facts: ServiceFacts) -> None:
 
 
 def check_limits(batch: Batch, command: wire.Hold) -> None:
-    owned = batch.holds_of(command.owner)
-    if len(owned) >= min(command.owner_holds_max, command.service_holds_max):
-        # Only now is it worth looking closer: holds whose time is over do not count.
-        live = [hold for hold_id in owned if (hold := batch.open_hold(hold_id)) is not None and hold.expires_ms > batch.now_ms]
-        here = sum(hold.service_id == command.service_id for hold in live)
-        for count, limit, where in (
-            (len(live), command.owner_holds_max, batch.state.operator),
-            (here, command.service_holds_max, command.service_id),
-        ):
-            if count >= limit:
-                raise errors.HoldLimitReached(f"{count} open holds on {where}; {limit} are allowed", limit=limit, where=where)
+    """Refuse an owner who has too many open holds, with the operator or on the service.
+
+    Raises:
+        HoldLimitReached: `limit` and `where`.
+    """
+    if batch.count_holds(command.owner) < min(command.owner_holds_max, command.service_holds_max):
+        return
+    # Only now is it worth looking closer: holds whose time is over do not count.
+    live = [hold for hold in batch.holds_of(command.owner) if hold.expires_ms > batch.now_ms]
+    here = sum(hold.service_id == command.service_id for hold in live)
+    for count, limit, where in (
+        (len(live), command.owner_holds_max, batch.state.operator),
+        (here, command.service_holds_max, command.service_id),
+    ):
+        if count >= limit:
+            raise errors.HoldLimitReached(f"{count} open holds on {where}; {limit} are allowed", limit=limit, where=where)
 
 
 def free_hold(batch: Batch, hold: HoldRow, state: HoldState) -> HoldRow:
