@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import sys
@@ -25,6 +26,10 @@ from manager.stub import ManagerStub
 # 5 ms would be three whole holds.
 SWITCH_INTERVAL_S = 0.001
 DIGEST_BYTES = 32
+
+# Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
+# everybody waits. So collections are rare.
+GC_THRESHOLDS = (100_000, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +60,7 @@ def _serve(name: str, file: Path, data: Path) -> int:
     addresses |= {one.name: Address(one.host, one.port) for one in nodes_config.from_toml(mapping, str(file)).nodes}
     locks = lock_client(locks_config.from_toml(mapping, str(file)), data)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
     server = BalancerServer(
         name,
         Address(here.host, here.port),

@@ -20,6 +20,9 @@ TOPOLOGY_EVERY_MS = 1_000
 # A node that failed to answer, or was behind, is left out for an operator this long while another can be asked.
 AVOID_MS = 2_000
 PAUSE_S = 0.1
+# After news a feed waits this long before it asks for more, unless somebody waits for a view: at hundreds of entries a
+# second each question would bring one, and cost every tier between as much as the sale itself.
+GATHER_S = 0.015
 SNAPSHOT_ROWS = 5_000
 EVENTS_SURELY_WHOLE = 1_000  # Fewer than this fit into any answer.
 # While sales go on there is always news. Taking it in for a moment makes one message of many, and keeps the feed's share
@@ -53,6 +56,7 @@ class Follower:
         self._source = source
         self._wait_ms = wait_ms
         self._moved = threading.Condition()
+        self._waiting = 0  # callers who wait for a view; guarded by `_moved`
         self._closing = threading.Event()
         self._refresh = threading.Event()
         self._hurry = threading.Event()
@@ -83,8 +87,10 @@ class Follower:
         deadline = time.monotonic() + wait_ms / 1000
         self._hurry.set()
         with self._moved:
+            self._waiting += 1
             while (reached := self._lsn(operator)) < lsn and (left := deadline - time.monotonic()) > 0:
                 self._moved.wait(left)
+            self._waiting -= 1
         return reached >= lsn
 
     def _lsn(self, operator: str) -> int:
@@ -187,8 +193,10 @@ class Follower:
             self._hurry.clear()
         if behind:
             self._avoid(behind, node)
-            if not moved:
-                self._closing.wait(PAUSE_S)
+        if behind and not moved:
+            self._closing.wait(PAUSE_S)
+        elif moved and not self._waiting:
+            self._closing.wait(GATHER_S)
 
     def _apply(self, view: OperatorView, part: wire.FeedPart, now: int) -> None:
         with view.guard:
