@@ -1,0 +1,119 @@
+"""The Python client against a real cluster: the brief's four calls, bulk holds, repeats by request id, a balancer's death."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+import pytest
+
+from client import api
+from datastore.errors import HoldfastError, IdempotencyKeyReused, InvalidRequest, SeatUnavailable
+from tests.integration.harness import ClusterUnderTest
+from tests.waiting import wait_until
+
+DAY = (date.today() + timedelta(days=5)).isoformat()
+SERVICE = f"AR1140-EZE-{DAY}"
+SHOW = f"LUMKITE1400-LUMEN1-{DAY}"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    with ClusterUnderTest(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def test_the_four_calls_of_the_brief(cluster: ClusterUnderTest) -> None:
+    """Free seats, reserve, confirm, cancel: what is cancelled is free again, and what is confirmed is not."""
+    client = cluster.client()
+    free = client.free_seats(SERVICE)
+    hold = client.reserve(SERVICE, free[:2])
+    assert free[2:] == [seat.seat_id for seat in client.seat_map(SERVICE, min_lsn=hold.lsn).seats if seat.state == "available"]
+    order = client.confirm_reserve(hold.hold_id, [api.Passenger("Byron", "Ada"), api.Passenger("Babbage", "Charles")])
+    assert free[:2] == order.seats
+    client.cancel_reserve(order.reference, order.manage_token)
+    second = client.reserve(SERVICE, free[:1])
+    assert "released" == getattr(client.cancel_reserve(second.hold_id), "state", "")
+    with pytest.raises(InvalidRequest, match="manage token"):
+        client.cancel_reserve(order.reference)
+
+
+def test_a_repeat_with_the_same_request_id_gives_the_first_answer(cluster: ClusterUnderTest) -> None:
+    """At another balancer too; another question under the same id is refused."""
+    one, other = (cluster.client(balancers=[name]) for name in ("balancer-1", "balancer-2"))
+    seats = one.free_seats(SERVICE)[:3]
+    request_id = api.new_request_id()
+    first = one.hold(SERVICE, seats[:2], request_id=request_id)
+    again = other.hold(SERVICE, seats[:2], request_id=request_id)
+    assert (first.hold_id, first.seats, first.lsn) == (again.hold_id, again.seats, again.lsn)
+    with pytest.raises(IdempotencyKeyReused):
+        other.hold(SERVICE, seats[2:], request_id=request_id)
+    one.release(first.hold_id)
+
+
+def test_bulk_holds_stand_or_fall_alone(cluster: ClusterUnderTest) -> None:
+    """64 holds in one message: the one that asks for a taken seat is refused, the others are not."""
+    clients = [cluster.client(owner_key=f"bulk-owner-number-{number}") for number in range(8)]
+    seats = clients[0].free_seats(SHOW)[:48]
+    asked = [clients[number % 8].hold_request(SHOW, [seat]) for number, seat in enumerate(seats)]
+    results = clients[0].hold_many([*asked, clients[0].hold_request(SHOW, [seats[0]])])
+    assert [[seat] for seat in seats] == [result.hold.seats for result in results[:-1] if result.hold is not None]
+    assert "seat_unavailable" == results[-1].error["code"]
+    for number, result in enumerate(results[:-1]):
+        assert result.hold is not None
+        clients[number % 8].release(result.hold.hold_id)
+
+
+def test_an_error_of_a_write_carries_its_request_id(cluster: ClusterUnderTest) -> None:
+    """What the caller needs to ask again, and the seat in its way."""
+    ada, bob = cluster.client(owner_key="ada-ada-ada-ada-ada"), cluster.client(owner_key="bob-bob-bob-bob-bob")
+    seat = ada.free_seats(SERVICE)[0]
+    hold = ada.hold(SERVICE, [seat])
+    with pytest.raises(SeatUnavailable) as caught:
+        bob.hold(SERVICE, [seat], request_id="request-of-bob")
+    assert "request-of-bob" == caught.value.request_id
+    assert [seat] == [row["seat"] for row in caught.value.fields["seats"]]
+    ada.release(hold.hold_id)
+
+
+def hold_one(client: api.Holdfast, request_id: str) -> str:
+    """Hold one seat, asked again once under the same request id where that is said to help.
+
+    A balancer that is killed between its answer and the release of its locks leaves them for the rest of their ttl of 5 s;
+    its twin, whose view may be older, can choose that very seat and then waits for the lock.
+    """
+    try:
+        return client.hold_any(SERVICE, 1, request_id=request_id).hold_id
+    except HoldfastError as error:
+        assert error.retryable, error.to_data()
+        return client.hold_any(SERVICE, 1, request_id=request_id).hold_id
+
+
+def test_a_dead_or_frozen_balancer_costs_no_more_than_a_retry(cluster: ClusterUnderTest) -> None:
+    """Its twin answers within the deadline, and nothing is held twice."""
+    client = cluster.client(deadline_ms=8_000)
+    cluster.freeze("balancer-1")
+    try:
+        held = [client.hold_any(SERVICE, 1).hold_id for _ in range(3)]
+    finally:
+        cluster.thaw("balancer-1")
+    cluster.kill("balancer-2")
+    try:
+        held.append(hold_one(client, api.new_request_id()))
+    finally:
+        cluster.restart("balancer-2")
+    cluster.wait_ready()
+    assert 4 == len(set(held))
+    assert sorted(held) == sorted(hold.hold_id for hold in client.my_holds().holds if hold.service_id == SERVICE)
+    for hold_id in held:
+        client.release(hold_id)
+    # A release answers with the lsn of its hold, so a view can be asked for the release only by looking until it is there.
+    capacity = client.seat_map(SERVICE).service.capacity
+    wait_until(lambda: capacity == len(client.free_seats(SERVICE)), "all seats to be free again", 5)
+
+
+def test_the_dead_cluster_is_said_to_be_dead_soon() -> None:
+    """Nobody listens: an error that is safe to repeat, long before the deadline."""
+    with api.connect(["127.0.0.1:9"], deadline_ms=10_000) as client, pytest.raises(HoldfastError) as caught:
+        client.free_seats(SERVICE)
+    assert (True, False) == (caught.value.retryable, caught.value.maybe_committed)
