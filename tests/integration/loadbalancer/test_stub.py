@@ -1,0 +1,121 @@
+"""The caller's half over real edges: which balancer is asked, for how long, and what is said when none answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from datastore import messages
+from datastore.edge import Address, EdgeServer, Peer
+from datastore.errors import NodeUnreachable, OutcomeUnknown, SeatUnavailable
+from datastore.model import Money
+from loadbalancer.stub import BalancerStub
+
+NOBODY = Address("127.0.0.1", 9)
+HOLD = messages.HoldSeats(request_id="the-same-request", owner_key="an-owner-of-the-tests", service_id="S", seats=["1A"], deadline_ms=3_000)
+Answer = Callable[[messages.HoldSeats], messages.Answer]
+
+
+@contextmanager
+def balancer(answer: Answer) -> Iterator[Address]:
+    """Serve `hold` with `answer` on a free port."""
+
+    def handle(method: str, payload: bytes, _peer: Peer) -> bytes:
+        return messages.encode(answer(messages.decode_request(method, payload)))
+
+    server = EdgeServer(Address("127.0.0.1", 0), handle, methods=["hold"])
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.close()
+
+
+def held(_request: messages.HoldSeats) -> messages.HoldAnswer:
+    zero = Money(0, "USD")
+    return messages.HoldAnswer(
+        hold_id="AR.h", operator="AR", service_id="S", seats=["1A"], state="active", created_ms=0, expires_ms=1, remaining_ms=1,
+        prices=[zero], total=zero, refundable_percent=0, lsn=1,
+    )  # fmt: skip
+
+
+def test_a_dead_balancer_is_passed_over() -> None:
+    """Nobody listens at one address: the other answers, and stays the preferred one."""
+    with balancer(held) as address:
+        ask = BalancerStub([NOBODY, address])
+        for _ in range(3):
+            assert isinstance(ask.call("hold", HOLD), messages.HoldAnswer)
+        ask.close()
+
+
+def test_a_silent_balancer_costs_a_part_of_the_deadline() -> None:
+    """One balancer takes the question and says nothing: the twin gets the same request id in time, with less time to use."""
+    asked: list[tuple[str, int]] = []
+    over = threading.Event()
+
+    def silent(request: messages.HoldSeats) -> messages.Answer:
+        asked.append((request.request_id, request.deadline_ms))
+        over.wait(5)
+        return held(request)
+
+    def well(request: messages.HoldSeats) -> messages.Answer:
+        asked.append((request.request_id, request.deadline_ms))
+        return held(request)
+
+    with balancer(silent) as one, balancer(well) as two:
+        ask = BalancerStub([one, two])
+        ask._preferred = 0
+        started = time.monotonic()
+        assert isinstance(ask.call("hold", HOLD), messages.HoldAnswer)
+        assert time.monotonic() - started < 2.5
+        ask.close()
+        over.set()
+    assert [request_id for request_id, _ in asked] == [HOLD.request_id] * 2
+    assert asked[1][1] < asked[0][1] < HOLD.deadline_ms
+
+
+def test_no_balancer_at_all_is_said_soon() -> None:
+    """Where nobody listens the caller hears so long before its deadline: nothing was done."""
+    ask = BalancerStub([NOBODY, Address("127.0.0.1", 10)])
+    started = time.monotonic()
+    with pytest.raises(NodeUnreachable):
+        ask.call("hold", messages.HoldSeats(request_id="request-1", owner_key="k" * 16, service_id="S", deadline_ms=30_000))
+    assert time.monotonic() - started < 5
+    ask.close()
+
+
+def test_silence_to_the_end_is_not_known() -> None:
+    """Sent and never answered is outcome_unknown at the deadline, even if the twin could not be reached at all."""
+    over = threading.Event()
+
+    def silent(request: messages.HoldSeats) -> messages.Answer:
+        over.wait(5)
+        return held(request)
+
+    with balancer(silent) as one:
+        ask = BalancerStub([one, NOBODY])
+        with pytest.raises(OutcomeUnknown):
+            ask.call("hold", messages.HoldSeats(request_id="request-1", owner_key="k" * 16, service_id="S", deadline_ms=800))
+        over.set()
+        ask.close()
+
+
+def test_a_refusal_is_an_answer() -> None:
+    """A balancer's refusal is raised at once, not asked elsewhere."""
+    asked: list[str] = []
+
+    def refusing(request: messages.HoldSeats) -> messages.Answer:
+        asked.append(request.request_id)
+        raise SeatUnavailable("S: 1A is held", seats=[{"seat": "1A", "state": "held"}])
+
+    with balancer(refusing) as one, balancer(refusing) as two:
+        ask = BalancerStub([one, two])
+        with pytest.raises(SeatUnavailable) as refused:
+            ask.call("hold", HOLD)
+        assert refused.value.fields["seats"] == [{"seat": "1A", "state": "held"}]
+        assert asked == [HOLD.request_id]
+        ask.close()
