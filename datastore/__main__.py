@@ -7,6 +7,7 @@ broken; 74 a disk failed; 78 the configuration cannot be used.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,10 @@ EXIT_DISK = 74
 EXIT_CONFIG = 78
 
 log = logging.getLogger("datastore")
+
+# Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
+# everybody waits. So collections are rare.
+GC_THRESHOLDS = (100_000, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(name: str, file: Path, data: Path) -> int:
     """Run a node until SIGTERM or SIGINT."""
+    gc.set_threshold(*GC_THRESHOLDS)
     config = from_toml(read_toml(file), str(file))
     where = config.node(name)
     ended = threading.Event()
