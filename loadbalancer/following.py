@@ -64,6 +64,7 @@ class Follower:
         self._assigned: dict[str, str] = {}  # operator -> node
         self._avoided: dict[tuple[str, str], int] = {}  # (operator, node) -> until when, monotonic
         self._nodes: dict[str, threading.Thread] = {}
+        self._spoilt: set[str] = set()  # operators whose views met a fault: callers keep the old one until the new is whole
         self._nodes_of: dict[str, tuple[str, ...]] = {}  # operator -> its nodes, best first
 
     def start(self) -> None:
@@ -153,14 +154,14 @@ class Follower:
             except Exception:
                 # A view that cannot take a row would be wrong from here on: begin those operators anew.
                 log.exception("feeds: node=%s: a row cannot be applied; beginning anew", node)
-                for operator in operators:
-                    self._catalogue.operators.pop(operator, None)
+                self._spoilt.update(operators)
                 self._closing.wait(PAUSE_S)
 
     def _follow_once(self, node: str, operators: Sequence[str]) -> None:
         for operator in operators:
-            if operator not in self._catalogue.operators:
+            if operator not in self._catalogue.operators or operator in self._spoilt:
                 self._try_to_begin(node, operator)
+        operators = [operator for operator in operators if operator not in self._spoilt]
         views = {operator: view for operator in operators if (view := self._catalogue.operators.get(operator)) is not None}
         if not views:
             self._closing.wait(PAUSE_S)
@@ -227,6 +228,7 @@ class Follower:
             after = page.next
         view.heard_ms = now_ms()
         self._catalogue.put(view)
+        self._spoilt.discard(operator)
         log.info("feeds: operator=%s begun at node=%s lsn=%d schedules=%d", operator, node, view.lsn, len(view.timetable.schedules))
         with self._moved:
             self._moved.notify_all()
