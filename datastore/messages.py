@@ -291,7 +291,7 @@ class OrderAnswer(Answer, kw_only=True):
     created_ms: int
     history: list[tuple[int, str]]
     lsn: int
-    receipt: str  # "OPERATOR:lsn:hash": the ledger entry that made it
+    receipt: str  # "OPERATOR:lsn": the ledger entry that made it
     manage_token: str = ""
     reduced: bool = False
 
