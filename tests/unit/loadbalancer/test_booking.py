@@ -37,10 +37,15 @@ def confirmed(here: Scene, *seats: str, request_id: str = "") -> messages.OrderA
     order = here.ask("confirm", request)
     assert isinstance(order, messages.OrderAnswer)
     repeat = here.ask("confirm", request)
-    assert repeat == order
+    assert isinstance(repeat, messages.OrderAnswer) and as_decided(repeat) == as_decided(order)
     with pytest.raises(AlreadyConfirmed, match=order.reference):
         here.ask("confirm", msgspec.structs.replace(request, request_id=here.request_id()))
     return order
+
+
+def as_decided(order: messages.OrderAnswer) -> messages.OrderAnswer:
+    """Return an order without what the view adds: free seats go on changing."""
+    return msgspec.structs.replace(order, service=None)
 
 
 def by_surname(here: Scene, reference: str, surname: str) -> Any:
@@ -62,7 +67,8 @@ def test_confirm_look_up_cancel() -> None:
         cancel = messages.CancelOrder(request_id=here.request_id(), reference=order.reference, token=order.manage_token)
         cancelled: Any = here.ask("cancel", cancel)
         assert cancelled.state == "cancelled" and cancelled.refund.minor == order.total.minor * order.refundable_percent // 100
-        assert here.ask("cancel", cancel) == cancelled
+        again: Any = here.ask("cancel", cancel)
+        assert as_decided(again) == as_decided(cancelled)
         with pytest.raises(AlreadyCancelled):
             here.ask("cancel", msgspec.structs.replace(cancel, request_id=here.request_id()))
         assert here.hold("3A", owner=OTHER).seats == ["3A"]
