@@ -50,7 +50,6 @@ from datastore.replication_steps import (
 )
 from datastore.rows import ConfigRow, Kind, decode_row, encode_row
 
-ENTRIES_PER_APPEND = 500
 
 
 class Replica:

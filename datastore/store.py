@@ -91,6 +91,11 @@ class SqliteStore:
             self._ahead: dict[tuple[int, str], bytes | None] = {}
             self._tail = self._read_tail()
             self._verify(int(meta["verified_lsn"]))
+            self.summary()
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
+            # A value of a wrong type or form where SQLite sees nothing wrong.
+            self._db.close()
+            raise LedgerDamaged(f"{path}: {error}", operator=operator) from error
         except HoldfastError:
             self._db.close()
             raise

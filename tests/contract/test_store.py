@@ -1,0 +1,209 @@
+"""What every `Store` keeps to: the suite runs on the fake and on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from datastore.errors import InvariantBroken
+from datastore.ledger import BATCH, CONFIG, NOOP, Entry, Position, SealedEntry, genesis, seal
+from datastore.memory import MemoryStore
+from datastore.model import Epoch
+from datastore.rows import ConfigRow, Kind, encode_row
+from datastore.store import SqliteStore, open_store
+from datastore.store_port import Store
+
+ONE, TWO = Epoch(1, "m"), Epoch(2, "m")
+CONFIG_ROW = ConfigRow({"uuid": "node-1"})
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore("AR", "uuid")
+        return
+    opened = SqliteStore(tmp_path / "AR.sqlite", "AR")
+    yield opened
+    opened.close()
+
+
+def chain(
+    count: int, before: Position | None = None, epoch: Epoch = ONE, events: list[tuple[int, str, bytes]] | None = None
+) -> list[SealedEntry]:
+    """Return entries that follow `before`; each answers one request named after its lsn and carries `events`."""
+    before = before or genesis("AR")
+    made: list[SealedEntry] = []
+    for index in range(count):
+        lsn = before.lsn + 1 + index
+        requests = [(f"request-{lsn}", b"d")]
+        outcomes = [msgspec.Raw(msgspec.msgpack.encode([[lsn, {}, {}]]))]
+        entry = Entry(epoch, lsn, before.stamp_ms + lsn, BATCH, requests, outcomes, events or [(Kind.SEAT, f"S/{lsn}", b"\x01")])
+        made.append(seal(entry, made[-1].hash if made else before.hash))
+    return made
+
+
+def test_an_empty_store_is_empty(store: Store) -> None:
+    """A new store has promised nothing, led nothing and holds nothing."""
+    summary = store.summary()
+    assert (Epoch(0, ""), Epoch(0, ""), genesis("AR"), 0) == (summary.promised, summary.led, summary.tail, summary.applied_lsn)
+    assert ([], []) == (summary.epochs, summary.configs)
+    assert [] == store.entries(1, 10, 1 << 20)
+
+
+def test_entries_come_back_as_they_were_sealed(store: Store) -> None:
+    """The bytes that come out are those that went in, and the tail is the last of them."""
+    made = chain(5)
+    store.append(made[:3])
+    store.append(made[3:])
+    assert [sealed.data for sealed in made] == store.entries(1, 10, 1 << 20)
+    assert (5, ONE, made[4].hash) == store.summary().tail[:3]
+    assert [genesis("AR").hash, made[2].hash] == [store.hash_at(0), store.hash_at(3)]
+
+
+def test_entries_are_limited_in_number_and_bytes_but_one_always_comes(store: Store) -> None:
+    """A single entry over the limit still travels, or a follower could never pass it."""
+    made = chain(4)
+    store.append(made)
+    assert [made[1].data, made[2].data] == store.entries(2, 2, 1 << 20)
+    assert [made[1].data] == store.entries(2, 10, 1)
+
+
+def test_a_tail_is_replaced_from_the_first_entry_that_differs(store: Store) -> None:
+    """Truncation takes the runs of epochs and the configurations of the lost entries with it."""
+    old = chain(4)
+    store.append(old)
+    middle = Position(2, ONE, old[1].hash, old[1].entry.stamp_ms)
+    config = Entry(TWO, 3, 1000, CONFIG, events=[(Kind.CONFIG, "", encode_row(CONFIG_ROW))])
+    fresh = seal(config, middle.hash)
+    store.append([fresh], truncate_from=3)
+    summary = store.summary()
+    assert [old[0].data, old[1].data, fresh.data] == store.entries(1, 10, 1 << 20)
+    assert ([(1, ONE), (3, TWO)], [(3, CONFIG_ROW)]) == (summary.epochs, summary.configs)
+    store.append([seal(Entry(TWO, 3, 1000, NOOP), middle.hash)], truncate_from=3)
+    assert [] == store.summary().configs
+
+
+def test_a_gap_or_a_truncated_applied_entry_is_refused(store: Store) -> None:
+    """Both would make the log a lie, so both stop the node."""
+    made = chain(3)
+    with pytest.raises(InvariantBroken):
+        store.append(made[1:])
+    store.append(made)
+    store.stage(made[0])
+    with pytest.raises(InvariantBroken):
+        store.append([made[0]], truncate_from=1)
+    with pytest.raises(InvariantBroken):
+        store.stage(made[2])
+
+
+def test_staged_rows_are_seen_at_once_and_after_the_flush(store: Store) -> None:
+    """Readers cannot tell staged rows from flushed ones; a deletion hides what lies below."""
+    made = chain(2, events=[(Kind.SEAT, "S/1", b"a"), (Kind.SEAT, "S/2", b"b"), (Kind.SEAT, "T/1", b"c")])
+    store.append(made)
+    store.stage(made[0])
+    store.flush_staged()
+    gone = chain(1, store.summary().tail, events=[(Kind.SEAT, "S/1", b""), (Kind.SEAT, "S/3", b"d"), (Kind.ORDER, "R", b"o")])
+    store.append(gone)
+    store.stage(made[1])
+    store.stage(gone[0])
+    for _ in range(2):
+        assert (None, b"b", b"o", 3) == (
+            store.get(Kind.SEAT, "S/1"),
+            store.get(Kind.SEAT, "S/2"),
+            store.get(Kind.ORDER, "R"),
+            store.applied_lsn,
+        )
+        assert {"S/2": b"b", "S/3": b"d"} == store.get_many(Kind.SEAT, ["S/1", "S/2", "S/3", "S/9"])
+        assert [("S/2", b"b"), ("S/3", b"d")] == store.scan(Kind.SEAT, "S/")
+        assert [("S/3", b"d")] == store.scan(Kind.SEAT, "S/", "S/2")
+        assert [("S/2", b"b"), ("S/3", b"d")] == store.scan(Kind.SEAT, limit=2)
+        assert [("T/1", b"c")] == store.scan(Kind.SEAT, "", "S/3", 5)
+        assert {"request-1": (1, 0), "request-3": (3, 0)} == store.requests(["request-1", "request-3", "request-9"])
+        store.flush_staged()
+
+
+def test_what_is_read_ahead_is_forgotten_when_an_entry_is_staged(store: Store) -> None:
+    """A look into the future of a batch never hides what the batch changed."""
+    made = chain(1)
+    store.append(made)
+    store.read_ahead(Kind.SEAT, ["S/1"])
+    assert None is store.get(Kind.SEAT, "S/1")
+    store.stage(made[0])
+    assert b"\x01" == store.get(Kind.SEAT, "S/1")
+
+
+def test_the_digest_depends_on_rows_alone(store: Store, tmp_path: Path) -> None:
+    """Two stores with the same applied rows agree, however the rows came: staged, flushed, in one entry or many."""
+    made = chain(4)
+    store.append(made)
+    for sealed in made:
+        store.stage(sealed)
+    other = MemoryStore("AR", "other")
+    everything = [event for sealed in made for event in sealed.entry.events]
+    single = chain(1, events=everything)
+    other.append(single)
+    other.stage(single[0])
+    assert store.state_digest() == other.state_digest()
+
+
+def test_promises_a_configuration_and_sides_are_kept(store: Store) -> None:
+    """A configuration is given once, to an empty log."""
+    store.save_epochs(TWO, ONE)
+    store.save_config(CONFIG_ROW)
+    with pytest.raises(InvariantBroken):
+        store.save_config(CONFIG_ROW)
+    store.append(chain(1), sides={b"digest": b"record"})
+    summary = store.summary()
+    assert (TWO, ONE, [(0, CONFIG_ROW)]) == (summary.promised, summary.led, summary.configs)
+    assert {b"digest": b"record"} == store.sides([b"digest", b"unknown"])
+
+
+def test_sqlite_keeps_everything_over_a_restart(tmp_path: Path) -> None:
+    """Identity, promises, log and applied rows are those of before; what was only staged is applied again from the log."""
+    path = tmp_path / "AR.sqlite"
+    first = SqliteStore(path, "AR")
+    made = chain(3)
+    first.save_epochs(TWO, ONE)
+    first.append(made)
+    first.stage(made[0])
+    first.flush_staged()
+    first.stage(made[1])
+    identity = first.store_uuid
+    # Not closed: as after kill -9, only what was written is there.
+    second, reason = open_store(path, "AR")
+    assert ("", identity, 1) == (reason, second.store_uuid, second.applied_lsn)
+    assert (TWO, ONE, made[2].hash) == (second.summary().promised, second.summary().led, second.summary().tail.hash)
+    assert (b"\x01", None) == (second.get(Kind.SEAT, "S/1"), second.get(Kind.SEAT, "S/2"))
+    second.close()
+
+
+@pytest.mark.parametrize("damage", ["entry", "type", "file"])
+def test_a_damaged_file_is_put_aside_and_never_used(tmp_path: Path, damage: str) -> None:
+    """The store that takes its place is empty and somebody else: it may not vote in the old one's name (R11)."""
+    path = tmp_path / "AR.sqlite"
+    first = SqliteStore(path, "AR")
+    first.append(chain(3))
+    identity = first.store_uuid
+    if damage == "entry":
+        # A changed byte in an entry: SQLite sees nothing wrong with it, the chain does.
+        body = bytearray(first.entries(2, 1, 1)[0])
+        body[80] ^= 1
+        first._db.execute("UPDATE log SET body = ? WHERE lsn = 2", (bytes(body),))
+        first._db.close()
+    elif damage == "type":
+        first._db.execute("UPDATE log SET body = 'text' WHERE lsn = 2")
+        first._db.close()
+    else:
+        first.close()
+        content = bytearray(path.read_bytes())
+        content[5000:9000] = bytes(4000)
+        path.write_bytes(content)
+    second, reason = open_store(path, "AR")
+    assert reason
+    assert second.store_uuid != identity
+    assert 0 == second.summary().tail.lsn
+    assert (tmp_path / "AR.sqlite.quarantined-1").exists()
+    second.close()
