@@ -62,6 +62,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "outcome_unknown": NO_ANSWER,
     "disk_failed": NO_ANSWER,
     "snapshot_needed": NO_ANSWER,
+    "ledger_damaged": NO_ANSWER,
     "invariant_broken": NO_ANSWER,
 }
 
