@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,12 @@ from datastore import messages, wire
 from datastore.edge import Address
 from datastore.errors import HoldfastError, NodeUnreachable, OutcomeUnknown
 from datastore.ledger import unseal
+from datastore.model import SeatState
+from datastore.rows import Kind, SeatRow, decode_row
 from datastore.stub import NodeStub
+from datastore.verification import verify_store
 from tests.checkers import Answer, Final, History, Operation, check
-from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
 # Limits of holds do not matter here, and locks end soon enough to be slept through.
@@ -230,17 +232,55 @@ def assert_replicas_equal(cluster: ClusterUnderTest, operator: str, deadline_s: 
 
 
 def verified_ends(cluster: ClusterUnderTest, operator: str) -> dict[str, str]:
-    """Run `python -m datastore verify` on each node's store file; return the line that names its end, per node."""
+    """Verify the operator's ledger in each node's store file as `python -m datastore verify` does; return node -> its hash."""
     found: dict[str, str] = {}
     for process in cluster.plan.processes:
-        if not process.name.startswith("node-"):
-            continue
-        store = cluster.folders.data / process.name / "partitions" / f"{operator}.sqlite"
-        command = [sys.executable, "-m", "datastore", "verify", "--store", str(store)]
-        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0 and "no seat ever had two owners" in done.stdout, done.stdout + done.stderr
-        (found[process.name],) = [line for line in done.stdout.splitlines() if line.startswith("chain whole")]
+        if process.name.startswith("node-"):
+            owner, report = verify_store(store_of(cluster, process.name, operator))
+            assert (operator, []) == (owner, report.violations)
+            found[process.name] = f"{report.end.lsn}:{report.end.hash.hex()}"
     return found
+
+
+def seat_rows(cluster: ClusterUnderTest, operator: str, service_id: str) -> dict[str, list[SeatRow]]:
+    """Return what the ledger says of a service's seats: seat -> its rows in order."""
+    stubs = node_stubs(cluster)
+    stub = stubs[primary_of(cluster, operator)]
+    found: dict[str, list[SeatRow]] = {}
+    lsn = 1
+    try:
+        while page := stub.entries(wire.EntriesRequest(operator, lsn), 10_000):
+            for sealed in map(unseal, page):
+                lsn = sealed.entry.lsn + 1
+                for kind, key, value in sealed.entry.events:
+                    service, _, seat = key.rpartition("/")
+                    if kind == Kind.SEAT and service == service_id:
+                        found.setdefault(seat, []).append(decode_row(kind, value))
+    finally:
+        for one in stubs.values():
+            one.close()
+    return found
+
+
+def assert_one_owner_at_a_time(rows: dict[str, list[SeatRow]]) -> int:
+    """Fail unless every seat passes from hold to hold through being free only, under rising fences; return how often it did."""
+    taken = 0
+    for seat, story in rows.items():
+        newest = (0, -1)
+        for before, after in itertools.pairwise([None, *story]):
+            assert after is not None
+            if after.state == SeatState.HELD and (before is None or before.hold_id != after.hold_id):
+                assert before is None or before.state == SeatState.FREE, f"{seat}: {before} then {after}"
+                assert (after.generation, after.counter) > newest, f"{seat}: {before} then {after}"
+                newest = (after.generation, after.counter)
+                taken += 1
+            elif before is not None and before.hold_id and after.hold_id:
+                assert before.hold_id == after.hold_id, f"{seat}: {before} then {after}"
+    return taken
+
+
+def store_of(cluster: ClusterUnderTest, node: str, operator: str) -> Path:
+    return cluster.folders.data / node / "partitions" / f"{operator}.sqlite"
 
 
 def done_of(history: History, service_id: str, kind: str = "hold") -> list[Operation]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -22,9 +24,10 @@ from tests.faults.buyers import (
     seats_of,
     services_of,
     statuses,
+    store_of,
     verified_ends,
 )
-from tests.integration.harness import ClusterUnderTest
+from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
 WRITES_MISSED = 200
@@ -160,6 +163,7 @@ def test_everything_is_killed_while_a_crowd_buys(cluster: ClusterUnderTest) -> N
         wait_until(lambda: crowd.orders() > 30, "the crowd to buy", 30)
         cluster.kill(*cluster.running)
     verified_ends(cluster, "GRAND")
+    assert_command_verifies(cluster)
     cluster.restart(*cluster.names)
     cluster.wait_ready()
     assert_replicas_equal(cluster, "GRAND")
@@ -167,6 +171,13 @@ def test_everything_is_killed_while_a_crowd_buys(cluster: ClusterUnderTest) -> N
     later = Buyer(cluster, history, "after-everything")
     later.confirm(later.hold(service, seats_of(cluster, service)[-2:]))
     assert_sound(cluster, history, service, [*crowd.buyers, later])
+
+
+def assert_command_verifies(cluster: ClusterUnderTest) -> None:
+    """A person sees the same on the command line."""
+    command = [sys.executable, "-m", "datastore", "verify", "--store", str(store_of(cluster, "node-1", "GRAND"))]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "no seat ever had two owners" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_replica_that_missed_writes_catches_up(cluster: ClusterUnderTest) -> None:

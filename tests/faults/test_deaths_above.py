@@ -1,0 +1,167 @@
+"""Balancers, managers and lock servers that die while requests are on their way: callers meet no more than a retry."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence, Sized
+
+import pytest
+
+from client import exit_codes
+from datastore import messages
+from datastore.errors import HoldfastError, LocksUnavailable
+from tests.checkers import History
+from tests.faults.buyers import BOTH, Buyer, assert_sound, running, seats_of, services_of, together
+from tests.integration.harness import TOP, ClusterUnderTest
+from tests.waiting import wait_until
+
+BUYERS = 8
+SEATS_EACH = 20
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    with running(tmp_path_factory.mktemp("deaths")) as made:
+        yield made
+
+
+def buy_through(cluster: ClusterUnderTest, service: str, word: str, victims: Sequence[str]) -> None:
+    """Kill each victim while buyers hold seats and give back every other one: every call succeeds, a request is one hold."""
+    history = History()
+    buyers = [Buyer(cluster, history, f"{word}-{number}") for number in range(BUYERS)]
+    seats = seats_of(cluster, service)[: BUYERS * SEATS_EACH]
+    made: dict[str, messages.HoldAnswer] = {}
+    errors: list[HoldfastError] = []
+    over = threading.Event()
+
+    def buy(number: int) -> None:
+        mine = seats[number::BUYERS]
+        kept: messages.HoldAnswer | None = None
+        for turn in itertools.count():
+            request_id = f"{word}-request-{number}-{turn}"
+            if over.is_set():
+                return
+            try:
+                hold = buyers[number].hold(service, [mine[turn % len(mine)]], request_id=request_id)
+                made[request_id] = hold
+                if kept is not None:
+                    buyers[number].release(kept)
+                kept = hold
+            except HoldfastError as error:
+                errors.append(error)
+                return
+
+    crowd = threading.Thread(target=together, args=(buy, BUYERS), daemon=True)
+    crowd.start()
+    try:
+        for victim in victims:
+            wait_for_more(made, errors, f"sales before {victim} dies")
+            cluster.kill(victim)
+            wait_for_more(made, errors, f"sales to go on without {victim}")
+            cluster.restart(victim)
+    finally:
+        over.set()
+        crowd.join(60)
+    assert not crowd.is_alive()
+    assert errors == []
+    assert len(made) == len({hold.hold_id for hold in made.values()})
+    assert_sound(cluster, history, service, buyers)
+    held = {hold.hold_id for buyer in buyers for hold in buyer.client.my_holds().holds if hold.service_id == service}
+    assert len(held) == BUYERS
+    for request_id in list(made)[:: max(1, len(made) // 20)]:
+        owner = buyers[int(request_id.rpartition("-request-")[2].partition("-")[0])]
+        again = owner.client.hold(service, made[request_id].seats, request_id=request_id)
+        assert (made[request_id].hold_id, made[request_id].lsn) == (again.hold_id, again.lsn)
+
+
+def wait_for_more(made: Sized, errors: Sized, what: str) -> None:
+    seen = len(made)
+    wait_until(lambda: errors or len(made) > seen + 50, what, 30)
+
+
+def test_a_balancer_is_killed(cluster: ClusterUnderTest) -> None:
+    """Callers go on at the twin with the same request id: no error, no seat twice, one hold a request."""
+    buy_through(cluster, services_of(cluster, "GRAND", 3)[0].service_id, "no-balancer", ["balancer-1", "balancer-2"])
+
+
+def test_a_manager_is_killed(cluster: ClusterUnderTest) -> None:
+    """Balancers go on through the other manager; callers notice nothing."""
+    buy_through(cluster, services_of(cluster, "GRAND", 10)[0].service_id, "no-manager", ["manager-1", "manager-2"])
+
+
+def test_one_lock_server_is_killed(cluster: ClusterUnderTest) -> None:
+    """Two of three are a quorum: no call fails, whichever is missing."""
+    buy_through(cluster, services_of(cluster, "GRAND", 17)[0].service_id, "no-lock-server", ["lock-1", "lock-2", "lock-3"])
+
+
+def test_without_a_quorum_of_lock_servers(cluster: ClusterUnderTest) -> None:
+    """With two of three dead a hold is locks_unavailable within its deadline, exit code 7, and nothing is held; then sales go on.
+
+    What needs no lock works meanwhile: a hold made before is confirmed, another is given back.
+    """
+    service = services_of(cluster, "GRAND", 24)[0].service_id
+    history = History()
+    seats = seats_of(cluster, service)
+    buyers = [Buyer(cluster, history, f"no-quorum-{number}", [BOTH[number % 2]], deadline_ms=1_500) for number in range(4)]
+    kept, given_back = buyers[0].hold(service, seats[:1]), buyers[0].hold(service, seats[1:2])
+    cluster.kill("lock-1", "lock-3")
+    try:
+        codes: list[str] = []
+        took_s: list[float] = []
+
+        def try_to_buy(number: int) -> None:
+            started = time.monotonic()
+            try:
+                buyers[number].hold(service, [seats[10 + number % 2]])
+            except HoldfastError as error:
+                codes.append(error.code)
+            took_s.append(time.monotonic() - started)
+
+        together(try_to_buy, 4)
+        assert ["locks_unavailable"] * 4 == codes
+        assert max(took_s) < 2.0
+        buyers[0].confirm(kept)
+        buyers[0].release(given_back)
+        final = assert_sound(cluster, history, service, buyers)
+        assert {"available", "occupied"} == set(final.states.values())
+        done = command(cluster, "hold", service, seats[10])
+        assert (exit_codes.NO_ANSWER, True) == (done.returncode, "lock" in done.stderr), done
+    finally:
+        cluster.restart("lock-1", "lock-3")
+
+    def sells() -> bool:
+        try:
+            return bool(buyers[3].hold(service, [seats[10]], request_id="with-a-quorum-again").seats)
+        except LocksUnavailable:
+            return False
+
+    wait_until(sells, "sales to go on", 15)
+    assert_sound(cluster, history, service, buyers)
+
+
+def command(cluster: ClusterUnderTest, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a traveller's command against the cluster."""
+    line = [sys.executable, "-m", "client", "--config", str(cluster.folders.config), "--data", str(cluster.folders.data), *words]
+    home = {"HOLDFAST_HOME": str(cluster.folders.data.parent / "home"), "PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(line, env=home, cwd=TOP, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_hold_of_a_killed_balancer_is_given_again_by_the_twin(cluster: ClusterUnderTest) -> None:
+    """The request id alone brings the answer back, also for best available seats whose first answer nobody read."""
+    service = services_of(cluster, "LUM", 24)[0].service_id
+    one, two = (cluster.client("owner-of-the-orphans", [name]) for name in BOTH)
+    first = one.hold(service, seats_of(cluster, service)[:3], request_id="made-by-the-dead-1")
+    any_seats: messages.HoldAnswer = one.hold_any(service, 3, together=True, request_id="made-by-the-dead-2")
+    cluster.kill("balancer-1")
+    try:
+        assert first.hold_id == two.hold(service, first.seats, request_id="made-by-the-dead-1").hold_id
+        again = two.hold_any(service, 3, together=True, request_id="made-by-the-dead-2")
+        assert (any_seats.hold_id, any_seats.seats) == (again.hold_id, again.seats)
+        assert 2 == len([hold for hold in two.my_holds().holds if hold.service_id == service])
+    finally:
+        cluster.restart("balancer-1")
+        cluster.wait_ready()
