@@ -34,7 +34,7 @@ import tomlkit
 
 from client.api import connect
 from client.folders import Folders
-from client.keys import ensure_admin, digest
+from client.keys import digest, ensure_admin
 from client.processes import free_ports
 from datastore import messages
 from datastore.edge import Address
@@ -116,7 +116,12 @@ def import_hall(addresses: list[str], data: Path, first: date) -> None:
         holdfast.call(
             "import",
             messages.ImportTimetable(
-                request_id=secrets.token_hex(8), key=key, operator=OPERATOR, dataset="bench", body=zlib.compress(encode(body)), deadline_ms=20_000
+                request_id=secrets.token_hex(8),
+                key=key,
+                operator=OPERATOR,
+                dataset="bench",
+                body=zlib.compress(encode(body)),
+                deadline_ms=20_000,
             ),
         )
 

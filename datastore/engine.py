@@ -143,7 +143,7 @@ def _hold(batch: Batch, command: wire.Hold) -> dict[str, Any]:
             SeatRow(SeatState.HELD, command.hold_id, batch.lsn, command.owner, command.generation, command.counter, command.nonce),
         )
     batch.put_open_hold(row)
-    return hold_value(row, batch.now_ms)
+    return hold_value(row, batch.now_ms, batch.lsn)
 
 
 # --- the life of a hold -------------------------------------------------------------------------------------------
@@ -182,12 +182,12 @@ def _extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:
     latest_ms = min(hold.created_ms + command.hold_ms_max, batch.facts(hold.service_id).service.departs_ms)
     row = copy(hold, expires_ms=max(hold.expires_ms, min(batch.now_ms + command.ttl_ms, latest_ms)))
     batch.put_open_hold(row)
-    return hold_value(row, batch.now_ms)
+    return hold_value(row, batch.now_ms, batch.lsn)
 
 
 def _release(batch: Batch, command: wire.Release) -> dict[str, Any]:
     hold = _live_hold(batch, command.hold_id, command.owner)
-    return hold_value(free_hold(batch, hold, HoldState.RELEASED), batch.now_ms)
+    return hold_value(free_hold(batch, hold, HoldState.RELEASED), batch.now_ms, batch.lsn)
 
 
 def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         history=((hold.created_ms, "held"), (batch.now_ms, "confirmed")),
     )
     batch.put_order(order)
-    return order_value(order, batch.now_ms)
+    return order_value(order, batch.now_ms, batch.lsn)
 
 
 def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
@@ -229,14 +229,14 @@ def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
     if order.departs_ms <= batch.now_ms:
         raise errors.ServiceClosed(f"{order.service_id} has departed", service_id=order.service_id, state="departed")
     refund = sum(order.prices) * order.refundable_percent // 100
-    return order_value(cancel_order(batch, order, refund, "cancelled"), batch.now_ms)
+    return order_value(cancel_order(batch, order, refund, "cancelled"), batch.now_ms, batch.lsn)
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-def hold_value(hold: HoldRow, now_ms: int) -> dict[str, Any]:
-    """Return a hold as plain data; no personal data in it."""
+def hold_value(hold: HoldRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
+    """Return a hold as plain data; no personal data in it. `lsn`: of the write it answers, else the one that made the hold."""
     return {
         "hold_id": hold.hold_id,
         "service_id": hold.service_id,
@@ -248,13 +248,16 @@ def hold_value(hold: HoldRow, now_ms: int) -> dict[str, Any]:
         "currency": hold.currency,
         "prices": hold.prices,
         "refundable_percent": hold.refundable_percent,
-        "lsn": hold.lsn,
+        "lsn": lsn or hold.lsn,
         "reference": hold.reference,
     }
 
 
-def order_value(order: OrderRow, now_ms: int) -> dict[str, Any]:
-    """Return an order as plain data; names are in the side record `passengers`."""
+def order_value(order: OrderRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
+    """Return an order as plain data; names are in the side record `passengers`.
+
+    `made_lsn` is the entry that made the order; `lsn` that of the write it answers, else the same.
+    """
     return {
         "reference": order.reference,
         "hold_id": order.hold_id,
@@ -268,7 +271,8 @@ def order_value(order: OrderRow, now_ms: int) -> dict[str, Any]:
         "created_ms": order.created_ms,
         "departs_ms": order.departs_ms,
         "passengers": order.passengers,
-        "lsn": order.lsn,
+        "lsn": lsn or order.lsn,
+        "made_lsn": order.lsn,
         "history": order.history,
         "now_ms": now_ms,
     }

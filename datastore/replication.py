@@ -51,7 +51,6 @@ from datastore.replication_steps import (
 from datastore.rows import ConfigRow, Kind, decode_row, encode_row
 
 
-
 class Replica:
     """One partition's log on one store."""
 

@@ -79,7 +79,7 @@ def order_answer(
         created_ms=value["created_ms"],
         history=[(stamp, what) for stamp, what in value["history"]],
         lsn=value["lsn"],
-        receipt=f"{operator}:{value['lsn']}",
+        receipt=f"{operator}:{value['made_lsn']}",
         manage_token=token,
         reduced=reduced,
     )

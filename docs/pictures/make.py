@@ -5,6 +5,7 @@ Runs the commands below as a person would and draws what they print, colours too
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def main() -> None:
         shown = subprocess.run([sys.executable, "-m", "client", *words], env=environment, capture_output=True, text=True, check=True)
         text = Text.from_ansi(shown.stdout.rstrip())
         lines = max((len(line) for line in text.plain.splitlines()), default=COLUMNS)
-        console = Console(record=True, width=min(COLUMNS, lines + 2), file=open(os.devnull, "w"), force_terminal=True)
+        console = Console(record=True, width=min(COLUMNS, lines + 2), file=io.StringIO(), force_terminal=True)
         console.print(text)
         console.save_svg(str(HERE / f"{name}.svg"), title="holdfast " + " ".join(words))
         print(HERE / f"{name}.svg")
