@@ -15,7 +15,7 @@ from msgspec import Meta
 from datastore.errors import InvalidRequest
 from datastore.model import Money, Passenger
 
-RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{8,64}$")]
+RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{8,64}\Z")]  # Not "$", which a line feed at the end passes.
 Secret = Annotated[str, Meta(min_length=16, max_length=128)]
 OperatorCode = Annotated[str, Meta(max_length=8)]
 Word = Annotated[str, Meta(max_length=64)]

@@ -12,7 +12,7 @@ import msgspec
 
 from datastore import messages, wire
 from datastore.edge import Peer
-from datastore.errors import HoldfastError, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
+from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
 from datastore.model import Passenger
 from loadbalancer.answers import order_answer, passengers_of, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
@@ -43,6 +43,9 @@ class Booking:
         _check_passengers(request.passengers)
         owner = owner_of(request.owner_key)
         hold = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
+        if not hmac.compare_digest(hold["owner"], owner):
+            # Before anything is said of its seats: they are nobody else's business.
+            raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
         seats = list(hold["seats"])
         if len(seats) != len(request.passengers):
             raise InvalidRequest(
