@@ -64,7 +64,7 @@ def test_a_data_node_refuses_an_older_fence(cluster: ClusterUnderTest) -> None:
         for word, counter in (("stale-fence-older", row.counter - 1), ("stale-fence-equal", row.counter), ("stale-fence-zero", 0)):
             (outcome,) = sent_to(stub, direct_hold(service, seat, word, counter, "0" * 32))
             assert ("stale_fence", [1, row.counter]) == (outcome.error["code"], outcome.error["fields"]["fence"])
-        assert "available" == buyer.query_seat(service, seat).seat.state
+        assert 0 == buyer.manifest(cluster.operator_key("GRAND"), service).held
         (outcome,) = sent_to(stub, direct_hold(service, seat, "fresh-fence", row.counter + 1, "1" * 32))
         assert not outcome.error
         sent_to(stub, wire.Release("fresh-fence-end", b"x", "GRAND.fresh-fence", "somebody"))
