@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import sys
@@ -49,12 +50,16 @@ class Nodes:
     def store(self, name: str) -> Path:
         return self.folder / "data" / name / "partitions" / f"{OPERATOR}.sqlite"
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, file_bytes_max: int = 0) -> None:
+        """Start nodes and wait until they answer; `file_bytes_max` is where their disk is full (0: nowhere)."""
         for name in names or NAMES:
             with self.log(name).open("ab") as log:
                 command = [sys.executable, "-m", "datastore", "serve", "--node", name]
                 command += ["--config", str(self.config), "--data", str(self.folder / "data")]
-                self.running[name] = subprocess.Popen(command, stderr=log, cwd=Path(__file__).parents[3])
+                process = subprocess.Popen(command, stderr=log, cwd=Path(__file__).parents[3])
+            if file_bytes_max:
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+            self.running[name] = process
         for name in names or NAMES:
             wait_until(lambda name=name: self.answers(name), f"{name} to serve", READY_S)  # type: ignore[misc]
 

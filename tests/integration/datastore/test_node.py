@@ -183,6 +183,23 @@ def test_malformed_input_is_refused_and_the_node_lives(nodes: Nodes) -> None:
     nodes.submit("node-1", nodes.hold("1A"))[0].unwrap()
 
 
+def test_a_node_whose_disk_refuses_a_write_ends_and_acknowledges_nothing(nodes: Nodes) -> None:
+    """R11: it exits at once, the other two go on, and with room again it catches up."""
+    nodes.kill("node-3")
+    nodes.start("node-3", file_bytes_max=nodes.store("node-3").stat().st_size + 200_000)
+    full = nodes.running["node-3"]
+    for _ in range(400):
+        nodes.submit("node-1", nodes.hold("3A"))
+    wait_until(lambda: full.poll() is not None, "node-3 to end", CATCH_UP_S)
+    assert 74 == nodes.running.pop("node-3").returncode
+    fault = nodes.log("node-3").read_text()
+    assert "CRITICAL node-3 stops reason=" in fault
+    nodes.log("node-3").write_text("")  # The fault was asked for; the fixture looks for others.
+    nodes.start("node-3")
+    wait_level(nodes, *NAMES)
+    assert ledger(nodes, "node-1") == ledger(nodes, "node-3")
+
+
 def test_a_second_process_on_one_folder_is_refused(nodes: Nodes) -> None:
     """Two processes on one store could both acknowledge."""
     command = [sys.executable, "-m", "datastore", "serve", "--node", "node-1", "--config", str(nodes.config)]
