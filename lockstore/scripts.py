@@ -9,7 +9,8 @@ a caller with a queue pays one round for both, and a key released there may be g
 
 Every script names all its keys in KEYS, so that the server's access list checks each of them. Batches travel flat: the
 number of keys of each request as two bytes (big endian), nonces as one text of 32 characters each. This keeps the
-argument count near the key count; one argument for every detail would double the work of parsing on both ends.
+argument count near the key count; one argument for every detail would double the work of parsing on both ends. Releases
+are read and deleted by the half thousand: each command that a script calls costs more than what it does.
 
 Numbers in Lua are doubles: counters stay below 2^53, hints more than 2^40 above the counter are refused (a wild hint
 would burn the range), and "%.0f" prints them without an exponent.
@@ -42,14 +43,20 @@ CODE_HINT_REFUSED: Final = -1
 ACQUIRE: Final = """
 local byte, sub, call = string.byte, string.sub, redis.call
 local ttl, nonces, counts, old_nonces, old_counts = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local at = 2
+local at, base, last, values, gone = 2, 2, 2, nil, {}
+for i = 1, #old_counts / 2 do last = last + byte(old_counts, 2 * i - 1) * 256 + byte(old_counts, 2 * i) end
 for i = 1, #old_counts / 2 do
   local nonce = sub(old_nonces, 32 * i - 31, 32 * i)
   for _ = 1, byte(old_counts, 2 * i - 1) * 256 + byte(old_counts, 2 * i) do
     at = at + 1
-    if call('get', KEYS[at]) == nonce then call('del', KEYS[at]) end
+    if not values or at > base + 512 then
+      base = at - 1
+      values = call('mget', unpack(KEYS, at, math.min(at + 511, last)))
+    end
+    if values[at - base] == nonce then gone[#gone + 1] = KEYS[at] end
   end
 end
+for i = 1, #gone, 512 do call('del', unpack(gone, i, math.min(i + 511, #gone))) end
 local marker, text = call('get', KEYS[2]), call('get', KEYS[1])
 if not marker or not text then return '-2' end
 if marker ~= ARGV[1] then return '-3,' .. marker end

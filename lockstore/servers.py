@@ -39,7 +39,7 @@ POLL_S: Final = 0.005
 LOG_TAIL_LINES: Final = 5
 
 _KEYS: Final = "~seat:* ~promote:* ~{rsv}:*"
-_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +evalsha +script|load +get +set +del +exists +pexpire"
+_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +evalsha +script|load +get +mget +set +del +exists +pexpire"
 _ADMIN_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +get +set +info +shutdown"
 
 
