@@ -29,6 +29,7 @@ OVERLAY = {
     "loadbalancer": {"owner_holds_max": 10_000, "service_holds_max": 10_000},
 }
 QUIET_S = 30
+VIEW_S = 5
 Given = TypeVar("Given")
 BOTH = ("balancer-1", "balancer-2")
 
@@ -145,8 +146,15 @@ def final_of(cluster: ClusterUnderTest, service_id: str, buyers: Sequence[Buyer]
     client = cluster.client()
     operator = client.seat_map(service_id).service.operator
     manifest = client.manifest(cluster.operator_key(operator), service_id)
-    seen = client.seat_map(service_id, min_lsn=manifest.lsn)
-    assert not seen.partial, seen.partial
+    maps: list[messages.SeatMapAnswer] = []
+
+    def is_seen() -> bool:
+        # A balancer that has just woken up says `partial` until its view has caught up: honest, but not the end yet.
+        maps.append(client.seat_map(service_id, min_lsn=manifest.lsn))
+        return not maps[-1].partial
+
+    wait_until(is_seen, f"a view of {service_id} at lsn {manifest.lsn}", VIEW_S)
+    seen = maps[-1]
     held = {
         seat: hold.hold_id
         for buyer in buyers
