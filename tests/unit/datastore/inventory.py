@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 from datastore import wire
 from datastore.engine import Decision, decide
@@ -29,7 +30,7 @@ class Rows:
     def get(self, kind: int, key: str) -> bytes | None:
         return self.rows.get((kind, key))
 
-    def get_many(self, kind: int, keys: list[str]) -> dict[str, bytes]:
+    def get_many(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]:
         return {key: self.rows[(kind, key)] for key in keys if (kind, key) in self.rows}
 
     def scan(self, kind: int, prefix: str = "", after: str = "", limit: int = 0) -> list[tuple[str, bytes]]:
