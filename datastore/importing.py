@@ -77,7 +77,7 @@ def _open_body(command: wire.Import) -> wire.ImportBody:
         if unpacker.unconsumed_tail or not unpacker.eof:
             raise errors.InvalidRequest(f"the timetable is over {BODY_BYTES_MAX} bytes, or cut off", field="body")
         body = _body_decoder.decode(data)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, *wire.UNREADABLE) as error:
         raise errors.InvalidRequest(f"the timetable's body is malformed: {error}", field="body") from error
     if len(body.schedules) > ROWS_MAX:
         raise errors.InvalidRequest(f"{len(body.schedules)} rows; {ROWS_MAX} are allowed in one dataset", field="schedules")

@@ -16,7 +16,7 @@ import msgspec
 
 from datastore.errors import HoldfastError, InvariantBroken
 from datastore.model import EPOCH_NONE, Epoch
-from datastore.wire import OUTCOMES, Outcome
+from datastore.wire import OUTCOMES, UNREADABLE, Outcome
 
 HASH_BYTES = 32
 VERSION = b"\x01"
@@ -107,7 +107,7 @@ def unseal(data: bytes) -> SealedEntry:
         raise LedgerDamaged("an entry's bytes are not the ones that were sealed")
     try:
         return SealedEntry(_decoder.decode(body), previous_hash, digest, data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LedgerDamaged(f"an entry cannot be read: {error}") from error
 
 

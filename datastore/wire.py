@@ -400,6 +400,10 @@ class CreateOperators(msgspec.Struct, array_like=True):
     operators: list[str]
 
 
+# What msgspec raises on bytes of strangers. Not its DecodeError alone: text that is no UTF-8 gives a UnicodeDecodeError (both
+# are ValueErrors), and lists in lists without end, where anything may stand, a RecursionError.
+UNREADABLE = (ValueError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
@@ -420,7 +424,7 @@ def decode(kind: Any, data: bytes) -> Any:
         decoder = _decoders.setdefault(kind, msgspec.msgpack.Decoder(kind))
     try:
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"malformed message: {error}", field="payload") from error
 
 
