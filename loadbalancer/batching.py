@@ -254,6 +254,7 @@ class Locker:
         self._numbers = itertools.count()
         self._releases: list[Grant] = []
         self._release_due_ms = 0
+        self._no_quorum: dict[str, str] = {}  # why the last round found no quorum of lock servers; empty when it did
 
     def put(self, baskets: Sequence[Basket]) -> None:
         """Take in baskets that need a lock."""
@@ -323,7 +324,11 @@ class Locker:
         while self._lines and self._lines[0][0] <= now:
             basket = heapq.heappop(self._lines)[2]
             if self.ordering.is_waiting(basket):
-                basket.overdue()
+                # Whoever it stood behind could get no lock either: then that is the reason, not the other buyers.
+                if self._no_quorum:
+                    basket.unavailable(self._no_quorum, max(now, basket.deadline_ms))
+                else:
+                    basket.overdue()
                 _settle(basket)
                 self._turns.extend(self.ordering.withdraw(basket, basket.keys))
 
@@ -345,6 +350,8 @@ class Locker:
         outcomes = self._locks.acquire_many([LockRequest(basket.keys, basket.hint) for basket in batch], releases)
         now = now_ms()
         granted: list[Basket] = []
+        last = outcomes[-1]
+        self._no_quorum = last.reasons if isinstance(last, Unavailable) else {}
         for basket, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Grant):
                 basket.granted(outcome)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +24,6 @@ from tests.waiting import wait_until
 
 SHARED = Path(os.environ.get("HOLDFAST_SHARED_DATA", TOP.parent / "shared" / "data"))
 TODAY = date.today()
-IMPORT_MS_MAX = 20_000
 MEMORY_MB_MAX = 300
 PLACES = "code,name,zone,lat,lon\nEZE,Ezeiza,America/Argentina/Buenos_Aires,-34.82,-58.54\nMIA,Miami,America/New_York,25.8,-80.29\n"
 
@@ -142,23 +145,40 @@ def test_nyc_2013_imports_whole(cluster: ClusterUnderTest) -> None:
     }
 
 
-def test_us_2008_imports_in_time_and_memory(tmp_path: Path) -> None:
-    """30,617 rows of 20 airlines, valid for a year, read and committed in under 20 s; no process over 300 MB."""
+def test_us_2008_imports_whole_within_bounded_memory(tmp_path: Path) -> None:
+    """30,617 rows of 20 airlines, valid for a year, by the command a person would use; no process over 300 MB.
+
+    How long it takes is measured by benchmarks/importing.py and printed here.
+    """
     if not (SHARED / "us-2008").is_dir():
         pytest.skip("the us-2008 data is not here: set HOLDFAST_SHARED_DATA to its folder")
     with ClusterUnderTest(tmp_path, datasets=()) as cluster:
+        expected = load_dataset(SHARED / "us-2008", valid_from=TODAY, days=365)
         begun = time.monotonic()
-        dataset = load_dataset(SHARED / "us-2008", valid_from=TODAY, days=365)
-        reports = imported(cluster, dataset)
-        took_ms = (time.monotonic() - begun) * 1000
-        assert {report.error for report in reports.values()} == {""}
-        assert sum(report.added for report in reports.values()) == sum(len(part.schedules) for part in dataset.operators.values())
-        peaks_mb = {name: peak_mb(cluster.pid(name)) for name in cluster.names} | {"this test": peak_mb(os.getpid())}
-        print(f"us-2008: {took_ms:.0f} ms; peaks in MB: { ({name: round(peak) for name, peak in peaks_mb.items()}) }")
-        assert took_ms < IMPORT_MS_MAX
+        reports, importer_mb = by_command(cluster, str(SHARED / "us-2008"), "--days", "365")
+        peaks_mb = {name: peak_mb(cluster.pid(name)) for name in cluster.names} | {"importer": importer_mb}
+        print(f"us-2008: {time.monotonic() - begun:.1f} s; peaks in MB: { ({name: round(peak) for name, peak in peaks_mb.items()}) }")
+        assert {code: len(part.schedules) for code, part in expected.operators.items()} == {
+            report["operator"]: report["added"] for report in reports
+        }
         assert max(peaks_mb.values()) < MEMORY_MB_MAX, peaks_mb
-        unchanged = imported(cluster, dataset)
-        assert {(report.added, report.changed, report.removed, report.error) for report in unchanged.values()} == {(0, 0, 0, "")}
+        unchanged, _ = by_command(cluster, str(SHARED / "us-2008"), "--days", "365")
+        assert {(0, 0, 0)} == {(report["added"], report["changed"], report["removed"]) for report in unchanged}
+
+
+def by_command(cluster: ClusterUnderTest, *words: str) -> tuple[list[dict[str, Any]], float]:
+    """Run `holdfast import` and return its reports and the most memory that it has had, in MB."""
+    environment = {**os.environ, "HOLDFAST_CONFIG": str(cluster.folders.config), "HOLDFAST_DATA": str(cluster.folders.data)}
+    output = cluster.folders.data / "import.json"
+    with output.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "client", "import", *words, "--json"], env=environment, cwd=TOP, stdout=file, stderr=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    text = output.read_text("utf-8")
+    assert child.returncode == 0, text
+    return json.loads(text)["operators"], usage.ru_maxrss / 1024
 
 
 def peak_mb(pid: int) -> float:
