@@ -20,7 +20,7 @@ from datastore.links import Links
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.replication_steps import ReplicationSettings
-from datastore.store import SUFFIX, open_store
+from datastore.store import PUT_ASIDE, SUFFIX, open_store
 from datastore.stub import NodeStub
 
 CLOSE_S = 5.0
@@ -108,6 +108,10 @@ class Node:
         with self._mutex:
             found = self._partitions.get(operator)
             return found if found is not None else self._open(operator)
+
+    def has_put_aside(self, operator: str) -> bool:
+        """Return whether a damaged store of the operator was put aside here at some start."""
+        return any(self._folder.glob(f"{operator}{SUFFIX}{PUT_ASIDE}*"))
 
     def _open(self, operator: str) -> Partition:
         store, _ = open_store(self._folder / f"{operator}{SUFFIX}", operator)

@@ -158,7 +158,16 @@ class NodeServer:
 
     def _bootstrap(self, payload: bytes) -> list[wire.BootstrapReply]:
         items: list[wire.BootstrapItem] = wire.decode(list[wire.BootstrapItem], payload)
-        return [self._node.make(item.operator).bootstrap(item.voters, TURN_S) for item in items]
+        return [self._bootstrap_one(item) for item in items]
+
+    def _bootstrap_one(self, item: wire.BootstrapItem) -> wire.BootstrapReply:
+        partition = self._node.make(item.operator)
+        voters = item.voters
+        if voters and self._node.has_put_aside(item.operator):
+            # The empty store stands where a damaged one was: founding anew would forget what was sold, so a person decides.
+            log.error("founding refused operator=%s reason=a damaged store was put aside here", item.operator)
+            voters = {}
+        return partition.bootstrap(voters, TURN_S)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 

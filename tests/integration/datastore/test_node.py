@@ -200,6 +200,24 @@ def test_a_node_whose_disk_refuses_a_write_ends_and_acknowledges_nothing(nodes: 
     assert ledger(nodes, "node-1") == ledger(nodes, "node-3")
 
 
+def test_a_damaged_store_is_put_aside_and_never_founded_anew(nodes: Nodes) -> None:
+    """Half a file: it stays as evidence, and the node serves an empty store that no manager can found over it."""
+    nodes.submit("node-1", nodes.hold("4A"))[0].unwrap()
+    wait_level(nodes, *NAMES)
+    nodes.stop("node-3")
+    damaged = nodes.store("node-3")
+    data = damaged.read_bytes()[: damaged.stat().st_size // 2]
+    damaged.write_bytes(data)
+    nodes.start("node-3")
+    status = nodes.partition("node-3")
+    assert ("empty", 0) == (status.role, status.last_lsn)
+    assert damaged.with_name(damaged.name + ".quarantined-1").read_bytes() == data
+    alone = [wire.BootstrapItem(OPERATOR, {status.store_uuid: "node-3"})]
+    assert {} == nodes.stubs["node-3"].bootstrap(alone, 5000)[0].voters
+    assert "empty" == nodes.partition("node-3").role
+    nodes.submit("node-1", nodes.hold("4B"))[0].unwrap()
+
+
 def test_a_second_process_on_one_folder_is_refused(nodes: Nodes) -> None:
     """Two processes on one store could both acknowledge."""
     command = [sys.executable, "-m", "datastore", "serve", "--node", "node-1", "--config", str(nodes.config)]
