@@ -128,7 +128,7 @@ class Booking:
                 wanted.setdefault(slot, []).append(reference)
         items = [
             wire.ReadItem(operator, "orders", {"references": wanted[slot]})
-            for operator in sorted(self._balancer.catalogue.operators)
+            for operator in self._balancer.catalogue.codes()
             if (slot := slot_of_operator(operator)) in wanted
         ]
         found = _Found()

@@ -53,6 +53,7 @@ class Follower:
 
     def __init__(self, catalogue: Catalogue, source: FeedSource, *, wait_ms: int) -> None:
         self._catalogue = catalogue
+        catalogue.expected = None  # Until the managers have told.
         self._source = source
         self._wait_ms = wait_ms
         self._moved = threading.Condition()
@@ -111,6 +112,11 @@ class Follower:
 
     def _assign(self, topology: wire.Topology) -> None:
         now = now_ms()
+        # A manager that has just started has heard of few nodes, and so of few operators: a majority of the nodes has a copy of
+        # every operator that can serve.
+        if self._catalogue.expected is not None or 2 * len(topology.reachable) > len(topology.nodes):
+            told = frozenset(place.operator for place in topology.operators)
+            self._catalogue.expected = told | (self._catalogue.expected or frozenset())
         with self._mutex:
             self._avoided = {pair: until for pair, until in self._avoided.items() if until > now}
             for place in topology.operators:

@@ -30,7 +30,7 @@ class Looking:
             if like in view.code.casefold() or like in name.casefold():
                 kind = view.row.kind if view.row is not None else ""
                 found.append(messages.OperatorInfo(view.code, name, kind, len(view.timetable.schedules), sorted(view.datasets)))
-        return messages.OperatorsAnswer(operators=found, partial=self._balancer.staleness([view.code for view in views]))
+        return messages.OperatorsAnswer(operators=found, partial=self._balancer.staleness(self._balancer.catalogue.codes()))
 
     def places(self, request: messages.Places) -> messages.PlacesAnswer:
         """List places of any operator by code."""
@@ -52,7 +52,7 @@ class Looking:
         views = [self._balancer.catalogue.operator(operator)] if operator else self._views()
         self._check_place(views, origin, "origin")
         self._check_place(views, destination, "destination")
-        partial = self._balancer.staleness([view.code for view in views])
+        partial = self._balancer.staleness([operator] if operator else self._balancer.catalogue.codes())
         if operator and request.min_lsn and not self._wait(operator, request.min_lsn):
             partial[operator] = f"has not reached lsn {request.min_lsn} yet"
         found: list[tuple[OperatorView, Service]] = []
@@ -131,8 +131,9 @@ class Looking:
         )
 
     def _views(self) -> list[OperatorView]:
+        codes = self._balancer.catalogue.codes()
         views = self._balancer.catalogue.operators.copy()
-        return [views[code] for code in sorted(views)]
+        return [views[code] for code in codes if code in views]
 
     def _wait(self, operator: str, lsn: int) -> bool:
         """Return whether the view has what the caller wrote, after waiting for it a moment (Z14)."""

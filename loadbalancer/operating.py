@@ -139,6 +139,7 @@ class Operating:
         deadline_ms = now_ms() + request.deadline_ms
         view = self._balancer.catalogue.operators.get(request.operator)
         if view is None:
+            self._balancer.catalogue.require_loaded(request.operator)
             return messages.DatasetNumbersAnswer(known=False, taken=[])
         # An import just before must be seen: the view waits for where the primary is now.
         lsn = self._balancer.read(request.operator, "holds", {"owner": "nobody"}, deadline_ms).lsn

@@ -108,7 +108,7 @@ class Selling:
         """Return the owner's holds with every operator."""
         deadline_ms = now_ms() + request.deadline_ms
         owner = owner_of(request.owner_key)
-        operators = sorted(self._balancer.catalogue.operators)
+        operators = self._balancer.catalogue.codes()
         results = self._balancer.read_all([wire.ReadItem(code, "holds", {"owner": owner}) for code in operators], deadline_ms)
         partial = {result.operator: str(result.error.get("detail", "")) for result in results if result.error}
         holds = [hold_answer(value) for result in results if not result.error for value in result.value]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datastore.errors import InvalidRequest, UnknownOperator, UnknownService, nearest, shown
+from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownOperator, UnknownService, nearest, shown
 from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id, seat_key
 from datastore.rows import DatasetRow, Kind, OperatorRow, SeatRow, ServiceRow, decode_row
 from datastore.timetable import Timetable
@@ -149,6 +149,9 @@ class Catalogue:
         """Begin empty; `make_guard` gives each operator its own guard."""
         self._make_guard = make_guard
         self.operators: dict[str, OperatorView] = {}
+        # Operators that the managers have told of; None while they have not. A balancer that has just started must not say
+        # "no such operator" or "no such booking" of one whose rows are only not here yet.
+        self.expected: frozenset[str] | None = frozenset()
         self._sales: dict[str, Sale] = {}
 
     def new_view(self, code: str) -> OperatorView:
@@ -162,11 +165,32 @@ class Catalogue:
         view.version += 1 + (before.version if before is not None else 0)
         self.operators[view.code] = view
 
+    def codes(self) -> list[str]:
+        """Return the codes of all operators, those whose views are not loaded yet included.
+
+        Raises:
+            OperatorUnavailable: The managers have not told yet which there are; another balancer may know.
+        """
+        if self.expected is None:
+            raise OperatorUnavailable("this balancer has just started and does not know the operators yet")
+        return sorted(self.operators.keys() | self.expected)
+
+    def require_loaded(self, word: str) -> None:
+        """Check that no operator whose code `word` is, or begins with, is still to be loaded.
+
+        Raises:
+            OperatorUnavailable: There may be one.
+        """
+        for code in self.codes():
+            if code not in self.operators and word.startswith(code):
+                raise OperatorUnavailable(f"the data of operator {code} are not loaded here yet", operator=code)
+
     def operator(self, code: str) -> OperatorView:
         """Return an operator's view.
 
         Raises:
             UnknownOperator: There is none; the nearest codes and names are in the message.
+            OperatorUnavailable: It is not loaded yet.
         """
         view = self.operators.get(code)
         if view is None:
@@ -206,6 +230,7 @@ class Catalogue:
             service = view.timetable.service(key)
             layout = view.timetable.layouts.get(service.schedule.layout_id) if service is not None else None
         if service is None or layout is None:
+            self.require_loaded(service_id)  # One operator's code may begin with another's.
             near = self._near(view, key.number, key.origin, key.date)
             hint = f"; the nearest are {', '.join(near)}" if near else ""
             raise UnknownService(f"no service {shown(service_id)}{hint}", service_id=shown(service_id), nearest=near)
@@ -218,6 +243,7 @@ class Catalogue:
         yield from found
 
     def _unknown_operator(self, code: str) -> UnknownOperator:
+        self.require_loaded(code)
         words = {view.row.name: view.code for view in list(self.operators.values()) if view.row is not None}
         words |= {known: known for known in list(self.operators)}
         near = list(dict.fromkeys(words[word] for word in nearest(code, words)))

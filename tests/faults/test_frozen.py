@@ -95,9 +95,14 @@ def test_a_balancer_sleeps_through_its_locks(cluster: ClusterUnderTest) -> None:
             late.append(error)
 
     primary = primary_of(cluster, "GRAND")
-    crowd = threading.Thread(target=together, args=(buy_late, PAIRS), daemon=True)
+    opener = Buyer(cluster, history, "opener", ["balancer-1"], deadline_ms=20_000)
+    first = threading.Thread(target=opener.hold, args=(service, seats[-1:]), daemon=True)
+    crowd = threading.Thread(target=together, args=(buy_late, PAIRS - 1), daemon=True)
     cluster.freeze(primary)
     try:
+        # One batch of an operator is under way at a time: the opener's, and the others queue behind it with their locks.
+        first.start()
+        wait_to(time.monotonic() + 0.1)
         crowd.start()
         wait_until(lambda: len(history.of(service)) == PAIRS, "the requests to be sent", 5)
         # Long enough for the locks, too short for anybody to suspect the primary.
@@ -125,9 +130,10 @@ def test_a_balancer_sleeps_through_its_locks(cluster: ClusterUnderTest) -> None:
     finally:
         cluster.thaw("balancer-1")
     crowd.join(30)
-    assert not crowd.is_alive()
+    first.join(30)
+    assert not crowd.is_alive() and not first.is_alive()
     assert set(history.codes(service)) <= {"", "seat_unavailable"}, history.codes(service)
-    assert_sound(cluster, history, service, [*sleepers, *rivals])
+    assert_sound(cluster, history, service, [opener, *sleepers, *rivals])
     assert assert_one_owner_at_a_time(seat_rows(cluster, "GRAND", service)) > 2 * PAIRS
 
 
@@ -220,6 +226,37 @@ def test_the_primary_sleeps_and_another_leads(cluster: ClusterUnderTest) -> None
     assert_replicas_equal(cluster, "GRAND")
     final = assert_sound(cluster, history, service, buyers)
     assert 9 == len(final.manifest)
+    assert_one_owner_at_a_time(seat_rows(cluster, "GRAND", service))
+
+
+def test_without_a_majority_nothing_is_acknowledged(cluster: ClusterUnderTest) -> None:
+    """Both replicas asleep: a hold is of unknown outcome, and the primary that dies with it on its own disk proves nothing.
+
+    Afterwards the same request id tells what became of it, at every balancer, and all copies agree.
+    """
+    service = services_of(cluster, "GRAND", 31)[0].service_id
+    seats = seats_of(cluster, service)
+    history = History()
+    buyer = Buyer(cluster, history, "alone", deadline_ms=1_500)
+    leader = primary_of(cluster, "GRAND")
+    replicas = sorted({"node-1", "node-2", "node-3"} - {leader})
+    buyer.release(buyer.hold(service, seats[:1]))
+    for name in replicas:
+        cluster.freeze(name)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            buyer.hold(service, seats[:1], request_id="without-a-majority")
+        cluster.kill(leader)
+    finally:
+        for name in replicas:
+            cluster.thaw(name)
+    primary_of(cluster, "GRAND")
+    again = cluster.client(buyer.owner_key)
+    hold = again.hold(service, seats[:1], request_id="without-a-majority")
+    cluster.restart(leader)
+    assert_replicas_equal(cluster, "GRAND")
+    assert [hold.hold_id] == [one.hold_id for one in again.my_holds().holds if one.service_id == service]
+    assert_sound(cluster, history, service, [buyer])
     assert_one_owner_at_a_time(seat_rows(cluster, "GRAND", service))
 
 
