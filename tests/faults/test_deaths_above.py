@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Sized
 
 import pytest
 
-from client import exit_codes
+from client import api, exit_codes, processes
 from datastore import messages
 from datastore.errors import HoldfastError, LocksUnavailable
 from tests.checkers import History
@@ -165,3 +165,46 @@ def test_a_hold_of_a_killed_balancer_is_given_again_by_the_twin(cluster: Cluster
     finally:
         cluster.restart("balancer-1")
         cluster.wait_ready()
+
+
+def test_a_balancer_that_has_just_started_denies_nothing(cluster: ClusterUnderTest) -> None:
+    """Before it has heard of the operators it says that it cannot answer, so callers go to the twin; it never says "no such"."""
+    service = services_of(cluster, "LUM", 31)[0].service_id
+    both, young = cluster.client("owner-of-the-young"), cluster.client("owner-of-the-young", ["balancer-1"], deadline_ms=1_000)
+    seats = seats_of(cluster, service)
+    kept = both.hold(service, seats[:1])
+    order = both.confirm(both.hold(service, seats[1:2]).hold_id, [api.Passenger("Byron")])
+    questions = {
+        "hold": lambda: young.hold(service, seats[2:3]),
+        "any": lambda: young.hold_any(service, 1),
+        "confirm": lambda: young.confirm(kept.hold_id, [api.Passenger("Byron")]),
+        "order": lambda: young.order(order.reference, surname="Byron"),
+        "cancel": lambda: young.cancel(order.reference, order.manage_token),
+        "mine": young.my_holds,
+        "orders": lambda: young.orders([(order.reference, order.manage_token)]),
+        "map": lambda: young.seat_map(service),
+        "operators": young.operators,
+        "services": lambda: young.services("2030-01-01", operator="LUM"),
+        "block": lambda: young.block(cluster.operator_key("LUM"), service, seats[2:3], "x"),
+        "numbers": lambda: young.dataset_numbers("LUM", "venues"),
+    }
+    cluster.kill("balancer-1")
+    for manager in ("manager-1", "manager-2"):
+        cluster.freeze(manager)
+    try:
+        cluster.restart("balancer-1")
+        where = cluster.plan.process("balancer-1")
+        wait_until(lambda: processes.listener(where.port) is not None, "balancer-1 to listen", 15)
+        codes = {}
+        for word, question in questions.items():
+            with pytest.raises(HoldfastError) as raised:
+                question()
+            codes[word] = raised.value.code
+        assert {"operator_unavailable"} == set(codes.values()), codes
+        assert service == both.seat_map(service).service.service_id
+    finally:
+        for manager in ("manager-1", "manager-2"):
+            cluster.thaw(manager)
+    cluster.wait_ready()
+    assert order.reference == young.order(order.reference, surname="Byron").reference
+    assert [kept.hold_id] == [one.hold_id for one in young.my_holds().holds]
