@@ -208,7 +208,13 @@ def missing(plan: ClusterPlan, process: ProcessPlan, client: Any) -> str:
     if lacking:
         return f"{process.name}: no primary yet for {', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}"
     late = [f"{line.name} ({line.state or line.verdict})" for line in answer.processes if line.verdict != "ok"]
-    return f"{process.name}: {', '.join(late)}" if late else ""
+    if late:
+        return f"{process.name}: {', '.join(late)}"
+    try:
+        client.operators()  # Its views: until they have begun it can answer nobody.
+    except HoldfastError as error:
+        return f"{process.name}: {error.detail}"
+    return ""
 
 
 def _evidence(plan: ClusterPlan, folders: Folders) -> str:
