@@ -31,7 +31,7 @@ from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
 SEED = int(os.environ.get("HOLDFAST_STORM_SEED", "1"))
-STORM_S = float(os.environ.get("HOLDFAST_STORM_S", "12"))
+STORM_S = float(os.environ.get("HOLDFAST_STORM_S", "10"))
 BUYERS = 10
 SEATS = 60
 HURT_S = (0.1, 2.6)  # Around the ttl of a lock and the suspicion of a primary, below and above both.
