@@ -129,11 +129,11 @@ def test_the_primary_is_killed_while_a_crowd_buys(cluster: ClusterUnderTest) -> 
     with Crowd(cluster, history, service, 6) as crowd:
         for turn in range(2):
             seen = crowd.orders()
-            wait_until(lambda seen=seen: crowd.orders() > seen + 20, "the crowd to buy", 30)
+            wait_until(lambda seen=seen: crowd.orders() > seen + 20, "the crowd to buy", 30)  # type: ignore[misc]
             victim = primary_of(cluster, "GRAND")
             cluster.kill(victim)
             seen = crowd.orders()
-            wait_until(lambda seen=seen: crowd.orders() > seen + 20, f"the crowd to go on without {victim} ({turn})", 30)
+            wait_until(lambda seen=seen: crowd.orders() > seen + 20, f"the crowd to go on without {victim} ({turn})", 30)  # type: ignore[misc]
             cluster.restart(victim)
             assert_replicas_at_work(cluster, victim)
     assert set(history.codes(service)) <= {"", "outcome_unknown", "operator_unavailable"}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 
 import pytest
 
@@ -174,7 +174,7 @@ def test_a_balancer_that_has_just_started_denies_nothing(cluster: ClusterUnderTe
     seats = seats_of(cluster, service)
     kept = both.hold(service, seats[:1])
     order = both.confirm(both.hold(service, seats[1:2]).hold_id, [api.Passenger("Byron")])
-    questions = {
+    questions: dict[str, Callable[[], object]] = {
         "hold": lambda: young.hold(service, seats[2:3]),
         "any": lambda: young.hold_any(service, 1),
         "confirm": lambda: young.confirm(kept.hold_id, [api.Passenger("Byron")]),

@@ -113,7 +113,7 @@ def test_confirm_and_the_next_buyer_meet_at_the_end(cluster: ClusterUnderTest) -
         buyer = (owner, rival)[number % 2]
         for place in range(number // 2, len(seats), 2):
             moment = over + 0.02 * place - 0.2
-            wait_until(lambda moment=moment: time.monotonic() >= moment, "the moment", 10)
+            wait_until(lambda moment=moment: time.monotonic() >= moment, "the moment", 10)  # type: ignore[misc]
             try:
                 if buyer is owner:
                     owner.confirm(holds[place])
