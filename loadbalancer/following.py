@@ -22,12 +22,9 @@ AVOID_MS = 2_000
 PAUSE_S = 0.1
 # After news a feed waits this long before it asks for more, unless somebody waits for a view: at hundreds of entries a
 # second each question would bring one, and cost every tier between as much as the sale itself.
-GATHER_S = 0.015
+GATHER_S = 0.03
 SNAPSHOT_ROWS = 5_000
 EVENTS_SURELY_WHOLE = 1_000  # Fewer than this fit into any answer.
-# While sales go on there is always news. Taking it in for a moment makes one message of many, and keeps the feed's share
-# of the machine small; a map is that much older, and whoever waits for its own write ends the pause.
-PACE_S = 0.03
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +57,6 @@ class Follower:
         self._waiting = 0  # callers who wait for a view; guarded by `_moved`
         self._closing = threading.Event()
         self._refresh = threading.Event()
-        self._hurry = threading.Event()
         self._mutex = threading.Lock()  # guards what follows
         self._assigned: dict[str, str] = {}  # operator -> node
         self._avoided: dict[tuple[str, str], int] = {}  # (operator, node) -> until when, monotonic
@@ -76,7 +72,6 @@ class Follower:
         """Stop; feeds under way end with their wait."""
         self._closing.set()
         self._refresh.set()
-        self._hurry.set()
 
     def refresh(self) -> None:
         """Look for new operators now instead of within a second."""
@@ -87,7 +82,6 @@ class Follower:
         if self._lsn(operator) >= lsn:
             return True
         deadline = time.monotonic() + wait_ms / 1000
-        self._hurry.set()
         with self._moved:
             self._waiting += 1
             while (reached := self._lsn(operator)) < lsn and (left := deadline - time.monotonic()) > 0:
@@ -196,8 +190,6 @@ class Follower:
         if parts:
             with self._moved:
                 self._moved.notify_all()
-            self._hurry.wait(PACE_S)
-            self._hurry.clear()
         if behind:
             self._avoid(behind, node)
         if behind and not moved:
