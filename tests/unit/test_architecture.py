@@ -39,6 +39,7 @@ PURE = {
     "datastore.replication",
     "datastore.replication_steps",
     "datastore.rows",
+    "datastore.settings",
     "datastore.staging",
     "datastore.state",
     "datastore.store_port",
@@ -69,7 +70,7 @@ PURE = {
 }
 # Across a package's border only its vocabulary and its caller's half are imported.
 OPEN = {
-    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "stub", "timetable", "wire"},
+    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "settings", "stub", "timetable", "wire"},
     "lockstore": {"config", "errors", "seatlocks", "servers"},
     "manager": {"config", "errors", "stub"},
     "loadbalancer": {"config", "errors", "stub"},

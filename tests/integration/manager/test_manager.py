@@ -12,7 +12,8 @@ import pytest
 from datastore import wire
 from datastore.edge import Address
 from datastore.errors import InvalidRequest, NodeUnreachable, OperatorUnavailable
-from manager.config import ManagerAddress, ManagerConfig
+from datastore.settings import ProcessAddress
+from manager.config import ManagerConfig
 from manager.placement import Placement
 from manager.server import ManagerServer
 from manager.stub import ManagerStub
@@ -30,7 +31,7 @@ def cluster(
 ) -> Iterator[tuple[list[WireNode], list[ManagerServer], ManagerStub]]:
     nodes = [WireNode(name) for name in NODES]
     placement = Placement(NODES, OPERATORS if operators is None else operators, 3)
-    names = [ManagerAddress(f"manager-{number}", "127.0.0.1", 0) for number in range(1, managers + 1)]
+    names = [ProcessAddress(f"manager-{number}", "127.0.0.1", 0) for number in range(1, managers + 1)]
     config = ManagerConfig(tuple(names), heartbeat_ms=50, suspicion_ms=SUSPICION_MS, node_timeout_ms=500)
     addresses = {node.name: node.address for node in nodes}
     servers = [ManagerServer(one.name, config, addresses, placement, None) for one in names]
@@ -90,7 +91,7 @@ def test_a_manager_that_starts_changes_nothing() -> None:
     with cluster() as (nodes, _, stub):
         settle(stub)
         epochs = {place.operator: place.epoch for place in stub.topology().operators}
-        config = ManagerConfig((ManagerAddress("late", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
+        config = ManagerConfig((ProcessAddress("late", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
         late = ManagerServer("late", config, {node.name: node.address for node in nodes}, Placement(NODES, OPERATORS, 3), None)
         late.start()
         own = ManagerStub([late.address])
@@ -248,7 +249,7 @@ def test_feed_and_snapshot_are_relayed_to_the_named_node() -> None:
 def test_an_address_that_is_another_nodes_is_not_believed() -> None:
     """Two names for one process would count its copies twice."""
     node = WireNode("node-1")
-    config = ManagerConfig((ManagerAddress("m", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
+    config = ManagerConfig((ProcessAddress("m", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
     addresses: dict[str, Address] = {"node-1": node.address, "node-2": node.address}
     server = ManagerServer("m", config, addresses, Placement(["node-1", "node-2"], {"AA": "node-1"}, 1), None)
     server.start()

@@ -12,7 +12,8 @@ from typing import Any
 from datastore import messages, wire
 from datastore.edge import Address, Peer
 from datastore.model import LayoutSpec, Place, Schedule, Section
-from loadbalancer.config import BalancerAddress, LoadBalancerConfig
+from datastore.settings import ProcessAddress
+from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import key_digest
 from loadbalancer.server import BalancerServer
 from tests.unit.loadbalancer.local_tiers import LocalLocks, LocalManagers
@@ -45,7 +46,7 @@ def body(schedules: Sequence[Schedule] = (SCHEDULE,)) -> bytes:
 
 
 def config(**changes: Any) -> LoadBalancerConfig:
-    plain = LoadBalancerConfig((BalancerAddress("balancer-1", "127.0.0.1", 1),), feed_wait_ms=50, lanes=4)
+    plain = LoadBalancerConfig((ProcessAddress("balancer-1", "127.0.0.1", 1),), feed_wait_ms=50, lanes=4)
     return replace(plain, **changes)
 
 
