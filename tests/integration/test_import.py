@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,15 +171,23 @@ def by_command(cluster: ClusterUnderTest, *words: str) -> tuple[list[dict[str, A
     """Run `holdfast import` and return its reports and the most memory that it has had, in MB."""
     environment = {**os.environ, "HOLDFAST_CONFIG": str(cluster.folders.config), "HOLDFAST_DATA": str(cluster.folders.data)}
     output = cluster.folders.data / "import.json"
+    peaks_mb = [0.0]
     with output.open("wb") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "client", "import", *words, "--json"], env=environment, cwd=TOP, stdout=file, stderr=subprocess.DEVNULL
         )
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+
+        # Read while it lives: what the system reports of an ended child begins with its parent's memory at the fork.
+        def has_ended() -> bool:
+            with suppress(OSError, StopIteration):
+                peaks_mb.append(peak_mb(child.pid))
+            return child.poll() is not None
+
+        wait_until(has_ended, "the import to end", 120)
     text = output.read_text("utf-8")
     assert child.returncode == 0, text
-    return json.loads(text)["operators"], usage.ru_maxrss / 1024
+    # Before its exec the child is still a copy of this process; its first readings may be ours.
+    return json.loads(text)["operators"], peaks_mb[-1]
 
 
 def peak_mb(pid: int) -> float:
