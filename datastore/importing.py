@@ -32,7 +32,8 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
         InvalidRequest: The body is malformed, a row is wrong, two rows mean the same service, or a sold service or seat
             would vanish; `fields` names them.
     """
-    body = _open_body(command)
+    data = _unpacked(command)
+    body = _decoded(data)
     schedules = _keyed(command.dataset, body.schedules)
     layouts = {spec.layout_id: spec for spec in body.layouts}
     places = {place.code: place for place in body.places}
@@ -52,7 +53,7 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
     events += [Event(Kind.PLACE, code, encode_row(place)) for code, place in places.items() if state.timetable.places.get(code) != place]
     events += [Event(Kind.SCHEDULE, key, encode_row(ScheduleRow(command.dataset, schedules[key]))) for key in (*added, *changed)]
     events += [Event(Kind.SCHEDULE, key, b"") for key in removed]
-    digest = hashlib.blake2b(zlib.decompress(command.body), digest_size=16).digest()
+    digest = hashlib.blake2b(data, digest_size=16).digest()
     known = state.datasets.get(command.dataset)
     if events or known is None or known.digest != digest:
         row = DatasetRow(command.dataset, body.title, body.licence, len(schedules), now_ms, digest)
@@ -66,7 +67,7 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
     return events, counts
 
 
-def _open_body(command: wire.Import) -> wire.ImportBody:
+def _unpacked(command: wire.Import) -> bytes:
     if not DATASET_PATTERN.fullmatch(command.dataset):
         raise errors.InvalidRequest(
             f"{errors.shown(command.dataset)} is not a dataset's name: lower-case letters, digits and hyphens, up to 32", field="dataset"
@@ -74,10 +75,17 @@ def _open_body(command: wire.Import) -> wire.ImportBody:
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(command.body, BODY_BYTES_MAX)
-        if unpacker.unconsumed_tail or not unpacker.eof:
-            raise errors.InvalidRequest(f"the timetable is over {BODY_BYTES_MAX} bytes, or cut off", field="body")
+    except zlib.error as error:
+        raise errors.InvalidRequest(f"the timetable's body is malformed: {error}", field="body") from error
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise errors.InvalidRequest(f"the timetable is over {BODY_BYTES_MAX} bytes, or cut off", field="body")
+    return data
+
+
+def _decoded(data: bytes) -> wire.ImportBody:
+    try:
         body = _body_decoder.decode(data)
-    except (zlib.error, *wire.UNREADABLE) as error:
+    except wire.UNREADABLE as error:
         raise errors.InvalidRequest(f"the timetable's body is malformed: {error}", field="body") from error
     if len(body.schedules) > ROWS_MAX:
         raise errors.InvalidRequest(f"{len(body.schedules)} rows; {ROWS_MAX} are allowed in one dataset", field="schedules")

@@ -47,7 +47,9 @@ def set_service(batch: Batch, command: wire.SetService) -> dict[str, Any]:
     row = batch.service_row(command.service_id)
     if row is not None and row.state == ServiceState.CANCELLED:
         raise errors.AlreadyCancelled(f"{command.service_id} is cancelled; that is final", service_id=command.service_id)
-    batch.put_service(command.service_id, ServiceRow(ServiceState(command.state), command.reason, batch.lsn))
+    # Said again without a reason, the state keeps the one that it has: buyers are still told why.
+    reason = command.reason or (row.reason if row is not None and row.state == command.state else "")
+    batch.put_service(command.service_id, ServiceRow(ServiceState(command.state), reason, batch.lsn))
     cancelled: list[str] = []
     released = 0
     if command.state == ServiceState.CANCELLED:

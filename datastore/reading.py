@@ -20,8 +20,8 @@ import msgspec
 
 from datastore.engine import FirstAnswer, hold_value, order_value
 from datastore.errors import InvalidRequest, UnknownHold, UnknownOrder, UnknownService, nearest, shown
-from datastore.model import OrderState, SeatState
-from datastore.rows import OrderRow
+from datastore.model import HoldState, OrderState, SeatState
+from datastore.rows import HoldRow, OrderRow
 from datastore.state import AppliedState
 
 REFERENCES_MAX = 500
@@ -55,11 +55,13 @@ class Reader:
         row = self._state.open_holds.get(hold_id) or self._state.closed_hold(hold_id)
         if row is None:
             raise UnknownHold(f"no hold {shown(hold_id)}", hold_id=shown(hold_id))
-        return {**hold_value(row, now_ms), "owner": row.owner}
+        return {**hold_value(_as_of(row, now_ms), now_ms), "owner": row.owner}
 
     def _holds(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
         held = self._state.holds_of_owner.get(_text(arguments, "owner"), set())
-        return [{**hold_value(row, now_ms), "owner": row.owner} for row in (self._state.open_holds[hold_id] for hold_id in sorted(held))]
+        rows = [self._state.open_holds[hold_id] for hold_id in sorted(held)]
+        # One whose time is over is nobody's any more, whether or not the sweeper has come by.
+        return [{**hold_value(row, now_ms), "owner": row.owner} for row in rows if row.expires_ms > now_ms]
 
     def _order(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         row = self._state.order(_text(arguments, "reference"))
@@ -133,3 +135,9 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "manifest": Reader._manifest,
     "request": Reader._request,
 }
+
+
+def _as_of(row: HoldRow, now_ms: int) -> HoldRow:
+    """Return the hold as it is now: over when its time is, though no entry has said so yet."""
+    is_over = row.state == HoldState.ACTIVE and row.expires_ms <= now_ms and not row.anchor
+    return msgspec.structs.replace(row, state=HoldState.EXPIRED) if is_over else row

@@ -35,9 +35,10 @@ def take(batch: Batch, command: wire.Hold | wire.Block) -> None:
         elif row.state != SeatState.FREE:
             conflicts.append({"seat": seat_id, "state": STATE_WORDS[row.state]})
         seen = (row.generation, row.counter)
-        if seen >= newest:
-            same_holder = row.nonce == command.nonce
-            newest = seen
+        if seen > newest:
+            newest, same_holder = seen, True
+        if seen == newest:
+            same_holder = same_holder and row.nonce == command.nonce
     if conflicts:
         raise _unavailable(batch, command, conflicts)
     if fence < newest or (fence == newest and not same_holder):

@@ -6,6 +6,7 @@ import pytest
 
 from datastore import errors, wire
 from datastore.model import HoldState, LayoutSpec, OrderState, SeatState, Section
+from datastore.reading import Reader
 from datastore.rows import Kind, SeatRow, decode_row
 from tests.unit.datastore.inventory import DAY_START_MS, SERVICE, Partition, import_command, schedule
 
@@ -265,3 +266,29 @@ def test_a_row_across_the_date_line_arrives_the_day_before() -> None:
     assert facts is not None and facts.service.arrives_ms < facts.service.departs_ms + 86_400_000
     refused = partition.submit(import_command([schedule(arrives_day=-2)]))[0]
     assert refused.error["code"] == "invalid_request"
+
+
+def test_one_stale_seat_among_several_is_enough(partition: Partition) -> None:
+    """Of two seats with one newest fence, a single other nonce shows that a lock server lied, whichever seat comes last."""
+    for name, place in (("one", "1A"), ("two", "1B")):
+        partition.submit(partition.hold(name, place, counter=7, nonce=f"nonce-{name}"))
+        partition.submit(wire.Release(f"release-{name}", b"r", f"AR.{name}", "ann"))
+    for number, seats in enumerate((("1A", "1B"), ("1B", "1A"))):
+        again = partition.hold(f"again-{number}", *seats, counter=7, nonce="nonce-two")
+        assert partition.submit(again)[0].error["code"] == "stale_fence"
+
+
+def test_closing_again_without_a_reason_keeps_the_first(partition: Partition) -> None:
+    partition.submit(wire.SetService("service-1", b"", SERVICE, 1, "weather"))
+    partition.submit(wire.SetService("service-2", b"", SERVICE, 1, ""))
+    assert "weather" in partition.submit(partition.hold("one", "1A"))[0].error["detail"]
+    partition.submit(wire.SetService("service-3", b"", SERVICE, 0, ""))
+    assert partition.state.services[SERVICE].reason == ""
+
+
+def test_a_hold_whose_time_is_over_reads_as_expired_before_any_entry_says_so(partition: Partition) -> None:
+    partition.submit(partition.hold("one", "1A", ttl_ms=1000), partition.hold("two", "1B", ttl_ms=9000))
+    reader = Reader(partition.state, lambda _: {}, partition.answers.get)
+    now_ms = partition.now_ms + 1000
+    assert reader.answer("hold", {"hold_id": "AR.one"}, now_ms)["state"] == HoldState.EXPIRED
+    assert [hold["hold_id"] for hold in reader.answer("holds", {"owner": "ann"}, now_ms)] == ["AR.two"]
