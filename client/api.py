@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, cast
 
+import msgspec
+
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
 from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
@@ -27,6 +29,7 @@ from loadbalancer.stub import BalancerStub
 __all__ = ["Address", "Holdfast", "HoldfastError", "Passenger", "connect", "new_request_id"]
 
 DEADLINE_MS = 10_000
+SERVICES_REMEMBERED = 4_096
 Given = TypeVar("Given", bound=messages.Answer)
 
 
@@ -94,6 +97,7 @@ class Holdfast:
         self._stub = stub
         self.owner_key = owner_key
         self.deadline_ms = deadline_ms
+        self._written: dict[str, int] = {}  # service id -> lsn of this client's last write there; oldest first
 
     def __enter__(self) -> Holdfast:
         return self
@@ -107,17 +111,33 @@ class Holdfast:
     def call(self, method: str, request: messages.Request) -> messages.Answer:
         """Return the answer to any question of `messages.METHODS`, as the typed methods below do.
 
+        What is asked about a service includes this client's own writes there, at whichever balancer; an answer that had
+        to be given without them says so in `partial`.
+
         Raises:
             HoldfastError: The cluster's error; `request_id` is set for a write.
         """
         # The structs check their limits where they are decoded; a caller should hear of a slip without a round trip.
         messages.decode_request(method, messages.encode(request))
+        if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
+            request = msgspec.structs.replace(request, min_lsn=self._written.get(request.service_id, 0))
         try:
-            return self._stub.call(method, request)
+            answer = self._stub.call(method, request)
+            if isinstance(request, messages.Write):
+                self._remember(answer)
+            return answer
         except HoldfastError as error:
             if isinstance(request, messages.Write) and not error.request_id:
                 error.request_id = request.request_id
             raise
+
+    def _remember(self, answer: messages.Answer | None) -> None:
+        """Keep how far a balancer's view must be for this client to see what it wrote."""
+        if isinstance(answer, messages.HoldAnswer | messages.OrderAnswer | messages.SeatsChanged | messages.ServiceChanged):
+            self._written[answer.service_id] = max(answer.lsn, self._written.pop(answer.service_id, 0))
+            while len(self._written) > SERVICES_REMEMBERED:
+                # Another thread may have dropped the same one.
+                self._written.pop(next(iter(self._written)), None)
 
     def _ask(self, method: str, request: messages.Request, kind: type[Given]) -> Given:
         return cast(Given, self.call(method, request))
@@ -223,7 +243,10 @@ class Holdfast:
         """Send up to 256 holds in one message; each stands or falls alone, results are beside `holds`."""
         request = messages.HoldMany(holds=list(holds), deadline_ms=self.deadline_ms)
         # Without the check of `call`: a bulk caller pays for every microsecond, and the border checks anyway.
-        return cast(messages.HoldManyAnswer, self._stub.call("hold_many", request)).results
+        results = cast(messages.HoldManyAnswer, self._stub.call("hold_many", request)).results
+        for result in results:
+            self._remember(result.hold)
+        return results
 
     def extend(self, hold_id: str, ttl_ms: int, *, request_id: str = "") -> messages.HoldAnswer:
         """Let the hold end `ttl_ms` from now, within the cluster's longest hold."""

@@ -169,6 +169,7 @@ class ListSeats(Request, frozen=True, kw_only=True):
     state: Word = ""
     limit: Limit = 100
     after: Word = ""
+    min_lsn: int = 0
 
 
 class SeatsAnswer(Answer, kw_only=True):
@@ -183,6 +184,7 @@ class QuerySeat(Request, frozen=True, kw_only=True):
     service_id: Word
     seat: Word
     owner_key: str = ""
+    min_lsn: int = 0
 
 
 class SeatAnswer(Answer, kw_only=True):

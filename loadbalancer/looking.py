@@ -88,7 +88,7 @@ class Looking:
 
     def list_seats(self, request: messages.ListSeats) -> messages.SeatsAnswer:
         """List a service's seats page by page, front to back."""
-        sale, view, partial = self._service(request.service_id, 0)
+        sale, view, partial = self._service(request.service_id, request.min_lsn)
         if request.cabin and request.cabin not in sale.layout.cabins:
             raise InvalidRequest(f"no cabin {shown(request.cabin)}; there are {', '.join(sale.layout.cabins)}", field="cabin")
         if request.state and request.state not in SEAT_WORDS.values():
@@ -117,7 +117,7 @@ class Looking:
 
     def query_seat(self, request: messages.QuerySeat) -> messages.SeatAnswer:
         """Show one seat."""
-        sale, view, partial = self._service(request.service_id, 0)
+        sale, view, partial = self._service(request.service_id, request.min_lsn)
         seat = self._seat(sale, request.seat)
         lsn = view.lsn
         row = view.seats_taken(request.service_id).get(seat.seat_id)

@@ -51,6 +51,17 @@ def test_a_repeat_with_the_same_request_id_gives_the_first_answer(cluster: Clust
     one.release(first.hold_id)
 
 
+def test_a_client_sees_its_own_writes(cluster: ClusterUnderTest) -> None:
+    """Whichever balancer answers next: what was held is not free, what was released is, without a word about lsns."""
+    client = cluster.client()
+    for seat in client.free_seats(SERVICE)[:12]:
+        hold = client.hold(SERVICE, [seat])
+        assert seat not in client.free_seats(SERVICE)
+        assert ("held", True) == ((found := client.query_seat(SERVICE, seat).seat).state, found.mine)
+        client.release(hold.hold_id)
+        assert "available" == client.query_seat(SERVICE, seat).seat.state
+
+
 def test_bulk_holds_stand_or_fall_alone(cluster: ClusterUnderTest) -> None:
     """64 holds in one message: the one that asks for a taken seat is refused, the others are not."""
     clients = [cluster.client(owner_key=f"bulk-owner-number-{number}") for number in range(8)]
