@@ -11,10 +11,11 @@ import typer
 from client import inputs
 from client.commands_looking import Json, ServiceId
 from client.terminal import Session, tell
-from datastore.errors import HoldfastError, InvalidRequest, UnknownHold, UnknownOrder
+from datastore.errors import HoldfastError, InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
 
 if TYPE_CHECKING:
     from client import api
+    from datastore.messages import HoldsAnswer
 
 HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.")]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.")]
@@ -32,16 +33,27 @@ def register(app: typer.Typer) -> None:
 
 def _hold_id(client: api.Holdfast, word: str) -> str:
     """Return a hold's id; "last" is the newest of my open holds."""
-    if word.lower() != LAST:
-        return word
-    found = client.my_holds().holds
-    if not found:
+    return word if word.lower() != LAST else newest(client.my_holds())
+
+
+def newest(mine: HoldsAnswer) -> str:
+    """Return the id of the newest hold.
+
+    Raises:
+        UnknownHold: There is none.
+        OperatorUnavailable: Some operators did not answer. The newest may be theirs, and an older one must not be taken for it.
+    """
+    if mine.partial:
+        silent = sorted(mine.partial)
+        reason = f"which hold is the last cannot be said: no answer from {', '.join(silent)}; name the hold itself"
+        raise OperatorUnavailable(reason, operators=silent)
+    if not mine.holds:
         raise UnknownHold("you have no open hold")
-    return max(found, key=lambda one: one.created_ms).hold_id
+    return max(mine.holds, key=lambda one: one.created_ms).hold_id
 
 
 def _reference(session: Session, word: str) -> str:
-    """Return a booking reference; "last" is the newest of those kept here."""
+    """Return a booking reference; "last" is the newest of those kept here, which no operator need answer for."""
     if word.lower() != LAST:
         return word.upper()
     kept = session.wallet.orders()
