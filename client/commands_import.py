@@ -68,9 +68,7 @@ def import_timetables(
     return code
 
 
-def _send(
-    session: Session, read: Dataset, only: list[str], key: Path | None, dry_run: bool, progress: Progress
-) -> list[OperatorReport]:
+def _send(session: Session, read: Dataset, only: list[str], key: Path | None, dry_run: bool, progress: Progress) -> list[OperatorReport]:
     """Send a dataset: with the key named, else with the keys of the data folder, new operators' keys made there."""
     from client import importing, keys
 
@@ -138,15 +136,16 @@ def as_document(path: Path, read: Dataset, reports: list[OperatorReport], dry_ru
 
 def show(session: Session, path: Path, read: Dataset, reports: list[OperatorReport], dry_run: bool) -> None:
     """Print one line for each operator, and each bad row on stderr."""
-    from client.show import table
+    from client.tables import Rows
 
-    rows = table("OPERATOR", "ADDED", "CHANGED", "REMOVED", "UNCHANGED", "", right=("ADDED", "CHANGED", "REMOVED", "UNCHANGED"))
+    numbers = ("ADDED", "CHANGED", "REMOVED", "UNCHANGED")
+    rows = Rows("OPERATOR", *numbers, "", right=numbers, fold=("",))
     for report in reports:
-        numbers = (report.added, report.changed, report.removed, report.unchanged)
-        rows.add_row(report.operator, *(str(number) for number in numbers), str(report.error or ""))
+        counts = (report.added, report.changed, report.removed, report.unchanged)
+        rows.add_row(report.operator, *(str(count) for count in counts), str(report.error or ""))
     console = session.console()
     console.print(f"{path}: dataset {read.name}" + (" (dry run: nothing was changed)" if dry_run else ""), soft_wrap=True)
-    console.print(rows)
+    rows.print(console)
     for problem in read.problems[:PROBLEMS_SHOWN]:
         tell(f"{problem.file}:{problem.line}: {problem.reason}")
     if len(read.problems) > PROBLEMS_SHOWN:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from client import inputs
-from client.terminal import Session
+from client.terminal import Session, tell
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
 ServiceId = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, e.g. AR1140-EZE-2026-12-01.")]
@@ -35,12 +35,15 @@ def operators(
     if json:
         session.print_json({"operators": found})
         return 0
-    from client import show
+    if not found:
+        tell("no operators")
+        return 0
+    from client.tables import Rows
 
-    rows = show.table("CODE", "NAME", "KIND", "SCHEDULES", "DATASETS", right=("SCHEDULES",))
+    rows = Rows("CODE", "NAME", "KIND", "SCHEDULES", "DATASETS", right=("SCHEDULES",), shorten=("NAME",), drop=("DATASETS", "SCHEDULES"))
     for one in found:
         rows.add_row(one.code, one.name, one.kind, str(one.schedules), ", ".join(one.datasets))
-    session.console().print(rows)
+    rows.print(session.console())
     return 0
 
 
@@ -56,12 +59,15 @@ def places(
     if json:
         session.print_json({"places": found})
         return 0
-    from client import show
+    if not found:
+        tell("no places")
+        return 0
+    from client.tables import Rows
 
-    rows = show.table("CODE", "NAME", "CITY", "COUNTRY", "TIME ZONE")
+    rows = Rows("CODE", "NAME", "CITY", "COUNTRY", "TIME ZONE", shorten=("NAME",), drop=("TIME ZONE", "CITY"))
     for one in found:
         rows.add_row(one.code, one.name, one.city, one.country, one.zone)
-    session.console().print(rows)
+    rows.print(session.console())
     return 0
 
 
@@ -70,7 +76,7 @@ def services(
     operator: Annotated[str, typer.Option("--operator", "-o", help="Only this operator's, e.g. AR.")] = "",
     origin: Annotated[str, typer.Option("--from", "-f", help="Only from this place, e.g. EZE.")] = "",
     destination: Annotated[str, typer.Option("--to", "-t", help="Only to this place, e.g. COR.")] = "",
-    on: Annotated[str, typer.Option("--date", "-d", help="Local date: 2026-12-01, today, tomorrow, +3d.")] = "today",
+    on: Annotated[str, typer.Option("--date", "-d", help="Local date: 2026-12-01, yesterday, today, tomorrow, +3d.")] = "today",
     limit: Limit = 50,
     after: After = "",
     json: Json = False,
@@ -90,11 +96,11 @@ def services(
         session.print_json(answer)
         return session.done(answer)
     from client import show
-    from client.terminal import tell
 
-    show.services(session.console(), answer)
-    if not answer.services:
-        tell("no service runs there on that day")
+    if answer.services:
+        show.services(session.console(), answer)
+    else:
+        tell("no services")
     if answer.next:
         tell(f"there are more: add --after {answer.next}")
     return session.done(answer)
@@ -128,9 +134,11 @@ def seats(
         session.print_json(page)
         return session.done(page)
     from client import show
-    from client.terminal import tell
 
-    show.seats(session.console(), page.seats)
+    if page.seats:
+        show.seats(session.console(), page.seats)
+    else:
+        tell("no seats")
     if page.next:
         tell(f"there are more: add --after {page.next}")
     return session.done(page)
@@ -152,6 +160,6 @@ def seat(
     from client import show
 
     console = session.console()
-    console.print(show.service_line(answer.service), soft_wrap=True)
+    show.heading(console, show.service_line(answer.service))
     show.seats(console, [answer.seat])
     return session.done(answer)

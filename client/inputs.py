@@ -12,6 +12,7 @@ from datastore.model import Passenger
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION_PATTERN = re.compile(r"(?:\d{1,9}[smhd])+", re.ASCII)
 DAYS_AHEAD_MAX = 3_660
+NEIGHBOURS = {"yesterday": -1, "tomorrow": 1}
 
 
 def duration_ms(text: str) -> int:
@@ -33,7 +34,7 @@ def duration_ms(text: str) -> int:
 
 
 def day(text: str, today: date) -> str:
-    """Return the ISO date of "2026-12-01", "today", "tomorrow" or "+3d".
+    """Return the ISO date of "2026-12-01", "yesterday", "today", "tomorrow" or "+3d".
 
     Raises:
         InvalidRequest: It is none of these.
@@ -41,8 +42,8 @@ def day(text: str, today: date) -> str:
     word = text.strip().lower()
     if word in ("today", ""):
         return today.isoformat()
-    if word == "tomorrow":
-        return (today + timedelta(days=1)).isoformat()
+    if word in NEIGHBOURS:
+        return (today + timedelta(days=NEIGHBOURS[word])).isoformat()
     ahead = re.fullmatch(r"\+(\d{1,4})d?", word, re.ASCII)
     if ahead and int(ahead[1]) <= DAYS_AHEAD_MAX:
         return (today + timedelta(days=int(ahead[1]))).isoformat()
@@ -51,7 +52,7 @@ def day(text: str, today: date) -> str:
             return date.fromisoformat(word).isoformat()
     except ValueError:
         pass
-    raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, today, tomorrow or +3d", field="date")
+    raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, yesterday, today, tomorrow or +3d", field="date")
 
 
 def service_id(text: str, today: date) -> str:
@@ -60,7 +61,7 @@ def service_id(text: str, today: date) -> str:
     What has no such form is passed on: the cluster knows the nearest right one.
     """
     head, dash, last = text.strip().rpartition("-")
-    if dash and (last.lower() in ("today", "tomorrow") or last.startswith("+")):
+    if dash and (last.lower() in ("today", *NEIGHBOURS) or last.startswith("+")):
         return f"{head.upper()}-{day(last, today)}"
     return text.strip().upper()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from client import inputs, seatmap
+from client.tables import Rows, folded
 from datastore import messages
 
 if TYPE_CHECKING:
@@ -18,20 +18,15 @@ if TYPE_CHECKING:
 VERDICT_STYLES = {"ok": "#009E73", "degraded": "#E69F00", "down": "#D55E00"}
 
 
-def table(*headings: str, right: Iterable[str] = (), wrap: Iterable[str] = (), title: str | None = None) -> Table:
-    """Return an empty table; columns named in `right` are numbers, those in `wrap` may break lines."""
-    made = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", padding=(0, 2, 0, 0))
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading in set(right) else "left", no_wrap=heading not in set(wrap))
-    return made
-
-
-def pairs() -> Table:
+def pairs() -> Rows:
     """Return an empty table of names and values; a value may take several lines."""
-    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    made.add_column(no_wrap=True, min_width=8)
-    made.add_column(overflow="fold")
-    return made
+    return Rows("name", "value", fold=("value",), headed=False)
+
+
+def heading(console: Console, text: str) -> None:
+    """Print a line about what follows, broken where it must be between words: a date stays whole."""
+    for line in folded(text, console.width):
+        console.print(Text(line), soft_wrap=True)
 
 
 def clock(milliseconds: int) -> str:
@@ -53,13 +48,14 @@ def route(service: messages.ServiceInfo) -> str:
 
 def services(console: Console, answer: messages.ServicesAnswer) -> None:
     """Print a page of services."""
-    rows = table("SERVICE", "ROUTE", "DEPARTS", "ARRIVES", "WHAT", "FREE", "FROM", "STATE", right=("FREE", "FROM"))
+    headings = ("SERVICE", "ROUTE", "DEPARTS", "ARRIVES", "WHAT", "FREE", "FROM", "STATE")
+    rows = Rows(*headings, right=("FREE", "FROM"), drop=("WHAT", "ROUTE", "ARRIVES"))
     for service in answer.services:
         departs, arrives = local_time(service.departs, service.date), local_time(service.arrives, service.date)
         what = service.title or service.operator_name
         price = str(service.from_price) if service.from_price is not None else "-"
         rows.add_row(service.service_id, route(service), departs, arrives, what, f"{service.free}/{service.capacity}", price, service.state)
-    console.print(rows)
+    rows.print(console)
 
 
 def service_line(service: messages.ServiceInfo) -> str:
@@ -73,7 +69,7 @@ def service_line(service: messages.ServiceInfo) -> str:
 
 def seat_map(console: Console, answer: messages.SeatMapAnswer) -> None:
     """Print a seat map as wide as the console."""
-    console.print(service_line(answer.service), soft_wrap=True)
+    heading(console, service_line(answer.service))
     console.print()
     for line in seatmap.draw(answer, console.width):
         console.print(Text.assemble(*((span.text, seatmap.COLOURS[span.role]) for span in line)), soft_wrap=True)
@@ -82,14 +78,14 @@ def seat_map(console: Console, answer: messages.SeatMapAnswer) -> None:
 
 def seats(console: Console, found: Sequence[messages.SeatInfo]) -> None:
     """Print seats one a line."""
-    rows = table("SEAT", "STATE", "CABIN", "ZONE", "PRICE", "WHERE", right=("PRICE",))
+    rows = Rows("SEAT", "STATE", "CABIN", "ZONE", "PRICE", "WHERE", right=("PRICE",), drop=("WHERE", "ZONE"))
     for seat in found:
         state = "yours" if seat.mine else seat.state
         where = [word for word, true in (("window", seat.window), ("aisle", seat.aisle), ("exit", seat.exit)) if true]
         where += ["accessible"] if seat.accessible else []
         reason = f" ({seat.reason})" if seat.reason else ""
         rows.add_row(seat.designator, state + reason, seatmap.cabin_name(seat.cabin), seat.zone, str(seat.price), ", ".join(where))
-    console.print(rows)
+    rows.print(console)
 
 
 def hold(console: Console, answer: messages.HoldAnswer) -> None:
@@ -103,16 +99,16 @@ def hold(console: Console, answer: messages.HoldAnswer) -> None:
     rows.add_row("state", answer.state + (f", booking {answer.reference}" if answer.reference else ""))
     if answer.state == "active":
         rows.add_row("until", f"{clock(answer.expires_ms)} ({inputs.duration_text(answer.remaining_ms)} left)")
-    console.print(rows)
+    rows.print(console)
 
 
 def holds(console: Console, found: Sequence[messages.HoldAnswer]) -> None:
     """Print holds one a line."""
-    rows = table("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",))
+    rows = Rows("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",), fold=("SEATS",), drop=("SEATS",))
     for one in found:
         left = inputs.duration_text(one.remaining_ms) if one.state == "active" else "-"
         rows.add_row(one.hold_id, one.service_id, " ".join(one.seats), str(one.total), one.state, left)
-    console.print(rows)
+    rows.print(console)
 
 
 def order(console: Console, answer: messages.OrderAnswer) -> None:
@@ -129,24 +125,24 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     for stamp, what in answer.history:
         rows.add_row("history", f"{clock(stamp)}  {what}")
     rows.add_row("receipt", answer.receipt)
-    console.print(rows)
+    rows.print(console)
 
 
 def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
     """Print orders one a line."""
-    rows = table("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",))
+    rows = Rows("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",), fold=("SEATS",), drop=("MADE",))
     for one in found:
         rows.add_row(one.reference, one.state, one.service_id, " ".join(one.seats), str(one.total), clock(one.created_ms))
-    console.print(rows)
+    rows.print(console)
 
 
 def manifest(console: Console, answer: messages.ManifestAnswer) -> None:
     """Print who sits where."""
-    console.print(service_line(answer.service), soft_wrap=True)
-    rows = table("SEAT", "SURNAME", "GIVEN", "BOOKING")
+    heading(console, service_line(answer.service))
+    rows = Rows("SEAT", "SURNAME", "GIVEN", "BOOKING", shorten=("GIVEN", "SURNAME"))
     for line in answer.lines:
         rows.add_row(line.seat_id, line.surname, line.given, line.reference)
-    console.print(rows)
+    rows.print(console)
     for seat, reason in answer.blocked:
         console.print(f"blocked {seat}: {reason}")
     console.print(f"{len(answer.lines)} booked, {answer.held} held, {len(answer.blocked)} blocked, {answer.free} free")
@@ -158,12 +154,12 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
     Args:
         addresses: Where the configuration has each process, for those of which the balancer does not know it.
     """
-    rows = table("PROCESS", "KIND", "ADDRESS", "STATE", "UP", "DETAIL", wrap=("DETAIL",))
+    rows = Rows("PROCESS", "KIND", "ADDRESS", "STATE", "UP", "DETAIL", fold=("DETAIL",), drop=("KIND",))
     for line in answer.processes:
         up = inputs.duration_text(line.uptime_ms) if line.uptime_ms else "-"
         state = Text(line.state or line.verdict, VERDICT_STYLES.get(line.verdict, ""))
         rows.add_row(line.name, line.kind, line.address or addresses.get(line.name, ""), state, up, line.detail)
-    console.print(rows)
+    rows.print(console)
     well = [line for line in answer.partitions if line.verdict == "ok"]
     primaries: dict[str, int] = {}
     for partition in well:
@@ -178,8 +174,10 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
 
 def partitions(console: Console, found: Sequence[messages.PartitionLine]) -> None:
     """Print every operator's partition."""
-    rows = table("OPERATOR", "PRIMARY", "EPOCH", "LSN", "REPLICAS (ENTRIES BEHIND)", "VERDICT", right=("EPOCH", "LSN"))
+    rows = Rows(
+        "OPERATOR", "PRIMARY", "EPOCH", "LSN", "REPLICAS (ENTRIES BEHIND)", "VERDICT", right=("EPOCH", "LSN"), drop=("EPOCH", "LSN")
+    )
     for line in found:
         replicas = ", ".join(f"{node} {lag}" for node, lag in line.replicas.items())
         rows.add_row(line.operator, line.primary or "-", str(line.epoch), str(line.lsn), replicas, line.verdict)
-    console.print(rows)
+    rows.print(console)

@@ -35,6 +35,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("2026-12-01", "2026-12-01"),
         ("today", "2026-11-21"),
         ("Tomorrow", "2026-11-22"),
+        ("yesterday", "2026-11-20"),
         ("+10d", "2026-12-01"),
         ("+0", "2026-11-21"),
         ("2028-02-29", "2028-02-29"),
@@ -45,7 +46,7 @@ def test_dates(text: str, expected: str) -> None:
     assert expected == inputs.day(text, TODAY)
 
 
-@pytest.mark.parametrize("text", ["2026-02-30", "1.12.2026", "+99999d", "-3d", "yesterday", "2026-12-01T00:00", "20261201"])
+@pytest.mark.parametrize("text", ["2026-02-30", "1.12.2026", "+99999d", "-3d", "2026-12-01T00:00", "20261201"])
 def test_what_is_no_date_is_refused(text: str) -> None:
     """A date in another country's order is refused, not read the wrong way."""
     with pytest.raises(InvalidRequest):
