@@ -4,6 +4,9 @@ The glyph says what a seat is, the colour only repeats it, so the map reads the 
 the Okabe-Ito palette, which people with the common colour blindnesses tell apart. Pure: seats in, spans of text out.
 
     ·  free      ◐  held by somebody      ×  taken      ●  yours      ▒  blocked      » « a row at an exit
+    &  free, a seat for people who use a wheelchair (an emoji's width is a guess in many fonts)
+
+Rows carry the label that their seats' ids begin with, so that a seat read off the map can be typed: CIRA, not A.
 
 A hall that is wider than the terminal loses the space between its seats, and where that is not enough the map is cut
 into blocks of columns, one below the other.
@@ -18,11 +21,13 @@ from datastore.messages import SeatInfo, SeatMapAnswer
 from datastore.model import Money
 
 FREE, HELD, TAKEN, YOURS, BLOCKED, FRAME, PLAIN = "free", "held", "taken", "yours", "blocked", "frame", "plain"
+ACCESSIBLE = "accessible"
 
 # Okabe-Ito: bluish green, orange, vermilion, sky blue; greys where nothing can be done.
 COLOURS = {FREE: "#009E73", HELD: "#E69F00", TAKEN: "#D55E00", YOURS: "bold #56B4E9", BLOCKED: "#999999", FRAME: "#999999", PLAIN: ""}
-GLYPHS = {FREE: "·", HELD: "◐", TAKEN: "×", YOURS: "●", BLOCKED: "▒"}
-WORDS = {FREE: "free", HELD: "held", TAKEN: "taken", YOURS: "yours", BLOCKED: "blocked"}
+COLOURS[ACCESSIBLE] = COLOURS[FREE]
+GLYPHS = {FREE: "·", ACCESSIBLE: "&", HELD: "◐", TAKEN: "×", YOURS: "●", BLOCKED: "▒"}
+WORDS = {FREE: "free", ACCESSIBLE: "of them accessible", HELD: "held", TAKEN: "taken", YOURS: "yours", BLOCKED: "blocked"}
 CABINS = {"F": "First", "J": "Business", "W": "Premium economy", "Y": "Economy"}
 EXIT_LEFT, EXIT_RIGHT = "»", "«"
 LABEL_EVERY = 5  # Columns with long labels are numbered this far apart.
@@ -50,6 +55,8 @@ class Grid(NamedTuple):
 
 def role_of(seat: SeatInfo) -> str:
     """Return what a seat is to the one who looks. A booked seat of one's own is "yours" too."""
+    if seat.state == "available" and seat.accessible and not seat.mine:
+        return ACCESSIBLE
     if seat.mine:
         return YOURS
     return {"available": FREE, "held": HELD, "occupied": TAKEN, "blocked": BLOCKED}.get(seat.state, BLOCKED)
@@ -84,7 +91,7 @@ def legend(seats: Sequence[SeatInfo]) -> Line:
     roles = [role_of(seat) for seat in seats]
     line: Line = []
     for role, glyph in GLYPHS.items():
-        count = roles.count(role)
+        count = roles.count(role) + (roles.count(ACCESSIBLE) if role == FREE else 0)
         if count or role == FREE:
             line += [Span(glyph, role), Span(f" {WORDS[role]} {count}   ")]
     if any(seat.exit for seat in seats):
@@ -102,10 +109,16 @@ def prices(seats: Sequence[SeatInfo]) -> list[Line]:
         low, high = min(seat.price.minor for seat in members), max(seat.price.minor for seat in members)
         currency = members[0].price.currency
         amount = str(Money(low, currency)) if low == high else f"{Money(low, currency)} to {Money(high, currency)}"
-        free = sum(role_of(seat) == FREE for seat in members)
+        free = sum(role_of(seat) in (FREE, ACCESSIBLE) for seat in members)
         name = f"{cabin_name(cabin)}, zone {zone}" if zone else cabin_name(cabin)
         lines.append([Span(f"{name:<28} {amount:>16}   {free} of {len(members)} free")])
     return lines
+
+
+def row_label(seat: SeatInfo) -> str:
+    """Return what the designators of a seat's row begin with: "CIRA" of CIRA1; the plain row where they are named otherwise."""
+    named, ending = seat.designator, seat.row + seat.column
+    return named[: len(named) - len(seat.column)] if named.endswith(ending) else seat.row
 
 
 def cabin_name(cabin: str) -> str:
@@ -145,13 +158,16 @@ def _aisles(answer: SeatMapAnswer, y: int) -> list[int]:
 
 
 def _heading(seats: Sequence[SeatInfo]) -> list[Line]:
-    free = sum(role_of(seat) == FREE for seat in seats)
-    return [[Span(f"{cabin_name(seats[0].cabin)}  ", FRAME), Span(f"{free} of {len(seats)} free", FRAME)]]
+    free = sum(role_of(seat) in (FREE, ACCESSIBLE) for seat in seats)
+    line = [Span(f"{cabin_name(seats[0].cabin)}  ", FRAME), Span(f"{free} of {len(seats)} free", FRAME)]
+    if row_label(seats[0]) != seats[0].row:
+        line.append(Span(f"   seats {seats[0].designator} to {seats[-1].designator}", FRAME))
+    return [line]
 
 
 def _grids(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequence[int], width: int) -> list[Grid]:
     """Return how to draw a section within `width`: spaced, compact, or compact in blocks of columns."""
-    label = max(len(by_row[y][0].row) for y in ys)
+    label = max(len(row_label(by_row[y][0])) for y in ys)
     columns = max(seat.x for y in ys for seat in by_row[y]) + 1
     room = width - 2 * label - 6
     for pitch in (2, 1):
@@ -168,7 +184,7 @@ def _draw_section(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: 
         seats = {seat.x: seat for seat in by_row[y]}
         if not any(grid.first <= x < grid.last for x in seats):
             continue
-        row = by_row[y][0].row
+        row = row_label(by_row[y][0])
         at_exit = any(seat.exit for seat in by_row[y])
         line = [Span(f"{row:>{grid.label}} {EXIT_LEFT if at_exit else ' '} ", FRAME)]
         for x in range(grid.first, grid.last):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from client import inputs, seatmap
-from client.tables import Rows, folded
+from client.tables import STAYS, Rows, folded
 from datastore import messages
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def seats(console: Console, found: Sequence[messages.SeatInfo]) -> None:
 def hold(console: Console, answer: messages.HoldAnswer) -> None:
     """Print one hold."""
     rows = pairs()
-    priced = ", ".join(f"{seat} {price}" for seat, price in zip(answer.seats, answer.prices, strict=False))
+    priced = ", ".join(f"{seat} {price}".replace(" ", STAYS) for seat, price in zip(answer.seats, answer.prices, strict=False))
     rows.add_row("hold", answer.hold_id)
     rows.add_row("service", answer.service_id)
     rows.add_row("seats", priced or ", ".join(answer.seats))
@@ -104,7 +104,7 @@ def hold(console: Console, answer: messages.HoldAnswer) -> None:
 
 def holds(console: Console, found: Sequence[messages.HoldAnswer]) -> None:
     """Print holds one a line."""
-    rows = Rows("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",), fold=("SEATS",), drop=("SEATS",))
+    rows = Rows("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",), drop=("SEATS",), below="SEATS")
     for one in found:
         left = inputs.duration_text(one.remaining_ms) if one.state == "active" else "-"
         rows.add_row(one.hold_id, one.service_id, " ".join(one.seats), str(one.total), one.state, left)
@@ -130,7 +130,7 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
 
 def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
     """Print orders one a line."""
-    rows = Rows("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",), fold=("SEATS",), drop=("MADE",))
+    rows = Rows("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",), drop=("SEATS", "MADE"), below="SEATS")
     for one in found:
         rows.add_row(one.reference, one.state, one.service_id, " ".join(one.seats), str(one.total), clock(one.created_ms))
     rows.print(console)

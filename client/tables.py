@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GAP = 2
+STAYS = "\u00a0"  # A blank where a line is not broken; printed as a common one, which can be copied.
 FOLD_MIN = 16  # A text folded into less than this is a column of single words.
 
 
@@ -51,7 +52,8 @@ def fit(widths: Sequence[int], room: int, elastic: Mapping[int, int], drop: Sequ
 
 def folded(text: str, width: int) -> list[str]:
     """Return a text as lines: broken at blanks only, never in a word, an id or a date."""
-    return textwrap.wrap(text, max(1, width), break_long_words=False, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(text, max(1, width), break_long_words=False, break_on_hyphens=False)
+    return [line.replace(STAYS, " ") for line in lines] or [""]
 
 
 class Rows:
@@ -64,6 +66,7 @@ class Rows:
         fold: Iterable[str] = (),
         shorten: Iterable[str] = (),
         drop: Iterable[str] = (),
+        below: str = "",
         headed: bool = True,
     ) -> None:
         """Begin empty.
@@ -73,6 +76,7 @@ class Rows:
             fold: Columns whose text may take several lines.
             shorten: Columns whose text may end in an ellipsis: none that is typed again.
             drop: Columns that may vanish, the least worth first.
+            below: A column to drop that then stands on lines of its own, below its row.
             headed: Whether the headings are printed; else they only name the columns.
         """
         self._headings = headings
@@ -80,6 +84,7 @@ class Rows:
         self._fold = [headings.index(name) for name in fold]
         self._shorten = [headings.index(name) for name in shorten]
         self._drop = [headings.index(name) for name in drop]
+        self._below = headings.index(below) if below else None
         self._headed = headed
         self._rows: list[list[Text]] = []
 
@@ -101,7 +106,12 @@ class Rows:
             for column in (*self._shorten, *self._fold)
         }
         fitted = fit(widths, width, elastic, self._drop)
-        return [line for row in rows for line in self._lines_of(row, fitted)]
+        made: list[Text] = []
+        for number, row in enumerate(rows):
+            made += self._lines_of(row, fitted)
+            if self._below is not None and self._below not in fitted.columns and (number or not self._headed):
+                made += [Text(" " * GAP + line) for line in folded(row[self._below].plain, width - GAP)]
+        return made
 
     def _word(self, rows: Sequence[Sequence[Text]], column: int) -> list[int]:
         """Return the widths of the words of a column, which folding does not break."""
@@ -112,7 +122,7 @@ class Rows:
         for column in fitted.columns:
             text, width = row[column].plain, fitted.widths[column]
             if cell_len(text) <= width:
-                cells.append([text])
+                cells.append([text.replace(STAYS, " ")])
             elif column in self._fold:
                 cells.append(folded(text, width))
             else:

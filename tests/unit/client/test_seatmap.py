@@ -71,7 +71,7 @@ def test_every_seat_is_drawn_once_with_the_glyph_of_its_state() -> None:
     lines = seatmap.draw(answer(JET, states))
     spans = [span for line in lines[: len(lines) - 4] for span in line if span.text in seatmap.GLYPHS.values()]
     counted = {role: sum(span.role == role for span in spans) for role in seatmap.GLYPHS}
-    assert {"free": 21, "held": 1, "taken": 2, "yours": 0, "blocked": 1} == counted
+    assert {"free": 21, "accessible": 0, "held": 1, "taken": 2, "yours": 0, "blocked": 1} == counted
     assert all(seatmap.GLYPHS[span.role] == span.text for span in spans)
 
 
@@ -99,6 +99,27 @@ def test_any_layout_at_any_width_loses_no_seat(rows: int, columns: list[bool], w
     body = lines[: lines.index([])]
     assert len(whole.seats) == sum(span.text == "·" for line in body for span in line)
     assert all(len("".join(span.text for span in line)) <= width for line in body[1:])
+
+
+def test_rows_of_a_prefixed_section_are_labelled_as_their_seats_are() -> None:
+    """What is read off the map can be typed: the circle's A5 is CIRA5."""
+    spec = LayoutSpec(
+        "H",
+        "Hall",
+        (
+            Section("STALLS", "A", ("A", "B"), ("1", "2")),
+            Section("CIRCLE", "A", ("A", "B"), ("1", "2", "", "3"), accessible=("CIRA3",), prefix="CIR"),
+        ),
+    )
+    drawn = seatmap.text(seatmap.draw(answer(spec)))
+    assert """\
+Circle  6 of 6 free   seats CIRA1 to CIRB3
+       1 2    3
+CIRA   · ·    &   CIRA
+CIRB   · ·    ·   CIRB
+
+· free 10   & of them accessible 1""" in drawn
+    assert "A   · ·   A" in drawn
 
 
 def test_cabins_have_names_for_people() -> None:

@@ -45,6 +45,9 @@ def test_long_texts_fold_or_shorten() -> None:
     rows = Rows("HOLD", "SEATS", "STATE", fold=("SEATS",))
     rows.add_row("AR.h1", "12A 12B 12C 12D 12E 12F", "active")
     assert ["HOLD   SEATS             STATE", "AR.h1  12A 12B 12C 12D   active", "       12E 12F"] == plain(rows, 31)
+    rows = Rows("HOLD", "SEATS", "STATE", drop=("SEATS",), below="SEATS")
+    rows.add_row("AR.h1", "12A 12B 12C 12D 12E 12F", "active")
+    assert ["HOLD   STATE", "AR.h1  active", "  12A 12B 12C 12D 12E", "  12F"] == plain(rows, 22)
     rows = Rows("CODE", "NAME", "COUNTRY", shorten=("NAME",))
     rows.add_row("LGB", "Long Beach (Daugherty Field) Airport", "US")
     assert "LGB   Long Beach (Daugher…  US" == plain(rows, 35)[1]
