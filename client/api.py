@@ -22,7 +22,7 @@ import msgspec
 
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
-from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
+from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest, shown
 from datastore.model import Passenger
 from loadbalancer.stub import BalancerStub
 
@@ -118,7 +118,10 @@ class Holdfast:
             HoldfastError: The cluster's error; `request_id` is set for a write.
         """
         # The structs check their limits where they are decoded; a caller should hear of a slip without a round trip.
-        messages.decode_request(method, messages.encode(request))
+        try:
+            messages.decode_request(method, messages.encode(request))
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"{shown(error.object)} is not valid Unicode", field="text") from error
         if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
             request = msgspec.structs.replace(request, min_lsn=self._written.get(request.service_id, 0))
         try:

@@ -18,7 +18,7 @@ import typer
 
 from client import commands_cluster, commands_import, commands_looking, commands_operating, commands_selling, exit_codes
 from client.terminal import Session, show_error, tell
-from datastore.errors import HoldfastError, InvalidRequest
+from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
 
 INTERRUPTED = 130
 
@@ -68,18 +68,40 @@ def run(arguments: Sequence[str]) -> int:
         returned = app(list(arguments), standalone_mode=False, prog_name="holdfast")
         return returned if isinstance(returned, int) else exit_codes.DONE
     except HoldfastError as error:
-        return show_error(error, as_json=as_json)
+        return _show(error, as_json=as_json)
     except UsageError as error:
         if as_json:
-            return show_error(InvalidRequest(error.format_message(), field="arguments"), as_json=True)
+            return _show(InvalidRequest(error.format_message(), field="arguments"), as_json=True)
         error.show()
         return exit_codes.INVALID
+    except UnicodeError:
+        # Python reads bytes of the command line that are no UTF-8 as lone surrogates, which nothing can write again.
+        reason = "the command line or a file that it names holds text that is not valid Unicode"
+        return _show(InvalidRequest(reason, field="arguments"), as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         _say_no_more()
         return exit_codes.DONE
+    except OSError as error:
+        return _show(_of_this_machine(error), as_json=as_json)
+
+
+def _show(error: HoldfastError, *, as_json: bool) -> int:
+    """Show an error, on stderr at least; return its exit code."""
+    try:
+        return show_error(error, as_json=as_json)
+    except OSError:
+        _say_no_more()
+        return show_error(error, as_json=False)
+
+
+def _of_this_machine(error: OSError) -> ConfigInvalid:
+    """Return what the system refused as an error of ours: a folder that cannot be made, a full disk, a closed terminal."""
+    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename or "this machine")
+    reason = error.strerror or str(error) or type(error).__name__
+    return ConfigInvalid(f"{what}: {reason}", file=what, key="-", reason=reason)
 
 
 def main() -> None:
@@ -92,11 +114,17 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _say_no_more()
+    except OSError as error:
+        # The result is lost, or the JSON of the error: stderr is what is left to say so.
+        _say_no_more()
+        if code == exit_codes.DONE or "--json" in sys.argv:
+            tell(f"error: stdout: {error.strerror}")
+        code = code or exit_codes.INVALID
     sys.exit(code)
 
 
 def _say_no_more() -> None:
-    """Whoever read us has seen enough (`| head`); nothing more can be said to it."""
+    """Whoever read us has seen enough (`| head`) or cannot be written to; nothing more is said there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

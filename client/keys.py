@@ -67,11 +67,12 @@ def ensure_secret(path: Path) -> tuple[str, bool]:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all, on the disk before this returns."""
+    content = text.encode()  # First: a text that cannot be written must leave no draft behind.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)

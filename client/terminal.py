@@ -6,6 +6,7 @@ error's seven fields too. Heavy modules are imported where they are used: `--hel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -132,8 +133,12 @@ class Session:
 
 
 def tell(message: str) -> None:
-    """Write a message for people to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Write a message for people to stderr; where nobody can be told any more, what is done goes on.
+
+    A closed terminal answers every write with an error, and a cluster must be stopped all the same.
+    """
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def show_error(error: HoldfastError, *, as_json: bool) -> int:
@@ -141,12 +146,23 @@ def show_error(error: HoldfastError, *, as_json: bool) -> int:
     if as_json:
         import msgspec
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(error.to_data()), indent=2).decode() + "\n")
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(_writable(error.to_data())), indent=2).decode() + "\n")
     else:
         tell(f"error: {error.detail}")
         for line in hints(error):
             tell(f"hint: {line}")
     return exit_codes.exit_code(error.code)
+
+
+def _writable(value: Any) -> Any:
+    """Return plain data with its lone surrogates escaped: an error quotes what was typed, which may be no Unicode."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_writable(key): _writable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in value]
+    return value
 
 
 def hints(error: HoldfastError) -> list[str]:
