@@ -15,6 +15,7 @@ from msgspec import Meta
 from datastore.errors import InvalidRequest
 from datastore.model import Money, Passenger
 from datastore.wire import UNREADABLE
+from datastore.wording import wording
 
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{8,64}\Z")]  # Not "$", which a line feed at the end passes.
 Secret = Annotated[str, Meta(min_length=16, max_length=128)]
@@ -506,7 +507,8 @@ def decode_request(method: str, payload: bytes) -> Any:
     try:
         return _request_decoders[method].decode(payload)
     except UNREADABLE as error:
-        raise InvalidRequest(f"{method}: {error}", field="payload") from error
+        said = wording(str(error))
+        raise InvalidRequest(f"{method}: {said.sentence}", field=said.field) from error
 
 
 def decode_answer(method: str, payload: bytes) -> Any:

@@ -46,6 +46,7 @@ PURE = {
     "datastore.taking",
     "datastore.timetable",
     "datastore.wire",
+    "datastore.wording",
     "loadbalancer.answers",
     "loadbalancer.basket",
     "loadbalancer.config",
@@ -70,7 +71,7 @@ PURE = {
 }
 # Across a package's border only its vocabulary and its caller's half are imported.
 OPEN = {
-    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "settings", "stub", "timetable", "wire"},
+    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "settings", "stub", "timetable", "wire", "wording"},
     "lockstore": {"config", "errors", "seatlocks", "servers"},
     "manager": {"config", "errors", "stub"},
     "loadbalancer": {"config", "errors", "stub"},
