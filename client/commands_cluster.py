@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import sys
 import threading
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import exit_codes
+from client import exit_codes, profiles
 from client.commands_looking import Json
 from client.terminal import Session, tell
+from datastore.errors import ConfigInvalid, HoldfastError, NodeUnreachable
+
+if TYPE_CHECKING:
+    from client.folders import Folders
 
 WATCH_S = 0.5
+SHIPPED = Path(__file__).resolve().parent.parent / "cluster.toml"  # What ./start-cluster takes by itself.
+EXAMPLE_ROUTE = ("EZE", "MIA")
 
 cluster = typer.Typer(name="cluster", help="Start, stop and look at a cluster.", no_args_is_help=True)
 
@@ -54,26 +62,47 @@ def up(
     session = _told(context, config, profile, data)
     # From here on a closed terminal is a Ctrl+C: nothing may be left running that nobody sees.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for just that.
+            signal.signal(number, signal.default_int_handler)
     start = clusters.Start(session.config_file, session.profile, session.data, fresh, free_ports, timetables)
     _, folders = clusters.up(start, tell)
+    if detach:
+        _say_ready(session, folders, json=json, detach=True)
+        return exit_codes.DONE
+    pause = threading.Event()
+    stopped_elsewhere = False
+    try:
+        _say_ready(session, folders, json=json, detach=False)
+        while processes.running(folders.pid(supervisor.NAME)) is not None:
+            pause.wait(WATCH_S)
+        stopped_elsewhere = True
+    except KeyboardInterrupt:
+        return exit_codes.DONE
+    finally:
+        # However this ends, a terminal that takes no more words included: who stays in the foreground leaves nothing behind.
+        if stopped_elsewhere:
+            tell("stopped from elsewhere")
+        else:
+            _stop(folders)
+    return exit_codes.DONE
+
+
+def _stop(folders: Folders) -> None:
+    """Stop the cluster and let nothing interrupt that: a closed terminal signals more than once. `stop_ms` bounds it."""
+    from client import cluster as clusters
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    tell("stopping")
+    clusters.down(folders)
+    tell("stopped")
+
+
+def _say_ready(session: Session, folders: Folders, *, json: bool, detach: bool) -> None:
     running = Session(session.config, session.profile, folders.data)
     _show_status(running, json=json)
     if not json:
-        _next_steps(detach)
-    if detach:
-        return exit_codes.DONE
-    pause = threading.Event()
-    try:
-        while processes.running(folders.pid(supervisor.NAME)) is not None:
-            pause.wait(WATCH_S)
-    except KeyboardInterrupt:
-        tell("stopping")
-        clusters.down(folders)
-        tell("stopped")
-        return exit_codes.DONE
-    tell("stopped from elsewhere")
-    return exit_codes.DONE
+        _next_steps(session, running, detach=detach)
 
 
 @cluster.command()
@@ -105,10 +134,13 @@ def status(
 
 
 def _show_status(session: Session, *, json: bool, operators: bool = False) -> int:
-    from client import show
+    from client import health, show
 
-    with session.connect() as client:
-        answer = client.status()
+    try:
+        with session.connect() as client:
+            answer = client.status()
+    except NodeUnreachable as error:
+        raise health.unreachable(session.folders, error, f"./start-cluster{_options(session, SHIPPED)}") from error
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -118,6 +150,7 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
         console.print()
         show.partitions(console, answer.partitions)
     console.print(f"data {session.folders.data.resolve()}   logs {session.folders.logs.resolve()}", soft_wrap=True)
+    console.print(health.verdict(answer, supervised=health.supervised(session.folders)), soft_wrap=True)
     return exit_codes.DONE if answer.verdict != "down" else exit_codes.NO_ANSWER
 
 
@@ -127,11 +160,58 @@ def _addresses(session: Session) -> dict[str, str]:
     return {process.name: process.address for process in plan_of(session.mapping, str(session.config_file)).processes}
 
 
-def _next_steps(detach: bool) -> None:
+def _options(session: Session, default: Path | None) -> str:
+    """Return the options, each after a space, with which a command means this cluster from any folder.
+
+    Args:
+        default: The cluster.toml that the command would take by itself; None is for one that takes none.
+    """
+    words: list[str] = []
+    config = session.config_file
+    if default is None or config.resolve() != default.resolve():
+        words += ["--config", str(config.absolute())]
+    if session.profile != profiles.DEFAULT:
+        words += ["--profile", session.profile]
+    data = session.folders.data
+    if data.resolve() != Session(config, session.profile).folders.data.resolve():
+        words += ["--data", str(data.absolute())]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def _found_here() -> Path | None:
+    """Return the cluster.toml that a command takes here when none is named."""
+    try:
+        return Session().config_file
+    except ConfigInvalid:
+        return None
+
+
+def _next_steps(session: Session, running: Session, *, detach: bool) -> None:
+    meant = Session(session.config, session.profile, running.data)
+    options = _options(meant, _found_here())
     tell("")
     if shutil.which("holdfast") is None:
         tell(f"in a second terminal: source {Path(sys.prefix) / 'bin' / 'activate'}")
-    tell("next: holdfast services --from EZE --to MIA --date tomorrow")
-    tell("      holdfast seats AR1140-EZE-tomorrow")
-    tell("      holdfast hold AR1140-EZE-tomorrow --any 2 --together")
-    tell("stop it with: ./start-cluster --stop, or: holdfast cluster down" if detach else "Ctrl+C stops it")
+    first, *more = [f"holdfast{options} {line}" for line in _suggestions(running)]
+    tell(f"next: {first}")
+    for line in more:
+        tell(f"      {line}")
+    stop = f"stop it with: ./start-cluster{_options(meant, SHIPPED)} --stop, or: holdfast{options} cluster down"
+    tell(stop if detach else "Ctrl+C stops it")
+
+
+def _suggestions(session: Session) -> list[str]:
+    """Return commands that find something in this cluster: of the example route where it is loaded, else of what is."""
+    tomorrow = (date.today() + timedelta(days=1)).isoformat()
+    for origin, destination in (EXAMPLE_ROUTE, ("", "")):
+        try:
+            with session.connect() as client:
+                found = client.services(tomorrow, origin=origin, destination=destination).services
+        except HoldfastError:
+            continue  # Nobody knows the example's airports here.
+        for service in found:
+            if service.free >= 2:
+                name = f"{service.service_id.removesuffix(tomorrow)}tomorrow"
+                where = f"--from {service.origin}" + (f" --to {service.destination}" if service.destination else "")
+                return [f"services {where} --date tomorrow", f"seats {name}", f"hold {name} --any 2 --together"]
+    return ["operators"]

@@ -174,6 +174,10 @@ def hints(error: HoldfastError) -> list[str]:
         lines.append(f"did you mean {' or '.join(words)}?")
     if error.maybe_committed and error.request_id:
         lines.append(f"it may have happened; the same command with --request-id {error.request_id} asks again without doing it twice")
+    elif error.code == "node_unreachable" and "start" in error.fields:
+        lines.append(f"start it with: {error.fields['start']}")
+    elif error.code == "node_unreachable" and "logs" in error.fields:
+        lines.append(f"its logs say why: {error.fields['logs']}")
     elif error.code == "node_unreachable":
         lines.append("is the cluster running? look with: holdfast cluster status, start it with: ./start-cluster")
     elif error.code in ("seat_unavailable", "no_adjacent_block"):

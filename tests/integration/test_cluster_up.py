@@ -40,9 +40,7 @@ class Starter:
         return [sys.executable, "-m", "client", "--config", str(self.config), "--data", str(self.folders.data), *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=90, check=False
-        )
+        return subprocess.run(self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=90, check=False)
 
     def up(self, *words: str) -> subprocess.CompletedProcess[str]:
         done = self.run("cluster", "up", "--detach", "--free-ports", *words)
@@ -85,6 +83,11 @@ def test_from_nothing_and_after_kill_9_of_everything(starter: Starter) -> None:
     done = starter.up()
     for word in ("lock-1", "node-3", "manager-2", "balancer-1", str(starter.folders.data), "7 of 7 operators in order"):
         assert word in done.stdout
+    # What is printed to be copied acts on this cluster, and finds something in it.
+    options = f"--config {starter.config} --data {starter.folders.data}"
+    assert "all is well" in done.stdout
+    assert f"./start-cluster {options} --stop, or: holdfast {options} cluster down" in done.stderr
+    assert f"next: holdfast {options} services --from EZE --to MIA" in done.stderr
     with starter.client() as client:
         assert {"AR", "FO", "LUM", "GRAND"} == {operator.code for operator in client.operators()} & {"AR", "FO", "LUM", "GRAND"}
         hold = client.hold_any(SERVICE, 2, together=True)
@@ -97,6 +100,9 @@ def test_from_nothing_and_after_kill_9_of_everything(starter: Starter) -> None:
         assert ("confirmed", order.seats, order.receipt) == (again.state, again.seats, again.receipt)
         assert [other.hold_id] == [one.hold_id for one in client.my_holds().holds]
         assert "cancelled" == client.cancel(order.reference, order.manage_token).state
+    os.kill(starter.pids()[supervisor.NAME], signal.SIGKILL)
+    wait_until(lambda: supervisor.NAME not in starter.pids(), "the supervisor to be dead", 10)
+    assert "degraded: the supervisor is not running" in starter.run("cluster", "status").stdout
     assert exit_codes.DONE == starter.run("cluster", "down").returncode
     starter.check_logs()
 
@@ -121,7 +127,10 @@ def test_what_ends_is_started_again_and_a_stop_ends_all(starter: Starter) -> Non
     assert {name for name in before} == set(starter.pids())
     assert exit_codes.DONE == starter.run("cluster", "down").returncode
     assert {} == starter.pids()
-    assert exit_codes.NO_ANSWER == starter.run("cluster", "status").returncode
+    status = starter.run("cluster", "status")
+    assert exit_codes.NO_ANSWER == status.returncode
+    assert f"nothing runs in {starter.folders.data}" in status.stderr
+    assert "start it with: ./start-cluster --config" in status.stderr
 
 
 def test_ctrl_c_stops_everything(starter: Starter) -> None:
@@ -142,6 +151,27 @@ def test_ctrl_c_stops_everything(starter: Starter) -> None:
         assert "already runs" in second.stderr
         process.send_signal(signal.SIGINT)
         assert exit_codes.DONE == process.wait(40)
+    assert {} == starter.pids()
+
+
+def test_a_closed_terminal_stops_everything(starter: Starter) -> None:
+    """The window is closed: a signal, and then no write reaches anybody. Nothing may be left that nobody sees."""
+    ours, theirs = os.openpty()
+    # Only a session's own terminal signals when it goes; this makes it that before the command runs in its place.
+    own = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-c", own, *starter.command("cluster", "up", "--free-ports", "--no-timetables")]
+    with subprocess.Popen(
+        command, env=starter.environment, cwd=TOP, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while b"Ctrl+C stops it" not in said:
+            said += os.read(ours, 4096)
+        assert b" operators" in said.partition(b"next: ")[2]
+        assert b"EZE" not in said
+        assert supervisor.NAME in starter.pids()
+        os.close(ours)
+        process.wait(40)
     assert {} == starter.pids()
 
 

@@ -1,0 +1,65 @@
+"""What `cluster status` says in one line: is all well, what is amiss, and what that means for buyers."""
+
+from __future__ import annotations
+
+from client import processes, supervisor
+from client.folders import Folders
+from datastore import messages
+from datastore.errors import NodeUnreachable
+
+NAMES_SHOWN = 6
+
+
+def supervised(folders: Folders) -> bool:
+    """Return whether a supervisor looks after this data folder; true where nothing of this cluster runs on this machine.
+
+    Its pid file is read: taking its lock to find out could keep one that is just starting from it.
+    """
+    return not running(folders) or processes.running(folders.pid(supervisor.NAME)) is not None
+
+
+def running(folders: Folders) -> list[str]:
+    """Return the names of the processes of this data folder that run here."""
+    return sorted(path.stem for path in folders.run.glob("*.pid") if processes.running(path) is not None)
+
+
+def verdict(answer: messages.StatusAnswer, *, supervised: bool) -> str:
+    """Return one line: "all is well", or "degraded: …" or "down: …" with everything that is amiss, the worst first."""
+    reasons: list[str] = []
+    locks = [process.verdict == "ok" for process in answer.processes if process.kind == "lock server"]
+    if 2 * sum(locks) <= len(locks):
+        reasons.append(f"{sum(locks)} of {len(locks)} lock servers are in order, no quorum: no seat can be held")
+    if not answer.partitions:
+        reasons.append("no operator is known: nothing can be sold")
+    for state, meaning in (("down", "cannot sell"), ("degraded", "lacks a replica")):
+        names = [line.operator for line in answer.partitions if line.verdict == state]
+        if names:
+            reasons.append(f"{_some(names)} {meaning if len(names) == 1 else meaning.replace('lacks', 'lack')}")
+    amiss = [process.name for process in answer.processes if process.verdict != "ok"]
+    if amiss:
+        reasons.append(f"not in order: {_some(amiss)}")
+    if not supervised:
+        reasons.append("the supervisor is not running: nothing that ends is started again")
+    if not reasons and answer.verdict == "ok":
+        return "all is well"
+    word = "degraded" if answer.verdict == "ok" else answer.verdict
+    return f"{word}: {'; '.join(reasons)}" if reasons else word
+
+
+def unreachable(folders: Folders, error: NodeUnreachable, start: str) -> NodeUnreachable:
+    """Return what to say where no balancer answers.
+
+    Args:
+        error: Why not.
+        start: The command that starts this cluster.
+    """
+    alive = running(folders)
+    if not alive:
+        return NodeUnreachable(f"nothing runs in {folders.data}", start=start)
+    detail = f"down: no balancer answers, nothing can be sold; {_some(alive)} of {folders.data} still run ({error.detail})"
+    return NodeUnreachable(detail, logs=str(folders.logs))
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,68 @@
+"""The one line of `cluster status`, what is said where nothing answers, and the options that mean one cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from client import commands_cluster, health, processes, supervisor
+from client.folders import Folders
+from client.terminal import Session, hints
+from datastore.errors import NodeUnreachable
+from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
+
+
+def answer(verdict: str, locks: str = "ok ok ok", partition: str = "ok", node: str = "ok") -> StatusAnswer:
+    lines = [ProcessStatus(f"lock-{n}", "lock server", "", "", word) for n, word in enumerate(locks.split(), 1)]
+    lines.append(ProcessStatus("node-1", "node", "", "", node))
+    return StatusAnswer(processes=lines, partitions=[PartitionLine("AR", "node-1", 1, 1, {}, partition)], verdict=verdict, as_of_ms=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "supervised", "words"),
+    [
+        (answer("ok"), True, ["all is well"]),
+        (answer("ok"), False, ["degraded: ", "the supervisor is not running", "started again"]),
+        (answer("down", locks="ok down down"), True, ["down: 1 of 3 lock servers", "no seat can be held", "lock-2, lock-3"]),
+        (answer("degraded", locks="ok ok down"), True, ["degraded: not in order: lock-3"]),
+        (answer("down", partition="down"), True, ["down: AR cannot sell"]),
+        (answer("degraded", partition="degraded", node="down"), True, ["degraded: AR lacks a replica", "node-1"]),
+    ],
+)
+def test_the_verdict_says_what_is_amiss_and_what_that_means(given: StatusAnswer, supervised: bool, words: list[str]) -> None:
+    """The worst first."""
+    line = health.verdict(given, supervised=supervised)
+    assert line.startswith(words[0])
+    for word in words:
+        assert word in line
+    assert "\n" not in line
+
+
+def test_nothing_runs_is_not_answered_with_the_same_command(tmp_path: Path) -> None:
+    """The hint says how to start it; where something runs, where its logs are."""
+    folders = Folders(tmp_path)
+    nothing = health.unreachable(folders, NodeUnreachable("refused"), "./start-cluster --data X")
+    assert f"nothing runs in {tmp_path}" == nothing.detail
+    assert ["start it with: ./start-cluster --data X"] == hints(nothing)
+    assert health.supervised(folders)
+
+    processes.write_pid(folders.pid("node-1"), processes.identity(os.getpid()))
+    some = health.unreachable(folders, NodeUnreachable("refused"), "./start-cluster")
+    assert "node-1" in some.detail
+    assert [str(folders.logs) in hint for hint in hints(some)] == [True]
+    assert not health.supervised(folders)
+
+    processes.write_pid(folders.pid(supervisor.NAME), processes.identity(os.getpid()))
+    assert health.supervised(folders)
+
+
+def test_the_options_that_mean_a_cluster(tmp_path: Path) -> None:
+    """Those that differ from what the command takes by itself, whole and quoted."""
+    config = tmp_path / "my cluster.toml"
+    config.write_text('[client]\ndata = "there"\n')
+    assert "" == commands_cluster._options(Session(config), config)
+    assert "" == commands_cluster._options(Session(config, data=tmp_path / "there"), config)
+    assert f" --data {tmp_path / 'here'}" == commands_cluster._options(Session(config, data=tmp_path / "here"), config)
+    assert f" --config '{config}'" == commands_cluster._options(Session(config), commands_cluster.SHIPPED)
