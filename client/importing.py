@@ -23,6 +23,7 @@ from client.numbering import apart_from
 from client.timetables import Dataset, OperatorRows, TimetableReader
 from datastore import messages, wire
 from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable
+from datastore.wording import counted
 
 PATIENCE_MS = 30_000  # A new operator's partition is placed and promoted meanwhile; a primary may be replaced.
 STALE_MS = 10_000  # How long a balancer's view may lag behind a partition before a refusal is the last word.
@@ -155,7 +156,7 @@ class _Sending:
         for part in parts:
             bad = self.dataset.bad_rows.get(part.code, 0)
             if bad:
-                failed[part.code] = _failed(part.code, f"{bad} bad rows; nothing of {part.code} was imported")
+                failed[part.code] = _failed(part.code, f"{counted(bad, 'bad row')}; nothing of {part.code} was imported")
             elif not self._key(part.code):
                 failed[part.code] = _failed(part.code, f"no key of {part.code}, and no administrator's key")
             elif not self._known(part.code):

@@ -14,6 +14,7 @@ from datastore import messages, wire
 from datastore.edge import Peer
 from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
 from datastore.model import Passenger
+from datastore.wording import counted
 from loadbalancer.answers import order_answer, passengers_of, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
 from loadbalancer.batching import now_ms
@@ -48,8 +49,10 @@ class Booking:
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
         seats = list(hold["seats"])
         if len(seats) != len(request.passengers):
+            named = len(request.passengers)
             raise InvalidRequest(
-                f"the hold has {len(seats)} seats and {len(request.passengers)} passengers were named: one for each seat, in order",
+                f"the hold has {counted(len(seats), 'seat')} and {counted(named, 'passenger was', 'passengers were')} named:"
+                " one for each seat, in order",
                 field="passengers",
                 seats=seats,
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from datastore import messages
-from datastore.errors import InvalidRequest, UnknownSeat, nearest, shown
+from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import Seat, Service, is_date
 from datastore.rows import SeatRow
 from loadbalancer.answers import SEAT_WORDS, aisles, seat_info, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.identity import owner_of
+from loadbalancer.nearby import hint, no_such_seat
 from loadbalancer.view import OperatorView, Sale
 
 
@@ -45,7 +46,7 @@ class Looking:
         return messages.PlacesAnswer(places=[found[code] for code in sorted(found)])
 
     def services(self, request: messages.ListServices) -> messages.ServicesAnswer:
-        """List the services of a day, by departure."""
+        """List the services of a day, by local time of departure."""
         if not is_date(request.date):
             raise InvalidRequest(f"{shown(request.date)} is not a date: expected e.g. 2026-12-01", field="date")
         operator, origin, destination = request.operator.upper(), request.origin.upper(), request.destination.upper()
@@ -58,7 +59,8 @@ class Looking:
         found: list[tuple[OperatorView, Service]] = []
         for view in views:
             found += [(view, one) for one in self._balancer.catalogue.services(view, request.date, origin, destination)]
-        found.sort(key=lambda pair: (pair[1].departs_ms, pair[1].service_id))
+        # As people read a timetable: by the local time of departure, which is what stands there.
+        found.sort(key=lambda pair: (pair[1].schedule.departs_min, pair[1].service_id))
         start = self._start([service.service_id for _, service in found], request.after)
         page = found[start : start + request.limit]
         wall = wall_ms()
@@ -149,9 +151,7 @@ class Looking:
     def _seat(self, sale: Sale, word: str) -> Seat:
         offer = sale.offers.get(word) or sale.offers.get(word.strip().lower())
         if offer is None:
-            near = nearest(word, sale.layout.by_designator)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise UnknownSeat(f"{sale.service.service_id} has no seat {shown(word)}{hint}", seat=shown(word), nearest=near)
+            raise no_such_seat(sale.service.service_id, sale.layout, word)
         return sale.layout.by_id[offer.seat_id]
 
     def _check_place(self, views: Sequence[OperatorView], code: str, field: str) -> None:
@@ -163,8 +163,7 @@ class Looking:
                 for place in view.timetable.places.values():
                     known.update({place.code: place.code, place.city: place.code, place.name: place.code})
         near = list(dict.fromkeys(known[word] for word in nearest(code, known)))
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise InvalidRequest(f"nobody serves {shown(code)}{hint}", field=field, nearest=near)
+        raise InvalidRequest(f"nobody serves {shown(code)}{hint(near)}", field=field, nearest=near)
 
     def _start(self, ids: Sequence[str], after: str) -> int:
         if not after:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from datastore import messages, wire
-from datastore.errors import InvalidRequest, UnknownSeat, nearest, shown
+from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, ServiceState
 from loadbalancer.answers import SERVICE_WORDS, passengers_of, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, BlockDraft
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, is_key
+from loadbalancer.nearby import no_such_seat
 from loadbalancer.view import Sale
 
 STATE_OF_WORD = {word: state for state, word in SERVICE_WORDS.items()}
@@ -173,9 +174,7 @@ def _seat_ids(sale: Sale, words: list[str]) -> tuple[str, ...]:
     for word in words:
         offer = sale.offers.get(word.strip()) or sale.offers.get(word.strip().lower())
         if offer is None:
-            near = nearest(word, sale.layout.by_designator)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise UnknownSeat(f"{sale.service.service_id} has no seat {shown(word)}{hint}", seat=shown(word), nearest=near)
+            raise no_such_seat(sale.service.service_id, sale.layout, word)
         found.append(offer.seat_id)
     if len(set(found)) < len(found):
         raise InvalidRequest("a seat was named twice", field="seats")

@@ -16,16 +16,16 @@ from datastore.errors import (
     NoAdjacentBlock,
     SeatUnavailable,
     UnknownHold,
-    UnknownSeat,
     error_from_data,
-    nearest,
     shown,
 )
+from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, HoldDraft
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
+from loadbalancer.nearby import no_such_seat
 from loadbalancer.seatchoice import choose, count_free, has_block
 from loadbalancer.view import Offer, Sale
 
@@ -130,7 +130,7 @@ class Selling:
         sale = self._balancer.catalogue.sale(request.service_id, wall)
         words = request.seats
         if not words:
-            raise InvalidRequest("no seat was named; name seats, or how many of the best", field="seats")
+            raise InvalidRequest("no seat was named; name seats, or say how many of the best", field="seats")
         self._check_count(len(words))
         offers = []
         for word in words:
@@ -253,10 +253,10 @@ class Selling:
         where = f"{request.service_id}{' in cabin ' + request.cabin if request.cabin else ''}"
         facts: dict[str, Any] = {"service_id": request.service_id, "free": left, "lsn": results[0].lsn}
         if left < request.count:
-            word = "is sold out" if not left else f"has {left} seats left, {request.count} were asked for"
+            word = "is sold out" if not left else f"has {counted(left, 'seat')} left, {request.count} were asked for"
             raise SeatUnavailable(f"{where} {word}", seats=[], taken=sorted(taken), **facts)
         if request.together and not has_block(sale.layout, taken, request.count, request.cabin):
-            raise NoAdjacentBlock(f"{where} has {left} seats left, but no {request.count} side by side", **facts)
+            raise NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {request.count} side by side", **facts)
         return None, taken
 
     def _check_cabin(self, sale: Sale, cabin: str) -> None:
@@ -313,7 +313,5 @@ def _offer(sale: Sale, word: str) -> Offer:
     """
     offer = sale.offers.get(word.strip().lower())
     if offer is None:
-        near = nearest(word, sale.layout.by_designator)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise UnknownSeat(f"{sale.service.service_id} has no seat {shown(word)}{hint}", seat=shown(word), nearest=near)
+        raise no_such_seat(sale.service.service_id, sale.layout, word)
     return offer

@@ -21,6 +21,7 @@ from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id
 from datastore.rows import DatasetRow, Kind, OperatorRow, SeatRow, ServiceRow, decode_row
 from datastore.timetable import Timetable
 from loadbalancer.fares import PriceTable, days_ahead, price_table
+from loadbalancer.nearby import hint
 
 SALES_MAX = 20_000
 LOCK_PREFIX = "seat:"
@@ -232,8 +233,7 @@ class Catalogue:
         if service is None or layout is None:
             self.require_loaded(service_id)  # One operator's code may begin with another's.
             near = self._near(view, key.number, key.origin, key.date)
-            hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise UnknownService(f"no service {shown(service_id)}{hint}", service_id=shown(service_id), nearest=near)
+            raise UnknownService(f"no service {shown(service_id)}{hint(near)}", service_id=shown(service_id), nearest=near)
         return view, service, layout
 
     def services(self, view: OperatorView, day: str, origin: str, destination: str) -> Iterator[Service]:
@@ -249,8 +249,7 @@ class Catalogue:
         near = list(dict.fromkeys(words[word] for word in nearest(code, words)))
         # "XX1140": the code is the beginning of a service's number.
         near = near or nearest(code[:2], list(self.operators))
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        return UnknownOperator(f"no operator {shown(code)}{hint}", operator=shown(code), nearest=near)
+        return UnknownOperator(f"no operator {shown(code)}{hint(near)}", operator=shown(code), nearest=near)
 
     def _near(self, view: OperatorView, number: str, origin: str, day: str) -> list[str]:
         """Return up to three service ids that the caller may have meant: another day first, then another number."""

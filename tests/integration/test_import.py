@@ -92,7 +92,7 @@ def test_a_bad_row_keeps_its_operator_as_it_was_and_the_others_go_on(cluster: Cl
     assert {report.error for report in imported(cluster, good).values()} == {""}
     bad = load_dataset(written(tmp_path / "bad", "XB,1,10:00 XB,2,10:99 XC,1,10:00 XC,2,11:00"), valid_from=TODAY, days=60, dataset="two")
     reports = imported(cluster, bad)
-    assert (reports["XB"].error, reports["XC"].error) == ("1 bad rows; nothing of XB was imported", "")
+    assert (reports["XB"].error, reports["XC"].error) == ("1 bad row; nothing of XB was imported", "")
     wait_numbers(cluster, "XC", {"1", "2"})
     wait_numbers(cluster, "XB", {"1"})
 

@@ -54,6 +54,7 @@ PURE = {
     "loadbalancer.identity",
     "loadbalancer.limits",
     "loadbalancer.names",
+    "loadbalancer.nearby",
     "loadbalancer.ordering",
     "loadbalancer.reference",
     "loadbalancer.seatchoice",
