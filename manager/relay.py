@@ -13,7 +13,7 @@ from typing import Any, Generic
 from datastore import wire
 from datastore.errors import HoldfastError, OperatorUnavailable, UnknownOperator, nearest, shown
 from manager.nodes import NodePlanes, at_once
-from manager.routing import ATTEMPT_MIN_MS, Again, Delivery, Item, Method, error_in
+from manager.routing import ATTEMPT_MIN_MS, Again, Delivery, Item, Method, error_in, innermost
 from manager.watch import Watch
 
 # What the way back to the balancer may take: an answer that comes after the deadline is no answer.
@@ -103,7 +103,7 @@ class Relay(Generic[Item]):
                 return UnknownOperator(detail, operator=shown(operator), nearest=found)
             return OperatorUnavailable(f"{shown(operator)} is not known here, and not all nodes answer", operator=shown(operator))
         why = self._watch.waiting().get(operator) or ("no time is left" if node else "no primary is known")
-        return OperatorUnavailable(f"{operator}: {why}", operator=operator)
+        return OperatorUnavailable(f"{operator}: {innermost(operator, why)}", operator=operator)
 
     def _looked_again(self, operator: str, due_ms: int) -> bool:
         """Wait for the nodes' next answers; return whether the operator is still unknown."""

@@ -103,12 +103,27 @@ class Delivery:
 
     def given_up(self) -> HoldfastError:
         """Return the answer at the deadline: in doubt if any attempt may have happened, else surely not done."""
-        why = self._last.detail if self._last else "no time was left"
+        why = innermost(self.operator, self._last.detail) if self._last else "no time was left"
         if self._maybe:
             return OutcomeUnknown(
                 f"{self.operator}: no answer in time, it may have happened ({why})", operator=self.operator, attempts=self._attempts
             )
         return OperatorUnavailable(f"{self.operator}: not done ({why})", operator=self.operator, attempts=self._attempts)
+
+
+def innermost(operator: str, detail: str) -> str:
+    """Return the reason in a detail that layers below have wrapped: "LUM: not done (LUM: 1 of 3 answer)" is "1 of 3 answer".
+
+    Each layer says whose partition it is and that nothing was done; a person needs to hear that once.
+    """
+    opening, name = "not done (", f"{operator}: "
+    while True:
+        inner = detail.removeprefix(name)
+        if inner.startswith(opening) and inner.endswith(")"):
+            inner = inner[len(opening) : -1]
+        if inner == detail:
+            return detail
+        detail = inner
 
 
 def error_in(results: Sequence[Any], position: int, operator: str) -> HoldfastError | None:

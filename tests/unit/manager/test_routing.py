@@ -17,7 +17,7 @@ from datastore.errors import (
     StaleFence,
     UnknownHold,
 )
-from manager.routing import Again, Delivery, error_in, opened
+from manager.routing import Again, Delivery, error_in, innermost, opened
 
 
 def delivery(writes: bool = True, deadline_ms: int = 10_000) -> Delivery:
@@ -53,6 +53,23 @@ def test_doubt_outlives_later_failures() -> None:
     one.failed(NodeUnreachable(), "node-1", 5_000)
     final = one.failed(NotPrimary(), "node-2", 9_999)
     assert isinstance(final, OutcomeUnknown) and final.maybe_committed
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"),
+    [
+        ("AA: AA: not done (AA: not done (AA: 1 of 3 copies answer, 2 are needed))", "1 of 3 copies answer, 2 are needed"),
+        ("no primary is known", "no primary is known"),
+        ("BB: AA: other", "BB: AA: other"),
+        ("AA: not done (", "not done ("),
+        ("", ""),
+    ],
+)
+def test_a_reason_is_said_once(detail: str, reason: str) -> None:
+    """Layers wrap what they pass on; the person who reads it hears the operator and the reason once."""
+    assert reason == innermost("AA", detail)
+    final = delivery().failed(OperatorUnavailable(detail or " "), "", 9_999)
+    assert isinstance(final, HoldfastError) and final.detail == f"AA: not done ({reason or ' '})"
 
 
 def test_surely_not_done() -> None:
