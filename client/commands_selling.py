@@ -15,12 +15,13 @@ from datastore.errors import HoldfastError, InvalidRequest, OperatorUnavailable,
 
 if TYPE_CHECKING:
     from client import api
-    from datastore.messages import HoldsAnswer
+    from datastore.messages import HoldAnswer, HoldsAnswer
 
 HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.")]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Ask again for the outcome of a write whose answer was lost.")]
 LAST = "last"
+ON_ITS_WAY_MS = 5_000  # What an answer may have lost of the time asked for: the log's clock, rounding, the way back.
 Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
 
 
@@ -66,8 +67,11 @@ def hold(
     context: typer.Context,
     service: ServiceId,
     seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT]...", help="The seats, e.g. 12A 12B.")] = None,
-    any_count: Annotated[int | None, typer.Option("--any", min=1, help="So many of the best seats, instead of named ones.")] = None,
-    cabin: Annotated[str, typer.Option("--cabin", help="With --any: only this cabin, e.g. Y.")] = "",
+    any_count: Annotated[
+        int | None,
+        typer.Option("--any", min=1, help="So many of the best: in economy, or in another cabin if they are side by side only there."),
+    ] = None,
+    cabin: Annotated[str, typer.Option("--cabin", help="With --any: never another cabin; Y keeps to economy.")] = "",
     together: Annotated[bool, typer.Option("--together", help="With --any: side by side or not at all.")] = False,
     lasting: Duration = "",
     request_id: RequestId = "",
@@ -76,8 +80,10 @@ def hold(
     """Take seats out of sale for a while: all of them or none."""
     session: Session = context.obj
     named = inputs.seats(seats or [])
-    if bool(named) == (any_count is not None):
+    if named and any_count is not None:
         raise InvalidRequest("name the seats (12A 12B) or say how many (--any 3), not both", field="seats")
+    if not named and any_count is None:
+        raise InvalidRequest("name seats (12A 12B), or say how many with --any", field="seats")
     if any_count is None and (cabin or together):
         raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
     ttl_ms = inputs.duration_ms(lasting) if lasting else 0
@@ -120,17 +126,31 @@ def holds(context: typer.Context, json: Json = False) -> int:
 
 
 def extend(context: typer.Context, hold_id: HoldId, lasting: Duration = "15m", request_id: RequestId = "", json: Json = False) -> int:
-    """Let a hold last longer, counted from now."""
+    """Let a hold last longer, counted from now; never beyond the limit from its creation, and never shorter."""
     session: Session = context.obj
+    asked_ms = inputs.duration_ms(lasting)
     with session.connect() as client:
-        answer = client.extend(_hold_id(client, hold_id), inputs.duration_ms(lasting), request_id=request_id)
+        answer = client.extend(_hold_id(client, hold_id), asked_ms, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
     from client import show
 
     show.hold(session.console(), answer)
+    if said := _not_as_asked(answer, asked_ms):
+        tell(said)
     return session.done(answer)
+
+
+def _not_as_asked(answer: HoldAnswer, asked_ms: int) -> str:
+    """Return why a hold's time is not what was asked for, "" where it is."""
+    left = inputs.duration_text(answer.remaining_ms)
+    if answer.state != "active" or abs(answer.remaining_ms - asked_ms) <= ON_ITS_WAY_MS:
+        return ""
+    if answer.remaining_ms > asked_ms:
+        return f"the hold lasts longer than that already and is not shortened: {left} are left"
+    most = inputs.duration_text(answer.expires_ms - answer.created_ms)
+    return f"a hold ends {most} after it was made at the latest: {left} are left, not {inputs.duration_text(asked_ms)}"
 
 
 def release(context: typer.Context, hold_id: HoldId, request_id: RequestId = "", json: Json = False) -> int:

@@ -128,7 +128,7 @@ class Session:
         """Return the exit code of an answer; says on stderr what part of it is missing."""
         partial = dict(answer.partial) if answer is not None else {}
         for part, reason in partial.items():
-            tell(f"incomplete: {part}: {reason}")
+            tell(f"incomplete: {part}: {reason.removeprefix(f'{part}: ')}")  # A reason may name its operator too.
         return exit_codes.PARTIAL if partial else exit_codes.DONE
 
 
@@ -181,7 +181,7 @@ def hints(error: HoldfastError) -> list[str]:
     elif error.code == "node_unreachable":
         lines.append("is the cluster running? look with: holdfast cluster status, start it with: ./start-cluster")
     elif error.code in ("seat_unavailable", "no_adjacent_block"):
-        lines.append("see what is left with: holdfast seats SERVICE")
+        lines.append(f"see what is left with: holdfast seats {error.fields.get('service_id') or 'SERVICE'}")
     elif error.code == "hold_expired":
         lines.append("the seats are for sale again; hold them anew")
     elif error.retryable and error.code != "start_failed":
