@@ -81,7 +81,7 @@ class PlacesAnswer(Answer, kw_only=True):
 
 
 class ListServices(Request, frozen=True, kw_only=True):
-    """Services of one local date of departure, sorted by departure. `after`: the last service_id of the page before."""
+    """Services of one local date, by local time of departure. `after`: the last service_id of the page before."""
 
     date: Word
     operator: OperatorCode = ""
