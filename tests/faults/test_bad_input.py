@@ -54,8 +54,17 @@ def scene(cluster: ClusterUnderTest) -> Scene:
     foreign = other.hold(service, seats[3:4])
     expired = client.hold(service, seats[4:5], ttl_ms=1_000)
     key = cluster.operator_key("LUM")
-    client.block(key, service, seats[5:6], "broken")
-    wait_until(lambda: client.get_hold(expired.hold_id).state == "expired", "the hold to run out", 10)
+    blocked = client.block(key, service, seats[5:6], "broken")
+    # Until every balancer shows its seat free again: what comes back by itself later would look like an effect.
+    for name in ("balancer-1", "balancer-2"):
+        one = cluster.client(OWNER, balancers=[name])
+
+        def is_back(one: Holdfast = one) -> bool:
+            shown = one.seat_map(service, min_lsn=blocked.lsn)
+            return not shown.partial and {seat.seat_id: seat.state for seat in shown.seats}[seats[4]] == "available"
+
+        wait_until(is_back, f"{name} to show that the hold ran out", 10)
+    assert "expired" == client.get_hold(expired.hold_id).state
     return Scene(client, service, seats, held, confirmed, order, foreign, expired, key)
 
 
