@@ -59,7 +59,7 @@ def scene(cluster: ClusterUnderTest) -> Scene:
     for name in ("balancer-1", "balancer-2"):
         one = cluster.client(OWNER, balancers=[name])
 
-        def is_back(one: Holdfast = one) -> bool:
+        def is_back(one: api.Holdfast = one) -> bool:
             shown = one.seat_map(service, min_lsn=blocked.lsn)
             return not shown.partial and {seat.seat_id: seat.state for seat in shown.seats}[seats[4]] == "available"
 
