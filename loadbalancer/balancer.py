@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 from datastore import wire
 from datastore.edge import Address
-from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, error_from_data
+from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, OutcomeUnknown, UnknownService, error_from_data
+from datastore.model import parse_service_id
 from loadbalancer.basket import NO_SIDES, Basket
 from loadbalancer.batching import Pipeline, Submitter, Waiter, now_ms
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import FeedSource, Follower
 from loadbalancer.identity import is_key
-from loadbalancer.view import Catalogue
+from loadbalancer.view import Catalogue, Sale
 from lockstore.seatlocks import ServerState
 
 # A feed answers at least every `feed_wait_ms`; a view not confirmed for this much longer is said to be old.
@@ -97,6 +98,30 @@ class Balancer:
         if result.error:
             raise error_from_data(result.error)
         return result
+
+    def sale(self, service_id: str, deadline_ms: int) -> Sale:
+        """Return the service with its current prices.
+
+        A view may be behind: one that follows a node which has just come back lacks the latest timetable for a moment. So
+        nobody is told "unknown" before the operator's primary has said it.
+
+        Args:
+            deadline_ms: On the monotonic clock; until then the primary is asked.
+        Raises:
+            UnknownOperator, UnknownService, InvalidRequest: There is no such service; the nearest are in the message.
+            OperatorUnavailable: There may be, but this balancer cannot serve it now; nothing was done.
+        """
+        try:
+            return self.catalogue.sale(service_id, wall_ms())
+        except UnknownService as denial:
+            operator = parse_service_id(service_id, frozenset(self.catalogue.operators)).operator
+            try:
+                self.read(operator, "seats", {"service_id": service_id}, deadline_ms)
+            except UnknownService:
+                raise denial from None
+            except OutcomeUnknown as error:
+                raise OperatorUnavailable(f"{operator} does not answer", operator=operator) from error
+            raise OperatorUnavailable(f"this balancer's view of {operator} is behind", operator=operator) from denial
 
     def staleness(self, operators: Sequence[str]) -> dict[str, str]:
         """Return the operators of which nothing was heard of late, with the reason: what `partial` says."""

@@ -10,6 +10,7 @@ from datastore.model import Seat, Service, is_date
 from datastore.rows import SeatRow
 from loadbalancer.answers import SEAT_WORDS, aisles, seat_info, service_info
 from loadbalancer.balancer import Balancer, wall_ms
+from loadbalancer.batching import now_ms
 from loadbalancer.identity import owner_of
 from loadbalancer.nearby import hint, no_such_seat
 from loadbalancer.view import OperatorView, Sale
@@ -75,7 +76,7 @@ class Looking:
 
     def seat_map(self, request: messages.SeatMap) -> messages.SeatMapAnswer:
         """Show every seat of a service."""
-        sale, view, partial = self._service(request.service_id, request.min_lsn)
+        sale, view, partial = self._service(request, request.min_lsn)
         lsn = view.lsn  # Before the rows: what is shown is at least this new.
         rows = view.seats_taken(request.service_id)
         owner = owner_of(request.owner_key) if request.owner_key else ""
@@ -90,7 +91,7 @@ class Looking:
 
     def list_seats(self, request: messages.ListSeats) -> messages.SeatsAnswer:
         """List a service's seats page by page, front to back."""
-        sale, view, partial = self._service(request.service_id, request.min_lsn)
+        sale, view, partial = self._service(request, request.min_lsn)
         if request.cabin and request.cabin not in sale.layout.cabins:
             raise InvalidRequest(f"no cabin {shown(request.cabin)}; there are {', '.join(sale.layout.cabins)}", field="cabin")
         if request.state and request.state not in SEAT_WORDS.values():
@@ -119,7 +120,7 @@ class Looking:
 
     def query_seat(self, request: messages.QuerySeat) -> messages.SeatAnswer:
         """Show one seat."""
-        sale, view, partial = self._service(request.service_id, request.min_lsn)
+        sale, view, partial = self._service(request, request.min_lsn)
         seat = self._seat(sale, request.seat)
         lsn = view.lsn
         row = view.seats_taken(request.service_id).get(seat.seat_id)
@@ -141,8 +142,10 @@ class Looking:
         """Return whether the view has what the caller wrote, after waiting for it a moment (Z14)."""
         return self._balancer.follower.wait_for(operator, lsn, self._balancer.config.view_wait_ms)
 
-    def _service(self, service_id: str, min_lsn: int) -> tuple[Sale, OperatorView, dict[str, str]]:
-        sale = self._balancer.catalogue.sale(service_id, wall_ms())
+    def _service(
+        self, request: messages.SeatMap | messages.ListSeats | messages.QuerySeat, min_lsn: int
+    ) -> tuple[Sale, OperatorView, dict[str, str]]:
+        sale = self._balancer.sale(request.service_id, now_ms() + request.deadline_ms)
         partial = self._balancer.staleness([sale.operator])
         if min_lsn and not self._wait(sale.operator, min_lsn):
             partial[sale.operator] = f"has not reached lsn {min_lsn} yet"

@@ -26,7 +26,7 @@ class Operating:
 
     def block(self, request: messages.BlockSeats) -> messages.SeatsChanged:
         """Take free seats out of sale; locked like a hold (Z7)."""
-        sale = self._sale(request.service_id, request.operator_key)
+        sale = self._sale(request)
         seats = _seat_ids(sale, request.seats)
         if not request.reason.isprintable():
             raise InvalidRequest(f"the reason has control characters: {shown(request.reason)}", field="reason")
@@ -40,7 +40,7 @@ class Operating:
 
     def unblock(self, request: messages.UnblockSeats) -> messages.SeatsChanged:
         """Put blocked seats back on sale."""
-        sale = self._sale(request.service_id, request.operator_key)
+        sale = self._sale(request)
         seats = _seat_ids(sale, request.seats)
         digest = ask_digest("unblock", request.service_id, seats)
         command = wire.Unblock(request.request_id, digest, request.service_id, seats)
@@ -48,7 +48,7 @@ class Operating:
 
     def change_service(self, request: messages.ChangeService) -> messages.ServiceChanged:
         """Open, close or cancel a service."""
-        sale = self._sale(request.service_id, request.operator_key)
+        sale = self._sale(request)
         state = STATE_OF_WORD.get(request.state)
         if state is None:
             raise InvalidRequest(f"{shown(request.state)} is none of {', '.join(STATE_OF_WORD)}", field="state")
@@ -67,7 +67,7 @@ class Operating:
 
     def manifest(self, request: messages.Manifest) -> messages.ManifestAnswer:
         """List who travels on a service, as the primary has it now."""
-        sale = self._sale(request.service_id, request.operator_key)
+        sale = self._sale(request)
         deadline_ms = now_ms() + request.deadline_ms
         result = self._balancer.read(sale.operator, "manifest", {"service_id": request.service_id}, deadline_ms)
         lines = []
@@ -156,9 +156,9 @@ class Operating:
             }
         return messages.DatasetNumbersAnswer(known=True, taken=sorted(pairs), partial=partial)
 
-    def _sale(self, service_id: str, key: str) -> Sale:
-        sale = self._balancer.catalogue.sale(service_id, wall_ms())
-        self._balancer.require_operator(sale.operator, key)
+    def _sale(self, request: messages.BlockSeats | messages.UnblockSeats | messages.ChangeService | messages.Manifest) -> Sale:
+        sale = self._balancer.sale(request.service_id, now_ms() + request.deadline_ms)
+        self._balancer.require_operator(sale.operator, request.operator_key)
         return sale
 
 

@@ -21,7 +21,7 @@ from datastore.errors import (
 )
 from datastore.wording import counted
 from loadbalancer.answers import hold_answer
-from loadbalancer.balancer import Balancer, wall_ms
+from loadbalancer.balancer import Balancer
 from loadbalancer.basket import Basket, HoldDraft
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
@@ -47,13 +47,12 @@ class Selling:
         if request.count:
             return self._hold_any(request, deadline_ms)
         waiter = Waiter(1)
-        self._balancer.pipeline.put([self._basket(request, deadline_ms, wall_ms(), waiter, 0)])
+        self._balancer.pipeline.put([self._basket(request, deadline_ms, waiter, 0)])
         return hold_answer(waiter.wait(deadline_ms)[0].unwrap())
 
     def hold_many(self, request: messages.HoldMany) -> messages.HoldManyAnswer:
         """Make many holds as one batch; each stands or falls alone."""
         deadline_ms = now_ms() + request.deadline_ms
-        wall = wall_ms()
         results: list[messages.HoldResult] = [messages.HoldResult() for _ in request.holds]
         named: list[tuple[int, messages.HoldSeats]] = []
         baskets: list[Basket] = []
@@ -63,7 +62,7 @@ class Selling:
                 continue
             named.append((place, hold))
             try:
-                baskets.append(self._basket(hold, deadline_ms, wall, waiter, len(named) - 1))
+                baskets.append(self._basket(hold, deadline_ms, waiter, len(named) - 1))
             except HoldfastError as error:
                 error.request_id = hold.request_id
                 waiter.settle(len(named) - 1, wire.failure(error))
@@ -121,13 +120,13 @@ class Selling:
 
     # --- named seats ----------------------------------------------------------------------------------------------
 
-    def _basket(self, request: messages.HoldSeats, deadline_ms: int, wall: int, waiter: Waiter, place: int) -> Basket:
+    def _basket(self, request: messages.HoldSeats, deadline_ms: int, waiter: Waiter, place: int) -> Basket:
         """Return the basket of a hold of named seats.
 
         Raises:
             Refusal: The request cannot be served whatever the state of the seats: nothing was sent.
         """
-        sale = self._balancer.catalogue.sale(request.service_id, wall)
+        sale = self._balancer.sale(request.service_id, deadline_ms)
         words = request.seats
         if not words:
             raise InvalidRequest("no seat was named; name seats, or say how many of the best", field="seats")
@@ -201,7 +200,7 @@ class Selling:
         attempt = 0
         told: set[str] | None = None  # taken seats as the primary last told them
         while True:
-            sale = self._balancer.catalogue.sale(request.service_id, wall_ms())
+            sale = self._balancer.sale(request.service_id, deadline_ms)
             self._check_cabin(sale, request.cabin)
             seats = self._propose(sale, request, told)
             if not seats:
