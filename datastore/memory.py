@@ -6,7 +6,6 @@ It keeps apart what is durable and what is staged, so that `crashed()` can give 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -105,10 +104,6 @@ class MemoryStore:
             raise InvariantBroken("entries are applied in order", lsn=sealed.entry.lsn, applied_lsn=self.applied_lsn)
         self._staged.add(sealed)
 
-    @property
-    def staged_count(self) -> int:
-        return self._staged.count
-
     def flush_staged(self) -> None:
         for kind in self._staged.kinds():
             rows = self._rows.setdefault(kind, {})
@@ -151,8 +146,3 @@ class MemoryStore:
 
     def close(self) -> None:
         self.flush_staged()
-
-    def first_difference(self, other: MemoryStore) -> int:
-        """Return the first lsn at which two logs differ, or one after the shorter; for the simulator's checks."""
-        shorter = min(len(self._log), len(other._log))
-        return bisect_left(range(shorter), True, key=lambda index: self._log[index].hash != other._log[index].hash) + 1

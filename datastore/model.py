@@ -83,13 +83,6 @@ class Epoch(NamedTuple):
 EPOCH_NONE = Epoch(0, "")
 
 
-class Fence(NamedTuple):
-    """What a lock carries so that a seat can refuse a stale holder: compared generation first (Z7)."""
-
-    generation: int
-    counter: int
-
-
 class ServiceKey(NamedTuple):
     """A service_id taken apart: `AR1140-EZE-2026-12-01` under operator AR is ("AR", "1140", "EZE", "2026-12-01")."""
 

@@ -317,10 +317,6 @@ class SqliteStore:
         self._staged.add(sealed)
         self._ahead.clear()
 
-    @property
-    def staged_count(self) -> int:
-        return self._staged.count
-
     def flush_staged(self) -> None:
         if self._staged.lsn == self._flushed_lsn:
             return

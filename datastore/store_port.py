@@ -58,9 +58,6 @@ class Store(StoreReader, Protocol):
         """Apply a committed entry: visible to reads at once, in the file with a later append or flush."""
         ...
 
-    @property
-    def staged_count(self) -> int: ...
-
     def flush_staged(self) -> None:
         """Write what is staged, without waiting for the disk: it can be had again from the log."""
         ...

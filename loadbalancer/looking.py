@@ -76,7 +76,7 @@ class Looking:
 
     def seat_map(self, request: messages.SeatMap) -> messages.SeatMapAnswer:
         """Show every seat of a service."""
-        sale, view, partial = self._service(request, request.min_lsn)
+        sale, view, partial = self._service(request)
         lsn = view.lsn  # Before the rows: what is shown is at least this new.
         rows = view.seats_taken(request.service_id)
         owner = owner_of(request.owner_key) if request.owner_key else ""
@@ -91,7 +91,7 @@ class Looking:
 
     def list_seats(self, request: messages.ListSeats) -> messages.SeatsAnswer:
         """List a service's seats page by page, front to back."""
-        sale, view, partial = self._service(request, request.min_lsn)
+        sale, view, partial = self._service(request)
         if request.cabin and request.cabin not in sale.layout.cabins:
             raise InvalidRequest(f"no cabin {shown(request.cabin)}; there are {', '.join(sale.layout.cabins)}", field="cabin")
         if request.state and request.state not in SEAT_WORDS.values():
@@ -101,8 +101,7 @@ class Looking:
         wanted = [
             seat
             for seat in sale.layout.seats
-            if (not request.cabin or seat.cabin == request.cabin)
-            and (not request.state or _word(rows.get(seat.seat_id)) == request.state)
+            if (not request.cabin or seat.cabin == request.cabin) and (not request.state or _word(rows.get(seat.seat_id)) == request.state)
         ]
         # By position, not by membership: the last seat of a page may have changed its state since.
         last = self._seat(sale, request.after).position if request.after else -1
@@ -120,7 +119,7 @@ class Looking:
 
     def query_seat(self, request: messages.QuerySeat) -> messages.SeatAnswer:
         """Show one seat."""
-        sale, view, partial = self._service(request, request.min_lsn)
+        sale, view, partial = self._service(request)
         seat = self._seat(sale, request.seat)
         lsn = view.lsn
         row = view.seats_taken(request.service_id).get(seat.seat_id)
@@ -142,13 +141,11 @@ class Looking:
         """Return whether the view has what the caller wrote, after waiting for it a moment (Z14)."""
         return self._balancer.follower.wait_for(operator, lsn, self._balancer.config.view_wait_ms)
 
-    def _service(
-        self, request: messages.SeatMap | messages.ListSeats | messages.QuerySeat, min_lsn: int
-    ) -> tuple[Sale, OperatorView, dict[str, str]]:
+    def _service(self, request: messages.SeatMap | messages.ListSeats | messages.QuerySeat) -> tuple[Sale, OperatorView, dict[str, str]]:
         sale = self._balancer.sale(request.service_id, now_ms() + request.deadline_ms)
         partial = self._balancer.staleness([sale.operator])
-        if min_lsn and not self._wait(sale.operator, min_lsn):
-            partial[sale.operator] = f"has not reached lsn {min_lsn} yet"
+        if request.min_lsn and not self._wait(sale.operator, request.min_lsn):
+            partial[sale.operator] = f"has not reached lsn {request.min_lsn} yet"
         return sale, self._balancer.catalogue.operators[sale.operator], partial
 
     def _seat(self, sale: Sale, word: str) -> Seat:

@@ -138,10 +138,6 @@ class OperatorView:
         """Return the rows of a service's seats that are not free."""
         return {seat_id: decode_row(Kind.SEAT, value) for seat_id, value in self.taken.get(service_id, {}).copy().items()}
 
-    def count_taken(self, service_id: str) -> int:
-        """Return how many of a service's seats are not free."""
-        return len(self.taken.get(service_id, ()))
-
 
 class Catalogue:
     """Every operator's view, and the services that are being sold."""
