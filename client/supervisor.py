@@ -132,7 +132,7 @@ class Supervisor:
             elif child.process is None and now >= child.due_ms:
                 self.start(child)
                 if child.plan.role.kind == LOCK_SERVER:
-                    # One that lost its data votes again only after it was admitted (PROTOCOL 2.3, rejoin rule).
+                    # One that lost its data votes again only after it was admitted (docs/redlock.md, rejoin rule).
                     self.admission_due_ms = now
         self._admit(now)
 

@@ -1,6 +1,6 @@
 """The only place where a seat changes hands: a batch of commands against the applied state, folded in order.
 
-Rules (PROTOCOL, Z1-Z7, B2, B4, B6-B8):
+Rules (docs/rules.md, Z1-Z7, B2, B4, B6-B8):
 
 - The state given is *applied* state and nothing is in flight, so what is decided here holds when it commits (Z1). Later
   commands of the batch see what earlier ones of it did, through an overlay.

@@ -53,7 +53,7 @@ class SeatState(IntEnum):
 
 
 class HoldState(IntEnum):
-    """The anchor's record of a hold: the words of DESIGN beside the protocol's (ARCHITECTURE, "Words")."""
+    """The anchor's record of a hold: the words of the glossary beside the protocol's (ARCHITECTURE, "Words")."""
 
     ACTIVE = 0  # PENDING
     PAYING = 1
@@ -74,7 +74,7 @@ class ServiceState(IntEnum):
 
 
 class Epoch(NamedTuple):
-    """The generation of a partition's primary: compared counter first, then the manager's uuid (PROTOCOL 5.1)."""
+    """The generation of a partition's primary: compared counter first, then the manager's uuid (docs/replication.md)."""
 
     counter: int
     manager: str

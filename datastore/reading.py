@@ -1,6 +1,6 @@
 """Answers to linearizable questions, from applied state. Pure.
 
-The partition asks here only after a majority has confirmed the reign since the question arrived (PROTOCOL 5.4). Queries:
+The partition asks here only after a majority has confirmed the reign since the question arrived (docs/replication.md). Queries:
 
     hold {hold_id}            one hold, open or closed, with its owner
     holds {owner}             the owner's open holds

@@ -29,7 +29,7 @@ METHODS = {
     "entries": "feed",
 }
 
-# What the roles of a certificate may call (PROTOCOL 7): only managers promote, only nodes replicate.
+# What the roles of a certificate may call: only managers promote, only nodes replicate.
 ROLES = {method: ("node",) if plane == "replication" else ("manager", "admin") for method, plane in METHODS.items()}
 
 # A feed is asked to wait; its answer needs time of its own after that.

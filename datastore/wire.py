@@ -320,7 +320,7 @@ class BootstrapReply(msgspec.Struct, array_like=True):
 
 
 class AppendItem(msgspec.Struct, array_like=True):
-    """APPEND of PROTOCOL 5.2. `entries`: encoded ledger entries in order; `sides`: their side records."""
+    """APPEND (docs/replication.md, R5). `entries`: encoded ledger entries in order; `sides`: their side records."""
 
     operator: str
     epoch: tuple[int, str]

@@ -31,7 +31,7 @@ from manager.watch import Watch
 log = logging.getLogger(__name__)
 
 METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_operators")
-# Who may call what, where certificates say who is calling (PROTOCOL 7): making operators is the balancer's, on the
+# Who may call what, where certificates say who is calling: making operators is the balancer's, on the
 # administrator's behalf, as it alone checks the administrator's key.
 ROLES: Mapping[str, Sequence[str]] = {method: ("lb", "admin") for method in METHODS}
 

@@ -67,7 +67,7 @@ def test_right_rules_hold_and_the_walks_get_somewhere() -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_rule_is_caught(name: str) -> None:
-    """Each broken variant of PROTOCOL section 8, "Replication", is seen to break something."""
+    """Each broken variant of the replication rules is seen to break something."""
     assert first_caught(BROKEN[name]) < WALKS_BROKEN_MAX
 
 

@@ -111,7 +111,7 @@ def test_without_a_majority_the_outcome_is_unknown_and_known_later(nodes: Nodes)
 
 
 def test_a_read_is_not_answered_by_a_primary_that_was_replaced(nodes: Nodes) -> None:
-    """A reign that a majority has left cannot confirm a read (PROTOCOL 5.4)."""
+    """A reign that a majority has left cannot confirm a read."""
     nodes.promote("node-2")
     nodes.submit("node-2", nodes.hold("5A"))[0].unwrap()
     answer = nodes.read("node-1", "seats", service_id=SERVICE)

@@ -77,7 +77,7 @@ def test_nobody_gets_in_without_a_password(running: LockServerSet) -> None:
 
 
 def test_the_server_runs_with_the_settings_that_guard_the_counter(running: LockServerSet) -> None:
-    """Everything that PROTOCOL asks of a lock server is in its configuration, and no password is."""
+    """Everything that a lock server must be told is in its configuration, and no password is."""
     files = servers.LockServerFiles(running.data / "lock-1")
     lines = files.configuration.read_text().splitlines()
     for line in (
