@@ -324,11 +324,7 @@ class Locker:
         while self._lines and self._lines[0][0] <= now:
             basket = heapq.heappop(self._lines)[2]
             if self.ordering.is_waiting(basket):
-                # Whoever it stood behind could get no lock either: then that is the reason, not the other buyers.
-                if self._no_quorum:
-                    basket.unavailable(self._no_quorum, max(now, basket.deadline_ms))
-                else:
-                    basket.overdue()
+                self._overdue(basket, now)
                 _settle(basket)
                 self._turns.extend(self.ordering.withdraw(basket, basket.keys))
 
@@ -341,7 +337,7 @@ class Locker:
             if basket.deadline_ms > now:
                 batch.append(basket)
             else:
-                self._end(basket, basket.overdue())
+                self._end(basket, self._overdue(basket, now))
         if not batch:
             if self._releases and self._release_due_ms <= now:
                 self._give_back()
@@ -363,6 +359,13 @@ class Locker:
                 self._end(basket, basket.unavailable(outcome.reasons, now))
         if granted:
             self._dispatch(granted)
+
+    def _overdue(self, basket: Basket, now: int) -> Step:
+        """End a basket whose deadline came before its turn, or in the very moment of it."""
+        # Whoever it stood behind could get no lock either: then that is the reason, not the other buyers.
+        if self._no_quorum:
+            return basket.unavailable(self._no_quorum, max(now, basket.deadline_ms))
+        return basket.overdue()
 
     def _end(self, basket: Basket, step: Step) -> None:
         if step is Step.PAUSE:
