@@ -181,6 +181,18 @@ class Holdfast:
         request = messages.SeatMap(service_id=service_id, owner_key=self.owner_key, min_lsn=min_lsn, deadline_ms=self.deadline_ms)
         return self._ask("seat_map", request, messages.SeatMapAnswer)
 
+    def watch_seats(self, service_id: str, *, seen: int = 0, wait_ms: int = 0) -> messages.SeatStatesAnswer:
+        """Return the seats that are not available as soon as they differ from what the answer `seen` told; `taken` is None
+        where nothing changed for `wait_ms`. A live map: one `seat_map`, then this again and again with the last `seen`."""
+        request = messages.WatchSeats(
+            service_id=service_id,
+            owner_key=self.owner_key,
+            seen=seen,
+            wait_ms=wait_ms,
+            deadline_ms=4 * wait_ms + self.deadline_ms,
+        )
+        return self._ask("watch_seats", request, messages.SeatStatesAnswer)
+
     def list_seats(self, service_id: str, *, cabin: str = "", state: str = "", limit: int = 100, after: str = "") -> messages.SeatsAnswer:
         """Return a page of a service's seats; `state`: available, held, occupied, blocked or "" for all."""
         request = messages.ListSeats(

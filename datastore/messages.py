@@ -163,6 +163,26 @@ class SeatMapAnswer(Answer, kw_only=True):
     as_of_ms: int
 
 
+class WatchSeats(Request, frozen=True, kw_only=True):
+    """Wait up to `wait_ms` until a service's seats are no longer as `seen` says (an earlier answer's; 0 asks for them at once)."""
+
+    service_id: Word
+    owner_key: str = ""
+    seen: int = 0
+    wait_ms: Annotated[int, Meta(ge=0, le=30_000)] = 0
+
+
+class SeatStatesAnswer(Answer, kw_only=True):
+    """`taken`: (seat, state, mine, reason) of every seat that is not available; None where nothing changed in time."""
+
+    service_id: str
+    state: str  # of the service: "open", "closed", "cancelled", "departed"
+    seen: int
+    taken: list[tuple[str, str, bool, str]] | None
+    lsn: int
+    as_of_ms: int
+
+
 class ListSeats(Request, frozen=True, kw_only=True):
     service_id: Word
     owner_key: str = ""
@@ -467,6 +487,7 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "places": (Places, PlacesAnswer),
     "services": (ListServices, ServicesAnswer),
     "seat_map": (SeatMap, SeatMapAnswer),
+    "watch_seats": (WatchSeats, SeatStatesAnswer),
     "list_seats": (ListSeats, SeatsAnswer),
     "query_seat": (QuerySeat, SeatAnswer),
     "hold": (HoldSeats, HoldAnswer),

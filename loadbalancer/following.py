@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from datastore import wire
@@ -72,6 +72,8 @@ class Follower:
         """Stop; feeds under way end with their wait."""
         self._closing.set()
         self._refresh.set()
+        with self._moved:
+            self._moved.notify_all()
 
     def refresh(self) -> None:
         """Look for new operators now instead of within a second."""
@@ -88,6 +90,17 @@ class Follower:
                 self._moved.wait(left)
             self._waiting -= 1
         return reached >= lsn
+
+    def wait_for_news(self, is_news: Callable[[], bool], wait_ms: int) -> bool:
+        """Return whether `is_news`, asked again each time that some view has moved, came true within `wait_ms`.
+
+        Unlike `wait_for` this is nobody's own write: feeds go on gathering as if nobody waited.
+        """
+        deadline = time.monotonic() + wait_ms / 1000
+        with self._moved:
+            while not (found := is_news()) and (left := deadline - time.monotonic()) > 0 and not self._closing.is_set():
+                self._moved.wait(left)
+        return found
 
     def _lsn(self, operator: str) -> int:
         view = self._catalogue.operators.get(operator)

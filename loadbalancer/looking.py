@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from datastore import messages
 from datastore.errors import InvalidRequest, nearest, shown
-from datastore.model import Seat, Service, is_date
+from datastore.model import Seat, SeatState, Service, is_date
 from datastore.rows import SeatRow
 from loadbalancer.answers import SEAT_WORDS, aisles, seat_info, service_info
 from loadbalancer.balancer import Balancer, wall_ms
@@ -87,6 +87,36 @@ class Looking:
             lsn=lsn,
             as_of_ms=self._balancer.as_of_ms([view.code]),
             partial=partial,
+        )
+
+    def watch_seats(self, request: messages.WatchSeats) -> messages.SeatStatesAnswer:
+        """Answer when a service's seats change: a live map costs a message a change, not a map every moment."""
+        sale = self._balancer.sale(request.service_id, now_ms() + request.deadline_ms)
+        service_id, operator = sale.service.service_id, sale.operator
+        catalogue = self._balancer.catalogue
+
+        def changed() -> bool:
+            return catalogue.operators[operator].seats_seen(service_id) != request.seen
+
+        # An answer must be there before the caller gives up.
+        changed_now = self._balancer.follower.wait_for_news(changed, min(request.wait_ms, request.deadline_ms // 2))
+        view = catalogue.operators[operator]
+        lsn, seen = view.lsn, view.seats_seen(service_id)
+        taken = None
+        if changed_now:
+            owner = owner_of(request.owner_key) if request.owner_key else ""
+            taken = [
+                (seat_id, _word(row), bool(owner) and row.owner == owner, row.reason if row.state == SeatState.BLOCKED else "")
+                for seat_id, row in view.seats_taken(service_id).items()
+            ]
+        return messages.SeatStatesAnswer(
+            service_id=service_id,
+            state=service_info(view, sale.service, sale.layout, wall_ms(), sale).state,
+            seen=seen,
+            taken=taken,
+            lsn=lsn,
+            as_of_ms=self._balancer.as_of_ms([operator]),
+            partial=self._balancer.staleness([operator]),
         )
 
     def list_seats(self, request: messages.ListSeats) -> messages.SeatsAnswer:

@@ -99,6 +99,7 @@ def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
         "places": looking.places,
         "services": looking.services,
         "seat_map": looking.seat_map,
+        "watch_seats": looking.watch_seats,
         "list_seats": looking.list_seats,
         "query_seat": looking.query_seat,
         "hold": selling.hold,

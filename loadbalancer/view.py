@@ -24,6 +24,7 @@ from loadbalancer.fares import PriceTable, days_ahead, price_table
 from loadbalancer.nearby import hint
 
 SALES_MAX = 20_000
+SEEN_MAX = (1 << 62) - 1
 LOCK_PREFIX = "seat:"
 
 
@@ -137,6 +138,15 @@ class OperatorView:
     def seats_taken(self, service_id: str) -> dict[str, SeatRow]:
         """Return the rows of a service's seats that are not free."""
         return {seat_id: decode_row(Kind.SEAT, value) for seat_id, value in self.taken.get(service_id, {}).copy().items()}
+
+
+    def seats_seen(self, service_id: str) -> int:
+        """Return a number that tells one state of a service's seats from another, within this process; never 0.
+
+        Callers keep it to ask whether anything has changed. Bytes keep their hash once it is worked out, so that this costs a
+        look at each taken seat.
+        """
+        return hash(frozenset(self.taken.get(service_id, {}).copy().items())) & SEEN_MAX or 1
 
 
 class Catalogue:
