@@ -31,6 +31,10 @@ PURE = {
     "datastore.ledger",
     "datastore.memory",
     "datastore.messages",
+    "datastore.messages_base",
+    "datastore.messages_looking",
+    "datastore.messages_operating",
+    "datastore.messages_selling",
     "datastore.model",
     "datastore.operating",
     "datastore.overlay",
@@ -113,7 +117,7 @@ def test_no_file_outgrows_a_sitting() -> None:
     """Files stay below 500 lines: what outgrows that is split by decision."""
     files = [path for package in (*PACKAGES, "tests", "benchmarks") for path in (ROOT / package).rglob("*.py")]
     long = {str(path.relative_to(ROOT)): lines for path in files if (lines := len(path.read_text().splitlines())) > LINES_MAX}
-    assert {name: lines for name, lines in long.items() if name not in {"datastore/messages.py"}} == {}
+    assert {} == long
 
 
 def test_package_roots_hold_a_docstring_only() -> None:

@@ -1,0 +1,155 @@
+"""What operators and administrators ask: seats and services, manifests, timetables, the cluster's state. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from datastore.messages_base import (
+    Answer,
+    OperatorCode,
+    Request,
+    SeatWords,
+    Secret,
+    Text,
+    Word,
+    Write,
+)
+from datastore.messages_looking import (
+    ServiceInfo,
+)
+
+
+class BlockSeats(Write, frozen=True, kw_only=True):
+    operator_key: Secret
+    service_id: Word
+    seats: SeatWords
+    reason: Text
+
+
+class UnblockSeats(Write, frozen=True, kw_only=True):
+    operator_key: Secret
+    service_id: Word
+    seats: SeatWords
+
+
+class SeatsChanged(Answer, kw_only=True):
+    service_id: str
+    seats: list[str]
+    lsn: int
+
+
+class ChangeService(Write, frozen=True, kw_only=True):
+    """`state`: "open", "closed", "cancelled"."""
+
+    operator_key: Secret
+    service_id: Word
+    state: Word
+    reason: Text = ""
+
+
+class ServiceChanged(Answer, kw_only=True):
+    service_id: str
+    state: str
+    orders_cancelled: list[str]
+    holds_released: int
+    lsn: int
+
+
+class Manifest(Request, frozen=True, kw_only=True):
+    operator_key: Secret
+    service_id: Word
+
+
+class ManifestLine(msgspec.Struct):
+    seat_id: str
+    surname: str
+    given: str
+    reference: str
+
+
+class ManifestAnswer(Answer, kw_only=True):
+    service: ServiceInfo
+    lines: list[ManifestLine]
+    blocked: list[tuple[str, str]]  # (seat, reason)
+    held: int
+    free: int
+    lsn: int
+
+
+class CreateOperator(Write, frozen=True, kw_only=True):
+    """Make an operator known (and its partition, where there is none) and set who acts for it. Needs the admin's key."""
+
+    admin_key: Secret
+    code: OperatorCode
+    name: Text
+    kind: Word
+    operator_key_digest: bytes = b""
+
+
+class Created(Answer, kw_only=True):
+    code: str
+    lsn: int
+
+
+class ImportTimetable(Write, frozen=True, kw_only=True):
+    """Replace one (operator, dataset). `key`: the operator's or the admin's. `body`: zlib of `wire.ImportBody`."""
+
+    key: Secret
+    operator: OperatorCode
+    dataset: Word
+    body: bytes
+    dry_run: bool = False
+
+
+class Imported(Answer, kw_only=True):
+    operator: str
+    dataset: str
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    lsn: int
+
+
+class DatasetNumbers(Request, frozen=True, kw_only=True):
+    """(number, origin) pairs of an operator that datasets other than `dataset` use: what an import must tell itself apart from."""
+
+    operator: OperatorCode
+    dataset: Word
+
+
+class DatasetNumbersAnswer(Answer, kw_only=True):
+    known: bool
+    taken: list[tuple[str, str]]
+
+
+class Status(Request, frozen=True, kw_only=True):
+    """The cluster as this balancer sees it."""
+
+
+class ProcessStatus(msgspec.Struct):
+    """One line of the status table. `verdict`: "ok", "degraded", "down"."""
+
+    name: str
+    kind: str  # "lock server", "node", "manager", "balancer"
+    address: str
+    state: str
+    verdict: str
+    detail: str = ""
+    uptime_ms: int = 0
+
+
+class PartitionLine(msgspec.Struct):
+    operator: str
+    primary: str
+    epoch: int
+    lsn: int
+    replicas: dict[str, int]  # node -> lag in entries
+    verdict: str
+
+
+class StatusAnswer(Answer, kw_only=True):
+    processes: list[ProcessStatus]
+    partitions: list[PartitionLine]
+    verdict: str
+    as_of_ms: int

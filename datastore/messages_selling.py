@@ -1,0 +1,150 @@
+"""A traveller's writes and what is the traveller's own: holds and orders. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from datastore.messages_base import (
+    Answer,
+    Request,
+    SeatWords,
+    Secret,
+    Text,
+    Word,
+    Write,
+)
+from datastore.messages_looking import (
+    ServiceInfo,
+)
+from datastore.model import (
+    Money,
+    Passenger,
+)
+
+
+class HoldSeats(Write, frozen=True, kw_only=True):
+    """Hold the named seats, or `count` of the best (`cabin`, `together` narrow it). All or none."""
+
+    owner_key: Secret
+    service_id: Word
+    seats: SeatWords = msgspec.field(default_factory=list)
+    count: Annotated[int, Meta(ge=0, le=400)] = 0
+    cabin: Word = ""
+    together: bool = False
+    ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0  # 0: the cluster's default
+
+
+class HoldAnswer(Answer, kw_only=True):
+    """`state`: "active", "converted", "released", "expired". `remaining_ms` is counted on the log's clock."""
+
+    hold_id: str
+    operator: str
+    service_id: str
+    seats: list[str]
+    state: str
+    created_ms: int
+    expires_ms: int
+    remaining_ms: int
+    prices: list[Money]
+    total: Money
+    refundable_percent: int
+    lsn: int
+    reference: str = ""
+
+
+class HoldMany(Request, frozen=True, kw_only=True):
+    """A bulk caller's holds; each stands or falls alone."""
+
+    holds: Annotated[list[HoldSeats], Meta(min_length=1, max_length=256)]
+
+
+class HoldResult(msgspec.Struct):
+    hold: HoldAnswer | None = None
+    error: dict[str, Any] = {}
+
+
+class HoldManyAnswer(Answer, kw_only=True):
+    results: list[HoldResult]
+
+
+class ExtendHold(Write, frozen=True, kw_only=True):
+    owner_key: Secret
+    hold_id: Word
+    ttl_ms: Annotated[int, Meta(ge=1, le=86_400_000)]
+
+
+class ReleaseHold(Write, frozen=True, kw_only=True):
+    owner_key: Secret
+    hold_id: Word
+
+
+class GetHold(Request, frozen=True, kw_only=True):
+    owner_key: Secret
+    hold_id: Word
+
+
+class MyHolds(Request, frozen=True, kw_only=True):
+    owner_key: Secret
+
+
+class HoldsAnswer(Answer, kw_only=True):
+    holds: list[HoldAnswer]
+
+
+# --- orders -------------------------------------------------------------------------------------------------------
+
+
+class ConfirmHold(Write, frozen=True, kw_only=True):
+    """Turn the hold into an order; one passenger a seat, in the order of the hold's seats."""
+
+    owner_key: Secret
+    hold_id: Word
+    passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=400)]
+
+
+class OrderAnswer(Answer, kw_only=True):
+    """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts."""
+
+    reference: str
+    operator: str
+    state: str  # "confirmed", "cancelled"
+    service: ServiceInfo | None
+    service_id: str
+    seats: list[str]
+    passengers: list[Passenger]
+    prices: list[Money]
+    total: Money
+    refundable_percent: int
+    refund: Money | None
+    created_ms: int
+    history: list[tuple[int, str]]
+    lsn: int
+    receipt: str  # "OPERATOR:lsn": the ledger entry that made it
+    manage_token: str = ""
+    reduced: bool = False
+
+
+class GetOrder(Request, frozen=True, kw_only=True):
+    """By `token` (whole record) or by `surname` (reduced record, rate limited)."""
+
+    reference: Word
+    surname: Text = ""
+    token: str = ""
+
+
+class GetOrders(Request, frozen=True, kw_only=True):
+    """Mine: the orders whose tokens the caller keeps, (reference, token) each."""
+
+    tokens: Annotated[list[tuple[Word, Secret]], Meta(max_length=200)]
+
+
+class OrdersAnswer(Answer, kw_only=True):
+    orders: list[OrderAnswer]
+
+
+class CancelOrder(Write, frozen=True, kw_only=True):
+    reference: Word
+    token: Secret
