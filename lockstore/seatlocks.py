@@ -93,6 +93,8 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         extensions_max: How often one lock may be extended before its holder must acquire it anew.
         retry_count: Attempts of the redlock-py style `lock`, as in redlock-py.
         retry_delay: Longest pause between them in seconds, as in redlock-py; the pause is drawn at random below it.
+        now_ms: The monotonic clock in milliseconds; the simulator gives its own.
+        draw_hex: Unguessable bytes as hexadecimal text; the simulator's follow from its seed.
     """
 
     def __init__(
@@ -108,8 +110,12 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         extensions_max: int = EXTENSIONS_MAX,
         retry_count: int = Redlock.default_retry_count,
         retry_delay: float = Redlock.default_retry_delay,
+        now_ms: Callable[[], int] | None = None,
+        draw_hex: Callable[[int], str] = secrets.token_hex,
     ) -> None:
         addresses = _validated(servers)
+        now_ms = now_ms or _now_ms
+        self._now_ms, self._draw_hex = now_ms, draw_hex
         self._settings = LinkSettings(timeout_ms, suspect_ms, username, password)
         super().__init__([_plain_client(address, self._settings) for address in addresses], retry_count, retry_delay)
         # The base class turns 0 into its default.
@@ -120,7 +126,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         self._healths = [ServerHealth(address) for address in addresses]
         self._idle: deque[LinkSet] = deque()
         self._closed = threading.Event()
-        self._reviver = Reviver(self._healths, self._settings, _now_ms)
+        self._reviver = Reviver(self._healths, self._settings, now_ms)
 
     # -- batches -------------------------------------------------------------------------------------------------
 
@@ -143,10 +149,10 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         if not requests:
             self.release_many(releases)
             return []
-        nonces = secrets.token_hex(16 * len(requests))
+        nonces = self._draw_hex(16 * len(requests))
         command = self._acquire_command(requests, nonces, releases, ttl)
         with self._links() as links:
-            started_ms = _now_ms()
+            started_ms = self._now_ms()
             answers = links.ask_all(command)
             replies = [
                 redlock.parse_acquire(answer, len(requests)) if isinstance(answer, bytes) else _unusable(answer) for answer in answers
@@ -154,7 +160,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
             self._owe(releases, answers, started_ms + ttl)
             valid_until = redlock.valid_until_ms(ttl, started_ms)
             token = redlock.unanimous_counter(replies, self.quorum)
-            if token is not None and redlock.has_time(valid_until, _now_ms()):
+            if token is not None and redlock.has_time(valid_until, self._now_ms()):
                 fence = (self.generation, token)
                 return [
                     Grant(request.keys, nonces[at : at + 32], fence, valid_until, True)
@@ -181,14 +187,14 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         ttl = self._ttl_ms if ttl_ms is None else _checked_ttl(ttl_ms)
         extended: list[Grant | None] = [None] * len(grants)
         with self._links() as links:
-            started_ms = _now_ms()
+            started_ms = self._now_ms()
             wanted = [i for i, grant in enumerate(grants) if redlock.may_extend(grant, started_ms, self._extensions_max)]
             if not wanted:
                 return extended
             keys, counts = _flat([grants[i].keys for i in wanted])
             command = Command(_EXTEND, keys, [ttl, "".join([grants[i].nonce for i in wanted]), counts])
             flags = [answer if isinstance(answer, bytes) else None for answer in links.ask_all(command)]
-            valid_until, done_ms = redlock.valid_until_ms(ttl, started_ms), _now_ms()
+            valid_until, done_ms = redlock.valid_until_ms(ttl, started_ms), self._now_ms()
             for position, i in enumerate(wanted):
                 old = grants[i]
                 in_time = redlock.has_time(min(valid_until, old.valid_until_ms), done_ms)
@@ -204,7 +210,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
             LocksUnavailable: No quorum of lock servers could be used to the end.
         """
         request = LockRequest(tuple(keys), hint)
-        return self._retried(request, self._ttl_ms, _now_ms() + deadline_ms)
+        return self._retried(request, self._ttl_ms, self._now_ms() + deadline_ms)
 
     def probe(self) -> list[ServerState]:
         """Return what each lock server says of itself, asked afresh and one by one."""
@@ -231,7 +237,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
 
     def get_unique_id(self) -> bytes:
         """Return a fresh, unguessable value; bytes, as redlock-py returns."""
-        return secrets.token_hex(16).encode()
+        return self._draw_hex(16).encode()
 
     def lock(self, resource: str | tuple[str, ...], ttl: int) -> Lock | bool:
         """Lock one resource (or several, all or none) as redlock-py does.
@@ -251,7 +257,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
                 break
             (outcome,) = self.acquire_many([LockRequest(keys)], ttl_ms=ttl)
             if isinstance(outcome, Grant):
-                return Lock(outcome.valid_until_ms - _now_ms(), resource, outcome.nonce.encode())
+                return Lock(outcome.valid_until_ms - self._now_ms(), resource, outcome.nonce.encode())
         if isinstance(outcome, Unavailable):
             raise QuorumUnreachable("no quorum of lock servers", keys=keys, reasons=outcome.reasons)
         return False
@@ -288,7 +294,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         verdicts = [redlock.judge(replies, number, self.quorum) for number in range(len(requests))]
         uncertain = {number: verdict for number, verdict in enumerate(verdicts) if isinstance(verdict, redlock.Uncertain)}
         certified = self._write_back(links, requests, nonces, uncertain) if uncertain else {}
-        in_time = redlock.has_time(valid_until, _now_ms())
+        in_time = redlock.has_time(valid_until, self._now_ms())
         outcomes: list[LockOutcome] = []
         failed: list[tuple[tuple[str, ...], str]] = []
         for number, (request, verdict) in enumerate(zip(requests, verdicts, strict=True)):
@@ -342,7 +348,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
             (outcome,) = self.acquire_many([request], ttl_ms=ttl)
             if isinstance(outcome, Grant):
                 return outcome
-            remaining_ms = deadline_ms - _now_ms()
+            remaining_ms = deadline_ms - self._now_ms()
             if remaining_ms <= 0 or self._closed.wait(min(remaining_ms, random.uniform(1, pause_ms)) / 1000):
                 break
             pause_ms = min(2 * pause_ms, RETRY_LAST_MS)
@@ -377,7 +383,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         keys = [key for names, _ in held for key in names]
         nonces = [nonce for names, nonce in held for _ in names]
         answers = links.ask_all(Command(_RELEASE, keys, nonces))
-        until_ms = _now_ms() + TTL_MAX_MS
+        until_ms = self._now_ms() + TTL_MAX_MS
         for number, answer in enumerate(answers):
             if isinstance(answer, Missing):
                 for names, nonce in held:

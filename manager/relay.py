@@ -24,7 +24,22 @@ NEWS_FACTOR = 3
 class Relay(Generic[Item]):
     """Delivers messages of one method. Any number of threads may share it."""
 
-    def __init__(self, method: Method, nodes: Mapping[str, NodePlanes], watch: Watch, *, heartbeat_ms: int, attempt_ms: int) -> None:
+    def __init__(
+        self,
+        method: Method,
+        nodes: Mapping[str, NodePlanes],
+        watch: Watch,
+        *,
+        heartbeat_ms: int,
+        attempt_ms: int,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            now_ms: The monotonic clock in milliseconds; the simulator gives its own.
+        """
+        self._now_ms = now_ms or _now_ms
         self._method = method
         self._nodes = nodes
         self._watch = watch
@@ -38,7 +53,7 @@ class Relay(Generic[Item]):
             deadline_ms: How long the balancer waits, from now.
         """
         method = self._method
-        due_ms = _now_ms() + deadline_ms - RETURN_MS
+        due_ms = self._now_ms() + deadline_ms - RETURN_MS
         deliveries = [
             Delivery(item.operator, deadline_ms=due_ms, attempt_ms=self._attempt_ms, writes=method.writes) for item in items
         ]
@@ -53,7 +68,7 @@ class Relay(Generic[Item]):
                 operator = items[index].operator
                 route = routes.get(operator)
                 node = hints.pop(index, "") or (route.node if route else "")
-                if node in self._nodes and deliveries[index].timeout_ms(_now_ms()) >= ATTEMPT_MIN_MS:
+                if node in self._nodes and deliveries[index].timeout_ms(self._now_ms()) >= ATTEMPT_MIN_MS:
                     groups.setdefault(node, []).append(index)
                 else:
                     failures.append((index, "", self._nowhere(operator, node, due_ms)))
@@ -66,7 +81,7 @@ class Relay(Generic[Item]):
                         failures.append((index, node, error))
             pending, pause_ms = [], 0
             for index, node, error in failures:
-                verdict = deliveries[index].failed(error, node, _now_ms())
+                verdict = deliveries[index].failed(error, node, self._now_ms())
                 if isinstance(verdict, Again):
                     pending.append(index)
                     hints[index] = verdict.node
@@ -81,7 +96,7 @@ class Relay(Generic[Item]):
         self, items: Sequence[Item], deliveries: Sequence[Delivery], groups: Mapping[str, list[int]]
     ) -> dict[str, tuple[list[int], Any]]:
         """Send each node its part, all at once; return node -> (indexes, results or the error of the whole message)."""
-        now_ms = _now_ms()
+        now_ms = self._now_ms()
 
         def call(node: str, indexes: list[int]) -> Callable[[], Any]:
             payload = wire.encode([items[index] for index in indexes])
@@ -107,9 +122,9 @@ class Relay(Generic[Item]):
 
     def _looked_again(self, operator: str, due_ms: int) -> bool:
         """Wait for the nodes' next answers; return whether the operator is still unknown."""
-        until_ms = min(due_ms, _now_ms() + NEWS_FACTOR * self._heartbeat_ms)
-        while not self._watch.knows(operator) and _now_ms() < until_ms:
-            self._watch.wait_for_change(self._watch.routes(), until_ms - _now_ms())
+        until_ms = min(due_ms, self._now_ms() + NEWS_FACTOR * self._heartbeat_ms)
+        while not self._watch.knows(operator) and self._now_ms() < until_ms:
+            self._watch.wait_for_change(self._watch.routes(), until_ms - self._now_ms())
         return not self._watch.knows(operator)
 
 

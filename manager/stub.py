@@ -42,6 +42,7 @@ class ManagerStub:
         # A question that waits for news keeps its connection for as long; it must not hold one that a batch needs.
         self._feeds = [EdgeClient(address, plane="feed", tls=tls, limits=limits, connect_ms=CONNECT_MS) for address in addresses]
         self._preferred = 0
+        self._now_ms = _now_ms
         self._closed = threading.Event()
 
     @property
@@ -128,13 +129,13 @@ class ManagerStub:
 
     def _deliver(self, method: Method, items: Sequence[Item], deadline_ms: int) -> list[Any]:
         """Return one result for each item; those that failed for want of a place or an answer are sent again meanwhile."""
-        due_ms = _now_ms() + deadline_ms
+        due_ms = self._now_ms() + deadline_ms
         deliveries = [Delivery(one.operator, deadline_ms=due_ms, attempt_ms=TRY_FIRST_MS, writes=method.writes) for one in items]
         results: list[Any] = [None] * len(items)
         pending = list(range(len(items)))
         index = self._preferred
         while pending:
-            try_ms = max(1, min(deliveries[one].timeout_ms(_now_ms()) for one in pending))
+            try_ms = max(1, min(deliveries[one].timeout_ms(self._now_ms()) for one in pending))
             answers: list[Any] | HoldfastError
             try:
                 payload = wire.encode((_budget_ms(try_ms), [items[one] for one in pending]))
@@ -149,7 +150,7 @@ class ManagerStub:
                     results[one] = answers[position]  # type: ignore[index]  # Not an error: one was told above.
                     continue
                 # Who was asked is a manager, so a hint at a node leads nowhere from here.
-                verdict = deliveries[one].failed(error_found, "" if isinstance(error_found, NodeUnreachable) else "manager", _now_ms())
+                verdict = deliveries[one].failed(error_found, "" if isinstance(error_found, NodeUnreachable) else "manager", self._now_ms())
                 if isinstance(verdict, Again):
                     again.append(one)
                     pause_ms = max(pause_ms, verdict.pause_ms)

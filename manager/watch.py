@@ -45,6 +45,9 @@ class Asked(NamedTuple):
 class Watch:
     """Sees to it that every operator has one serving primary, and knows which."""
 
+    # How calls to several nodes are made at the same time: by threads, which the simulator does without.
+    _at_once = staticmethod(at_once)
+
     def __init__(
         self,
         config: ManagerConfig,
@@ -52,13 +55,16 @@ class Watch:
         placement: Placement,
         leases: PromoteLeases,
         on_fault: Callable[[], object] = lambda: os._exit(EXIT_FAULT),
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         """Prepare; `start` begins.
 
         Args:
             on_fault: Called when the watch itself is at fault. Without a watch no operator would get a primary any more, so
                 the process ends and is started anew; nothing is lost with it.
+            now_ms: The monotonic clock in milliseconds; the simulator gives its own.
         """
+        self._now_ms = now_ms or _now_ms
         self._config = config
         self._nodes = {node.name: node for node in nodes}
         self._placement = placement
@@ -183,13 +189,13 @@ class Watch:
         self._polling.hurry(any(machine.serving is None for machine in self._machines.values()))
         if not asked:
             return
-        operators, began_ms = len({one.operator for one in asked}), _now_ms()
+        operators, began_ms = len({one.operator for one in asked}), self._now_ms()
         try:
             while asked and not self._closed:
                 asked = self._carry_out(asked)
         finally:
             self._leases.release_all()
-        log.info("acted operators=%s took_ms=%s", operators, _now_ms() - began_ms)
+        log.info("acted operators=%s took_ms=%s", operators, self._now_ms() - began_ms)
         self._publish(seen)
 
     def _sightings(self, seen: Mapping[str, LastSeen]) -> dict[str, Sighting]:
@@ -210,7 +216,7 @@ class Watch:
         }
 
     def _tell(self, operator: str, event: failover.Event) -> list[Asked]:
-        return [Asked(operator, instruction) for instruction in self._machines[operator].receive(event, _now_ms())]
+        return [Asked(operator, instruction) for instruction in self._machines[operator].receive(event, self._now_ms())]
 
     def _carry_out(self, asked: Sequence[Asked]) -> list[Asked]:
         """Carry out each kind of instruction for all operators at once; return what the machines ask for next."""
@@ -276,7 +282,7 @@ class Watch:
             return lambda: self._nodes[node].control(method, by_node[node], kind, self._config.node_timeout_ms)
 
         replies: dict[str, dict[str, Any]] = {}
-        for node, answer in at_once({node: call(node) for node in by_node}).items():
+        for node, answer in self._at_once({node: call(node) for node in by_node}).items():
             if isinstance(answer, HoldfastError):
                 log.warning("no answer node=%s method=%s why=%s", node, method, answer.detail)
                 continue
