@@ -7,7 +7,6 @@ broken; 74 a disk failed; 78 the configuration cannot be used.
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from datastore.edge import Address
 from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvariantBroken
 from datastore.ledger import LedgerDamaged
 from datastore.node import Node
+from datastore.process import freeze_what_stays, prepare_server_process
 from datastore.server import NodeServer
 from datastore.verification import verify_store
 
@@ -31,10 +31,6 @@ EXIT_DISK = 74
 EXIT_CONFIG = 78
 
 log = logging.getLogger("datastore")
-
-# Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
-# everybody waits. So collections are rare.
-GC_THRESHOLDS = (100_000, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(name: str, file: Path, data: Path) -> int:
     """Run a node until SIGTERM or SIGINT."""
-    gc.set_threshold(*GC_THRESHOLDS)
+    prepare_server_process()
     config = from_toml(read_toml(file), str(file))
     where = config.node(name)
     ended = threading.Event()
@@ -74,6 +70,7 @@ def serve(name: str, file: Path, data: Path) -> int:
     server = NodeServer(node, Address(where.host, where.port))
     server.start()
     node.start()
+    freeze_what_stays()
     log.info("serves address=%s partitions=%d boot=%s", server.address, len(node.partitions()), node.boot_id)
     while not ended.wait(3600):
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from datastore import config as nodes_config
 from datastore.edge import Address
 from datastore.errors import ConfigInvalid, HoldfastError
+from datastore.process import freeze_what_stays, prepare_server_process
 from loadbalancer import config as own
 from loadbalancer.server import BalancerServer
 from lockstore import config as locks_config
@@ -22,14 +22,7 @@ from lockstore.servers import lock_client
 from manager import config as manager_config
 from manager.stub import ManagerStub
 
-# A thread that comes back from the network waits at most this long for the one that is computing; Python's default of
-# 5 ms would be three whole holds.
-SWITCH_INTERVAL_S = 0.001
 DIGEST_BYTES = 32
-
-# Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
-# everybody waits. So collections are rare.
-GC_THRESHOLDS = (100_000, 20, 100)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(name: str, file: Path, data: Path) -> int:
+    prepare_server_process()
     mapping = _read(file)
     config = own.from_toml(mapping, str(file))
     here = config.balancer(name)
@@ -59,8 +53,6 @@ def _serve(name: str, file: Path, data: Path) -> int:
     managers = ManagerStub(list(addresses.values()))
     addresses |= {one.name: Address(one.host, one.port) for one in nodes_config.from_toml(mapping, str(file)).nodes}
     locks = lock_client(locks_config.from_toml(mapping, str(file)), data)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(*GC_THRESHOLDS)
     server = BalancerServer(
         name,
         Address(here.host, here.port),
@@ -74,6 +66,7 @@ def _serve(name: str, file: Path, data: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     server.start()
+    freeze_what_stays()
     logging.info("serving address=%s", server.address)
     stop.wait()
     server.close()

@@ -18,6 +18,7 @@ from types import FrameType
 from datastore import config as datastore_config
 from datastore.edge import Address
 from datastore.errors import ConfigInvalid
+from datastore.process import freeze_what_stays, prepare_server_process
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
 from lockstore.seatlocks import SeatLocks
@@ -42,9 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     line = f"%(asctime)s.%(msecs)03d %(levelname)s {options.manager} %(message)s"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=line, datefmt="%FT%T")
+    prepare_server_process()
     try:
         server = _server(options.manager, options.config, options.data)
         server.start()
+        freeze_what_stays()
     except (ConfigInvalid, LockConfigInvalid) as error:
         log.error("%s", error.detail)
         return EXIT_CONFIG

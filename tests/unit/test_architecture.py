@@ -76,7 +76,7 @@ PURE = {
 }
 # Across a package's border only its vocabulary and its caller's half are imported.
 OPEN = {
-    "datastore": {"config", "edge", "errors", "messages", "model", "rows", "settings", "stub", "timetable", "wire", "wording"},
+    "datastore": {"config", "edge", "errors", "messages", "model", "process", "rows", "settings", "stub", "timetable", "wire", "wording"},
     "lockstore": {"config", "errors", "seatlocks", "servers"},
     "manager": {"config", "errors", "stub"},
     "loadbalancer": {"config", "errors", "stub"},
