@@ -157,12 +157,6 @@ def outcome_at(entry: Entry, index: int) -> tuple[bytes, Outcome]:
     raise InvariantBroken(f"entry {entry.lsn} has no outcome {index}", lsn=entry.lsn)
 
 
-def recorded_requests(entry: Entry) -> list[tuple[str, int, int]]:
-    """Return (request_id, lsn, index) of what the entry answered for good."""
-    lsn = entry.lsn
-    return [(request_id, lsn, index) for index, (request_id, _) in enumerate(entry.requests) if request_id]
-
-
 def entries_within(entries: Sequence[SealedEntry], size_bytes_max: int) -> list[SealedEntry]:
     """Return as many leading entries as fit; always the first one, so that a large entry cannot stop a follower."""
     size_bytes = 0

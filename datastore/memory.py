@@ -15,7 +15,7 @@ from datastore.ledger import CONFIG, Position, SealedEntry, entries_within, gene
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.replication_steps import Summary
 from datastore.rows import ConfigRow, Kind, decode_row
-from datastore.staging import Staged, in_range, merged
+from datastore.staging import Flush, Staged, merged
 
 
 class MemoryStore:
@@ -104,17 +104,22 @@ class MemoryStore:
             raise InvariantBroken("entries are applied in order", lsn=sealed.entry.lsn, applied_lsn=self.applied_lsn)
         self._staged.add(sealed)
 
-    def flush_staged(self) -> None:
-        for kind in self._staged.kinds():
-            rows = self._rows.setdefault(kind, {})
-            for key, value in self._staged.rows(kind).items():
-                if value:
-                    rows[key] = value
-                else:
-                    rows.pop(key, None)
-        self._requests.update(self._staged.requests())
+    @property
+    def flushed_lsn(self) -> int:
+        return self._flushed_lsn
+
+    def flush_staged(self, rows_max: int = 0) -> None:
+        """Write all that is staged: here a part costs no less than the whole."""
+        flush = Flush(self._staged)
+        while not flush.done:
+            puts, deletes, requests = flush.take(rows_max or 1000)
+            for kind, key, value in puts:
+                self._rows.setdefault(kind, {})[key] = value
+            for kind, key in deletes:
+                self._rows.get(kind, {}).pop(key, None)
+            self._requests.update({request_id: (lsn, index) for request_id, lsn, index in requests})
         self._flushed_lsn = self._staged.lsn
-        self._staged.clear()
+        self._staged = Staged(self._flushed_lsn)
 
     def read_ahead(self, kind: int, keys: Sequence[str]) -> None:
         """Nothing is faster than memory."""
@@ -127,8 +132,9 @@ class MemoryStore:
         return {key: value for key in keys if (value := self.get(kind, key)) is not None}
 
     def scan(self, kind: int, prefix: str = "", after: str = "", limit: int = 0) -> list[tuple[str, bytes]]:
-        base = sorted(in_range(self._rows.get(kind, {}), prefix, after).items())
-        found = merged(base, in_range(self._staged.rows(kind), prefix, after), after, None)
+        rows = self._rows.get(kind, {}).items()
+        base = sorted((key, value) for key, value in rows if key.startswith(prefix) and (not after or key > after))
+        found = merged(base, self._staged.rows_under(kind, prefix), after, None)
         return found[:limit] if limit else found
 
     def requests(self, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:

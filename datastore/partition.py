@@ -46,6 +46,10 @@ from datastore.submission import Question, Submission
 APPEND_BYTES_MAX = 1024 * 1024
 COMMANDS_PER_ENTRY = 2000
 FEED_ENTRIES_MAX = 500
+# Rows written at a tick: a request that comes meanwhile waits for a few milliseconds, not for all of them. And how long rows
+# are kept in memory by a partition that is never quiet and never busy enough to fill a generation.
+FLUSH_ROWS = 2_048
+FLUSH_LATEST_MS = 5_000
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +93,8 @@ class Partition:
         self._in_flight: list[tuple[Submission, bytes]] = []
         self._in_flight_sides: dict[bytes, bytes] = {}
         self._questions: deque[tuple[int, Question]] = deque()
-        self._quiet_since_ms = now_ms()
+        self._quiet_since_ms = self._flushed_ms = now_ms()
+        self._flushed_lsn = 0
         tail = store.summary().tail
         applied = store.applied_lsn
         self.committed = tail if tail.lsn == applied else Position(applied, self.machine.epoch_at(applied), store.hash_at(applied), 0)
@@ -259,8 +264,10 @@ class Partition:
     def _ticked(self) -> None:
         now_ms = self._now_ms()
         self._carry_out(self.machine.tick(now_ms))
-        if now_ms - self._quiet_since_ms > self._flush_ms:
-            self.store.flush_staged()
+        if self.store.flushed_lsn != self._flushed_lsn:
+            self._flushed_lsn, self._flushed_ms = self.store.flushed_lsn, now_ms
+        if now_ms - self._quiet_since_ms > self._flush_ms or now_ms - self._flushed_ms > FLUSH_LATEST_MS:
+            self.store.flush_staged(FLUSH_ROWS)
 
     def _swept(self) -> None:
         due_ms = self._state.next_due_ms() if self._state is not None else None

@@ -1,80 +1,142 @@
-"""Committed entries whose rows are applied but not yet in the file: visible to reads at once, written in one go later.
+"""Committed entries whose rows are applied but not yet in the file: visible to reads at once, written a slice at a time.
 
-Applying an entry row by row into a file dirties a page for almost every row. Staged, the rows of some thousand entries are
-folded first (a seat that was held and released is one row) and written in key order. Nothing can be lost by waiting: the
-entries are in the log, and a store that stopped applies again from its applied lsn, which moves in the same transaction
-as the rows. Pure.
+Applying an entry row by row into a file dirties a page for almost every row: holds and requests have random names, so each
+lands elsewhere. Staged, the rows of ten thousand entries are folded first (a seat that was held and released is one row)
+and written in key order, which costs a third. Written in one go they would stop the partition for a tenth of a second, so a
+generation that is full is frozen and its rows ride with later appends, a few for each row that these add; meanwhile the
+next generation fills.
+
+Nothing can be lost by waiting: the entries are in the log. The applied lsn moves with the last slice of a generation; a store
+that stopped between two slices finds in `flushing_lsn` how far its rows may already be, and applies that far again (row
+images may be written any number of times) before anything reads them. Pure.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from datastore.ledger import SealedEntry, recorded_requests
+from datastore.ledger import SealedEntry
 
 
 class Staged:
-    """The rows, requests and applied lsn of entries since the last flush.
+    """One generation: the rows, requests and last lsn of the entries since the generation before.
 
     Attributes:
         lsn: Of the last staged entry.
-        count: Rows and requests staged, before folding: what a flush will cost at most.
+        count: Rows and requests staged, before folding: what writing them will cost at most.
     """
 
     def __init__(self, lsn: int) -> None:
         self.lsn = lsn
         self.count = 0
-        self._pending: list[SealedEntry] = []
         self._rows: dict[int, dict[str, bytes]] = {}
         self._requests: dict[str, tuple[int, int]] = {}
+        # kind -> up to the first "/" -> rows; only of kinds that were asked for by such a prefix.
+        self._groups: dict[int, dict[str, dict[str, bytes]]] = {}
 
     def add(self, sealed: SealedEntry) -> None:
-        """Take in the next entry. A replica is not read, so folding waits for the first read or flush."""
-        self._pending.append(sealed)
-        self.lsn = sealed.entry.lsn
-        self.count += len(sealed.entry.events) + len(sealed.entry.requests)
+        """Take in the next entry."""
+        entry = sealed.entry
+        self.lsn = lsn = entry.lsn
+        self.count += len(entry.events) + len(entry.requests)
+        rows, groups = self._rows, self._groups
+        for kind, key, value in entry.events:
+            try:
+                rows[kind][key] = value
+            except KeyError:
+                rows[kind] = {key: value}
+            if kind in groups:
+                groups[kind].setdefault(_group_of(key), {})[key] = value
+        requests = self._requests
+        for index, (request_id, _) in enumerate(entry.requests):
+            if request_id:
+                requests[request_id] = (lsn, index)
 
     def rows(self, kind: int) -> dict[str, bytes]:
         """Return key -> image of one kind; b"" is a deleted row. Not to be changed by the caller."""
-        self._fold()
         return self._rows.get(kind) or {}
 
+    def rows_under(self, kind: int, prefix: str) -> dict[str, bytes]:
+        """Return those of `rows` whose keys begin with `prefix`; a whole first part, "X/", costs no look at the others."""
+        rows = self.rows(kind)
+        if not prefix or not rows:
+            return rows
+        if prefix.find("/") != len(prefix) - 1:
+            return {key: value for key, value in rows.items() if key.startswith(prefix)}
+        groups = self._groups.get(kind)
+        if groups is None:
+            groups = self._groups[kind] = {}
+            for key, value in rows.items():
+                groups.setdefault(_group_of(key), {})[key] = value
+        return groups.get(prefix) or {}
+
     def kinds(self) -> list[int]:
-        self._fold()
         return sorted(self._rows)
 
     def requests(self) -> dict[str, tuple[int, int]]:
         """Return request_id -> (lsn, index)."""
-        self._fold()
         return self._requests
 
-    def clear(self) -> None:
-        """Forget everything but the lsn: it has been written."""
-        self.count = 0
-        self._pending = []
-        self._rows = {}
-        self._requests = {}
 
-    def _fold(self) -> None:
-        if not self._pending:
-            return
-        rows = self._rows
-        for sealed in self._pending:
-            for kind, key, value in sealed.entry.events:
-                try:
-                    rows[kind][key] = value
-                except KeyError:
-                    rows[kind] = {key: value}
-            for request_id, lsn, index in recorded_requests(sealed.entry):
-                self._requests[request_id] = (lsn, index)
-        self._pending = []
+def _group_of(key: str) -> str:
+    """Return the key's part up to and with its first "/", "" where it has none."""
+    return key[: key.find("/") + 1]
 
 
-def in_range(rows: dict[str, bytes], prefix: str, after: str) -> dict[str, bytes]:
-    """Return the staged rows whose keys begin with `prefix` and come after `after`; "" means all."""
-    if not rows or not (prefix or after):
-        return rows
-    return {key: value for key, value in rows.items() if key.startswith(prefix) and (not after or key > after)}
+class Slice(NamedTuple):
+    """Some rows of a generation, each list in the order of its table's key."""
+
+    puts: list[tuple[int, str, bytes]]
+    deletes: list[tuple[int, str]]
+    requests: list[tuple[str, int, int]]
+
+
+class Flush:
+    """A frozen generation on its way into the file."""
+
+    def __init__(self, staged: Staged) -> None:
+        self.staged = staged
+        self._kinds: deque[int] = deque(staged.kinds())
+        self._kind = 0
+        self._rows: list[tuple[str, bytes]] = []
+        self._requests: list[tuple[str, int, int]] | None = None
+        self._at = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was taken."""
+        return self._requests is not None and self._at >= len(self._requests)
+
+    def take(self, rows_max: int) -> Slice:
+        """Return the next rows and requests, `rows_max` at most."""
+        puts: list[tuple[int, str, bytes]] = []
+        deletes: list[tuple[int, str]] = []
+        requests: list[tuple[str, int, int]] = []
+        while rows_max > 0 and not self.done:
+            if self._requests is not None:
+                requests = self._requests[self._at : self._at + rows_max]
+                self._at += len(requests)
+                break
+            if self._at < len(self._rows):
+                chunk = self._rows[self._at : self._at + rows_max]
+                self._at += len(chunk)
+                rows_max -= len(chunk)
+                puts += [(self._kind, key, value) for key, value in chunk if value]
+                deletes += [(self._kind, key) for key, value in chunk if not value]
+            else:
+                self._next_kind()
+        return Slice(puts, deletes, requests)
+
+    def _next_kind(self) -> None:
+        """Sort the next table's rows: one at a time, so that no slice pays for all."""
+        self._at = 0
+        if self._kinds:
+            self._kind = self._kinds.popleft()
+            self._rows = sorted(self.staged.rows(self._kind).items())
+        else:
+            self._requests = sorted((request_id, lsn, index) for request_id, (lsn, index) in self.staged.requests().items())
 
 
 def merged(base: Sequence[tuple[str, bytes]], staged: dict[str, bytes], after: str, bound: str | None) -> list[tuple[str, bytes]]:

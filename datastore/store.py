@@ -1,7 +1,7 @@
 """The `Store` port in SQLite: one file a partition, one transaction and one flush an append.
 
-- WAL, synchronous FULL. An append returns only when its entries are on the disk; the rows of earlier, committed entries
-  ride in the same transaction when enough of them are staged (`staging.py`).
+- WAL, synchronous FULL. An append returns only when its entries are on the disk; rows of earlier, committed entries ride in
+  the same transaction, some at a time, when enough of them are staged (`tables.py`).
 - A file is used only if `quick_check` and the hash chain since the last verified checkpoint pass. One that fails is moved
   aside as NAME.quarantined-N, never repaired: an empty store with a new identity takes its place (R11, R14).
 - Any error of the disk is `DiskFailed`. After a failed flush nobody knows what is on the disk, so the process ends and
@@ -13,7 +13,6 @@ One thread at a time uses a store; the partition sees to it.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import uuid
@@ -26,27 +25,28 @@ import apsw
 import msgspec
 
 from datastore.errors import DiskFailed, HoldfastError, InvariantBroken
-from datastore.ledger import CONFIG, LedgerDamaged, Position, SealedEntry, genesis, verify_chain
+from datastore.ledger import CONFIG, LedgerDamaged, Position, SealedEntry, genesis, unseal, verify_chain
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.replication_steps import Summary
 from datastore.rows import ConfigRow, Kind, decode_row, encode_row
-from datastore.staging import Staged, in_range, merged
+from datastore.tables import ROWS_RIDING, ROWS_RIDING_MIN, RowTables
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".sqlite"
 PUT_ASIDE = ".quarantined-"  # and a number: what follows the name of a damaged file
 
-# Staged rows ride in an append from here on. A row costs 11 us when 64 are written at a time and 2.5 us with 8,192.
-STAGED_ROWS_MAX = 8192
 # After a checkpoint SQLite writes its log over the old one. A flush that need not grow the file costs 100 us, one that must
 # 230 us, so checkpoints come early; each copies the pages that changed since the last.
 CHECKPOINT_PAGES = 1000
 CACHE_KIB = 16_384
+ALL_ROWS = 2**31
 VERIFY_ENTRIES = 500
 VERIFY_BYTES = 16 * 1024 * 1024
 BUSY_MS = 2000
 
-META_KEYS = {"store_uuid", "promised_counter", "promised_manager", "led_counter", "led_manager", "applied_lsn", "verified_lsn"}
+META_KEYS = {
+    "store_uuid", "promised_counter", "promised_manager", "led_counter", "led_manager", "applied_lsn", "flushing_lsn", "verified_lsn"
+}  # fmt: skip
 
 SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -88,11 +88,10 @@ class SqliteStore:
             self.store_uuid = str(meta["store_uuid"])
             self._promised = Epoch(meta["promised_counter"], meta["promised_manager"])
             self._led = Epoch(meta["led_counter"], meta["led_manager"])
-            self._flushed_lsn = int(meta["applied_lsn"])
-            self._staged = Staged(self._flushed_lsn)
-            self._ahead: dict[tuple[int, str], bytes | None] = {}
+            self._tables = RowTables(self._db, self._rows, int(meta["applied_lsn"]))
             self._tail = self._read_tail()
-            self._verify(int(meta["verified_lsn"]))
+            self._verify(int(meta["verified_lsn"]), int(meta["flushing_lsn"]))
+            self._finish_flush(int(meta["flushing_lsn"]))
             self.summary()
         except (ValueError, TypeError, msgspec.DecodeError) as error:
             # A value of a wrong type or form where SQLite sees nothing wrong.
@@ -127,6 +126,7 @@ class SqliteStore:
             "led_counter": EPOCH_NONE.counter,
             "led_manager": EPOCH_NONE.manager,
             "applied_lsn": 0,
+            "flushing_lsn": 0,
             "verified_lsn": 0,
         }
         self._db.execute("BEGIN IMMEDIATE")
@@ -147,7 +147,7 @@ class SqliteStore:
         lsn, counter, manager, digest, stamp_ms = last[0]
         return Position(lsn, Epoch(counter, manager), digest, stamp_ms)
 
-    def _verify(self, verified_lsn: int) -> None:
+    def _verify(self, verified_lsn: int, flushing_lsn: int) -> None:
         """Check the file and the chain since the checkpoint, then move the checkpoint to the end.
 
         Raises:
@@ -161,9 +161,19 @@ class SqliteStore:
             position = verify_chain(self.entries(verified_lsn, 1, 1), self._position_before(verified_lsn))
         while chunk := self.entries(position.lsn + 1, VERIFY_ENTRIES, VERIFY_BYTES):
             position = verify_chain(chunk, position)
-        if position != self._tail or position.lsn < self._flushed_lsn:
-            raise LedgerDamaged(f"{self.path}: the log ends at {position.lsn}, expected {max(self._tail.lsn, self._flushed_lsn)}")
+        least = max(self.applied_lsn, flushing_lsn)
+        if position != self._tail or position.lsn < least:
+            raise LedgerDamaged(f"{self.path}: the log ends at {position.lsn}, expected {max(self._tail.lsn, least)}")
         self._set_verified(position.lsn)
+
+    def _finish_flush(self, flushing_lsn: int) -> None:
+        """Apply up to where the rows of an interrupted flush may already be: those entries were committed."""
+        if flushing_lsn <= self.applied_lsn:
+            return
+        while self.applied_lsn < flushing_lsn:
+            for data in self.entries(self.applied_lsn + 1, min(VERIFY_ENTRIES, flushing_lsn - self.applied_lsn), VERIFY_BYTES):
+                self._tables.stage(unseal(data))
+        self.flush_staged()
 
     def _set_verified(self, lsn: int) -> None:
         with self._disk("write the checkpoint"), self._transaction():
@@ -234,7 +244,10 @@ class SqliteStore:
         end = truncate_from or self._tail.lsn + 1
         if any(sealed.entry.lsn != end + index for index, sealed in enumerate(entries)):
             raise InvariantBroken("an entry would leave a gap in the log", lsn=entries[0].entry.lsn, expected=end)
-        flushes = self._staged.count >= STAGED_ROWS_MAX
+        riding = 0
+        if self._tables.is_due():
+            added = sum(len(sealed.entry.events) + len(sealed.entry.requests) for sealed in entries)
+            riding = max(ROWS_RIDING_MIN, ROWS_RIDING * added)
         with self._disk("write entries"), self._transaction():
             if truncate_from:
                 for table, column in (("log", "lsn"), ("epoch", "first_lsn"), ("config", "lsn")):
@@ -245,10 +258,8 @@ class SqliteStore:
                 before = self._insert(sealed, before)
             if sides:
                 self._db.executemany("INSERT OR REPLACE INTO side VALUES (?, ?)", list(sides.items()))
-            if flushes:
-                self._write_staged()
-        if flushes:
-            self._flushed()
+            flush = self._tables.write(riding) if riding else None
+        self._tables.written(flush)
         if entries:
             last = entries[-1]
             self._tail = Position(last.entry.lsn, Epoch(*last.entry.epoch), last.hash, last.entry.stamp_ms)
@@ -309,94 +320,46 @@ class SqliteStore:
 
     @property
     def applied_lsn(self) -> int:
-        return self._staged.lsn
+        return self._tables.applied_lsn
+
+    @property
+    def flushed_lsn(self) -> int:
+        return self._tables.flushed_lsn
 
     def stage(self, sealed: SealedEntry) -> None:
         if sealed.entry.lsn != self.applied_lsn + 1:
             raise InvariantBroken("entries are applied in order", lsn=sealed.entry.lsn, applied_lsn=self.applied_lsn)
-        self._staged.add(sealed)
-        self._ahead.clear()
+        self._tables.stage(sealed)
 
-    def flush_staged(self) -> None:
-        if self._staged.lsn == self._flushed_lsn:
+    def flush_staged(self, rows_max: int = 0) -> None:
+        if self.flushed_lsn == self.applied_lsn:
             return
         with self._disk("write rows"):
             self._db.execute("PRAGMA synchronous = NORMAL").fetchall()
             try:
-                with self._transaction():
-                    self._write_staged()
+                while self.flushed_lsn < self.applied_lsn:
+                    with self._transaction():
+                        flush = self._tables.write(rows_max or ALL_ROWS)
+                    self._tables.written(flush)
+                    if rows_max:
+                        break
             finally:
                 self._db.execute("PRAGMA synchronous = FULL").fetchall()
-        self._flushed()
-
-    def _flushed(self) -> None:
-        self._flushed_lsn = self._staged.lsn
-        self._staged.clear()
-
-    def _write_staged(self) -> None:
-        """Write folded rows in key order, and the applied lsn with them (R7); inside a transaction."""
-        for kind in self._staged.kinds():
-            rows = sorted(self._staged.rows(kind).items())
-            puts = [(kind, key, value) for key, value in rows if value]
-            if puts:
-                self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", puts)
-            if len(puts) < len(rows):
-                self._db.executemany("DELETE FROM row WHERE kind = ? AND key = ?", [(kind, key) for key, value in rows if not value])
-        requests = sorted((request_id, lsn, index) for request_id, (lsn, index) in self._staged.requests().items())
-        if requests:
-            self._db.executemany("INSERT OR REPLACE INTO request VALUES (?, ?, ?)", requests)
-        self._db.execute("UPDATE meta SET value = ? WHERE key = 'applied_lsn'", (self._staged.lsn,))
 
     def read_ahead(self, kind: int, keys: Sequence[str]) -> None:
-        found = self.get_many(kind, keys)
-        self._ahead.update({(kind, key): found.get(key) for key in keys})
+        self._tables.read_ahead(kind, keys)
 
     def get(self, kind: int, key: str) -> bytes | None:
-        if (kind, key) in self._ahead:
-            return self._ahead[kind, key]
-        staged = self._staged.rows(kind).get(key)
-        if staged is not None:
-            return staged or None
-        found = self._rows("SELECT value FROM row WHERE kind = ? AND key = ?", (kind, key))
-        return found[0][0] if found else None
+        return self._tables.get(kind, key)
 
     def get_many(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = dict(
-            self._rows(
-                "SELECT key, value FROM row WHERE kind = ? AND key IN (SELECT value FROM json_each(?))", (kind, json.dumps(list(keys)))
-            )
-        )
-        staged = self._staged.rows(kind)
-        if staged:
-            found.update({key: staged[key] for key in keys if key in staged})
-            found = {key: value for key, value in found.items() if value}
-        return found
+        return self._tables.get_many(kind, keys)
 
     def scan(self, kind: int, prefix: str = "", after: str = "", limit: int = 0) -> list[tuple[str, bytes]]:
-        staged = in_range(self._staged.rows(kind), prefix, after)
-        found: list[tuple[str, bytes]] = []
-        while True:
-            # "\U0010ffff" is above every character of a key, so the range is exactly what begins with the prefix.
-            base = self._rows(
-                "SELECT key, value FROM row WHERE kind = ? AND key >= ? AND key < ? AND (key > ? OR ? = '') ORDER BY key LIMIT ?",
-                (kind, max(prefix, after), prefix + "\U0010ffff", after, after, limit or -1),
-            )
-            bound = base[-1][0] if limit and len(base) == limit else None
-            found += merged(base, staged, after, bound)
-            if bound is None or len(found) >= limit:
-                return found[:limit] if limit else found
-            after = bound
+        return self._tables.scan(kind, prefix, after, limit)
 
     def requests(self, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        rows = self._rows(
-            "SELECT request_id, lsn, position FROM request WHERE request_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(request_ids)),),
-        )
-        found = {request_id: (lsn, position) for request_id, lsn, position in rows}
-        staged = self._staged.requests()
-        if staged:
-            found.update({request_id: staged[request_id] for request_id in request_ids if request_id in staged})
-        return found
+        return self._tables.requests(request_ids)
 
     def state_digest(self) -> bytes:
         self.flush_staged()

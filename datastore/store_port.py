@@ -58,8 +58,13 @@ class Store(StoreReader, Protocol):
         """Apply a committed entry: visible to reads at once, in the file with a later append or flush."""
         ...
 
-    def flush_staged(self) -> None:
-        """Write what is staged, without waiting for the disk: it can be had again from the log."""
+    @property
+    def flushed_lsn(self) -> int:
+        """Up to where a restart would find the rows applied."""
+        ...
+
+    def flush_staged(self, rows_max: int = 0) -> None:
+        """Write what is staged, or about `rows_max` rows of it, without waiting for the disk: it can be had again from the log."""
         ...
 
     def read_ahead(self, kind: int, keys: Sequence[str]) -> None:
