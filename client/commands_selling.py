@@ -11,7 +11,7 @@ import typer
 from client import inputs
 from client.commands_looking import Json, ServiceId
 from client.terminal import Session, tell
-from datastore.errors import HoldfastError, InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
+from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
 
 if TYPE_CHECKING:
     from client import api
@@ -180,24 +180,10 @@ def confirm(
     people = [inputs.passenger(word) for word in passenger or []]
     if not people:
         raise InvalidRequest('a booking names its passengers: add --passenger "Given Surname" for each seat', field="passenger")
-    from client import api
-    from client.wallet import KeptOrder
+    from client import bookings
 
-    wallet = session.wallet
     with session.connect() as client:
-        hold_id = _hold_id(client, hold_id)
-        # Written down first (client.wallet): the same command after a lost answer finds the booking, and its token.
-        what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}"
-        noted = request_id or wallet.pending(what, api.new_request_id())
-        try:
-            answer = client.confirm(hold_id, people, request_id=noted)
-        except HoldfastError as error:
-            if not error.maybe_committed:
-                wallet.settle(what)
-            raise
-    kept = KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id)
-    if answer.manage_token:
-        wallet.keep(kept, what)
+        answer = bookings.confirm(client, session.wallet, _hold_id(client, hold_id), people, request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 PACKAGES = ("lockstore", "datastore", "manager", "loadbalancer", "client")
 NAME_FLAGS = ("--name", "--node", "--manager", "--balancer")
 POLL_S = 0.02
+PORTS = range(15_000, 32_000)  # Where free ones are sought: Linux gives outgoing connections 32768 and above.
 STATE_ZOMBIE = "Z"
 
 
@@ -141,17 +143,18 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Return `count` different ports that nobody listens at, all found before any is let go."""
-    sockets = []
-    try:
-        for _ in range(count):
-            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            sockets.append(probe)
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
+    """Return `count` different ports that nobody listens at.
+
+    They are below those that the kernel gives to outgoing connections, of which a busy machine may open one at such a port
+    between our looking and the server's start; and drawn, so that two who look at once hardly meet.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        if port_is_free(host, port):
+            found.append(port)
+    return found
 
 
 def listener(port: int) -> tuple[int, list[str]] | None:

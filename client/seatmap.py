@@ -69,10 +69,10 @@ def draw(answer: SeatMapAnswer, width: int = 80) -> list[Line]:
         width: Characters of a line; the map never asks for more.
     """
     lines: list[Line] = []
-    by_row = _rows(answer.seats)
-    for ys in _sections(answer, by_row):
+    by_row = rows_of(answer.seats)
+    for ys in sections_of(answer, by_row):
         lines += _heading([seat for y in ys for seat in by_row[y]])
-        aisles = _aisles(answer, ys[0])
+        aisles = aisles_of(answer, ys[0])
         for grid in _grids(by_row, ys, aisles, max(width, WIDTH_MIN)):
             lines += _draw_section(by_row, ys, aisles, grid)
         lines.append([])
@@ -126,21 +126,21 @@ def cabin_name(cabin: str) -> str:
     return CABINS.get(cabin, cabin.capitalize() if len(cabin) > 1 else cabin)
 
 
-def _rows(seats: Sequence[SeatInfo]) -> dict[int, list[SeatInfo]]:
+def rows_of(seats: Sequence[SeatInfo]) -> dict[int, list[SeatInfo]]:
     by_row: dict[int, list[SeatInfo]] = {}
     for seat in seats:
         by_row.setdefault(seat.y, []).append(seat)
     return {y: sorted(by_row[y], key=lambda seat: seat.x) for y in sorted(by_row)}
 
 
-def _sections(answer: SeatMapAnswer, by_row: dict[int, list[SeatInfo]]) -> list[list[int]]:
+def sections_of(answer: SeatMapAnswer, by_row: dict[int, list[SeatInfo]]) -> list[list[int]]:
     """Return the rows that belong together: one cabin, one arrangement of columns and aisles."""
     sections: list[list[int]] = []
     before: object = None
     for y, seats in by_row.items():
         bounds = next(((first, last) for first, last, _ in answer.aisles if first <= y <= last), None)
         # Rows of two sections that look alike are drawn as one: a price zone is not a wall.
-        now = (seats[0].cabin, tuple(_aisles(answer, y)), {seat.x: seat.column for seat in seats} if bounds is None else None)
+        now = (seats[0].cabin, tuple(aisles_of(answer, y)), {seat.x: seat.column for seat in seats} if bounds is None else None)
         if now != before or (sections and not _columns_agree(by_row, sections[-1][-1], y)):
             sections.append([])
         sections[-1].append(y)
@@ -153,7 +153,7 @@ def _columns_agree(by_row: dict[int, list[SeatInfo]], above: int, below: int) ->
     return all(names.get(seat.x, seat.column) == seat.column for seat in by_row[below])
 
 
-def _aisles(answer: SeatMapAnswer, y: int) -> list[int]:
+def aisles_of(answer: SeatMapAnswer, y: int) -> list[int]:
     return next((list(xs) for first, last, xs in answer.aisles if first <= y <= last), [])
 
 
@@ -179,7 +179,7 @@ def _grids(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequenc
 
 def _draw_section(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequence[int], grid: Grid) -> list[Line]:
     names = {seat.x: seat.column for y in ys for seat in by_row[y]}
-    lines = [[Span(" " * (grid.label + 3) + row, FRAME)] for row in _column_labels(names, aisles, grid)]
+    lines = [[Span(" " * (grid.label + 3) + row, FRAME)] for row in column_labels(names, aisles, grid)]
     for y in ys:
         seats = {seat.x: seat for seat in by_row[y]}
         if not any(grid.first <= x < grid.last for x in seats):
@@ -203,7 +203,7 @@ def _cell(seat: SeatInfo | None, x: int, aisles: Sequence[int], grid: Grid) -> L
     return [Span(GLYPHS[role], role), Span(" " * rest)] if rest else [Span(GLYPHS[role], role)]
 
 
-def _column_labels(names: dict[int, str], aisles: Sequence[int], grid: Grid) -> list[str]:
+def column_labels(names: dict[int, str], aisles: Sequence[int], grid: Grid) -> list[str]:
     """Return the line of column labels; long ones stand only at every fifth column, where they have room."""
     widths = {x: grid.pitch + (1 if x in aisles else 0) for x in range(grid.first, grid.last)}
     longest = max((len(name) for name in names.values()), default=1)

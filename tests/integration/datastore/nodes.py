@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import resource
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from client.processes import free_ports
 from datastore import wire
 from datastore.edge import Address
 from datastore.errors import HoldfastError
@@ -27,12 +27,7 @@ class Nodes:
 
     def __init__(self, folder: Path, settings: str = "") -> None:
         self.folder = folder
-        held = [socket.socket() for _ in NAMES]
-        for sock in held:
-            sock.bind(("127.0.0.1", 0))
-        ports = dict(zip(NAMES, [sock.getsockname()[1] for sock in held], strict=True))
-        for sock in held:
-            sock.close()
+        ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         lines = ["[datastore]", "copies = 3", settings]
         for name, port in ports.items():
             lines += ["[[datastore.node]]", f'name = "{name}"', 'host = "127.0.0.1"', f"port = {port}"]

@@ -5,31 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from client.processes import free_ports
 from lockstore import admission, servers
 from lockstore.config import LockStoreConfig, from_toml
 from lockstore.seatlocks import SeatLocks, ServerAddress
 from tests.waiting import wait_until
 
 DEADLINE_S = 10.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listened on a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 class LockServerSet:

@@ -16,11 +16,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from client.processes import free_ports
 from lockstore import servers
 from lockstore.binaries import find_binary
 from lockstore.config import from_toml
 from lockstore.errors import BinaryNotFound, LockConfigInvalid, LockServerRefused, PortInUse
-from tests.integration.lockstore.servers_fixture import LockServerSet, free_ports
+from tests.integration.lockstore.servers_fixture import LockServerSet
 from tests.waiting import wait_until
 
 DEADLINE_S = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tomllib
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client.processes import free_ports
 from datastore.edge import Address
 from lockstore.admission import initialise
 from lockstore.config import from_toml
@@ -18,18 +18,6 @@ from lockstore.servers import addresses, admin_settings, start_server, stop_serv
 NODES = ("node-1", "node-2", "node-3")
 MANAGERS = ("manager-1", "manager-2")
 LOCKS = ("lock-1", "lock-2", "lock-3")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens at now; held all at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 class Processes:

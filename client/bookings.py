@@ -1,0 +1,43 @@
+"""Confirming so that a lost answer costs nothing: the request id is written down before the question is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from client.api import new_request_id
+from client.wallet import KeptOrder, Wallet
+from datastore.errors import HoldfastError
+from datastore.messages import OrderAnswer
+from datastore.model import Passenger
+
+
+class Confirms(Protocol):
+    """What of the client is needed here."""
+
+    def confirm(self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "") -> OrderAnswer:
+        """Turn a hold into an order."""
+        ...
+
+
+def confirm(client: Confirms, wallet: Wallet, hold_id: str, people: Sequence[Passenger], request_id: str = "") -> OrderAnswer:
+    """Turn a hold into an order and keep its manage token.
+
+    The same call after a lost answer finds the booking, and its token: it goes under the request id that was noted first.
+
+    Args:
+        request_id: One that the caller insists on; "" takes the one under which the same confirm was begun before, or a new one.
+    Raises:
+        HoldfastError: The cluster's; where it may have happened the noted request id is kept.
+    """
+    what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}"
+    noted = request_id or wallet.pending(what, new_request_id())
+    try:
+        answer = client.confirm(hold_id, people, request_id=noted)
+    except HoldfastError as error:
+        if not error.maybe_committed:
+            wallet.settle(what)
+        raise
+    if answer.manage_token:
+        wallet.keep(KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id), what)
+    return answer

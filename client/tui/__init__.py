@@ -1,0 +1,1 @@
+"""The terminal application: a screen a file, over the Python client alone."""

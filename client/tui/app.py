@@ -1,0 +1,170 @@
+"""The application: its modes, what every screen shares (the cluster, the holds, the banner), and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from client.api import new_request_id
+from client.inputs import duration_text
+from client.tui.bookings_screen import BookingsScreen
+from client.tui.clock import Holds
+from client.tui.cluster_screen import ClusterScreen
+from client.tui.gateway import Client, Gateway, now_ms
+from client.tui.holds_screen import HoldsScreen
+from client.tui.page import News
+from client.tui.search_screen import SearchScreen
+from client.wallet import Wallet
+from datastore.errors import HoldfastError
+from datastore.messages import HoldAnswer, StatusAnswer
+
+TICK_S = 0.5
+STATUS_S = 2.0
+STATUS_MS = 3_000
+EXTENSION_MS = 15 * 60_000
+T = TypeVar("T")
+
+
+class HoldfastApp(App[None]):
+    """What a traveller and an operator live in."""
+
+    TITLE = "Holdfast"
+    CSS_PATH = "holdfast.tcss"
+    MODES: ClassVar[dict[str, type[Screen[object]] | str | Callable[[], Screen[object]]]] = {
+        "travel": SearchScreen,
+        "bookings": BookingsScreen,
+        "holds": HoldsScreen,
+        "cluster": ClusterScreen,
+    }
+    DEFAULT_MODE = "travel"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1,f2", "go('travel')", "Travel", key_display="1", id="app.travel"),
+        Binding("2,f3", "go('bookings')", "Bookings", key_display="2", id="app.bookings"),
+        Binding("3,f4", "go('holds')", "Holds", key_display="3", id="app.holds"),
+        Binding("4,f5", "go('cluster')", "Cluster", key_display="4", id="app.cluster"),
+        Binding("f1", "explain", "Help", id="app.help"),
+        Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
+    ]
+
+    def __init__(self, client: Client, wallet: Wallet) -> None:
+        """Prepare; `run` shows it. `client` is closed at the end."""
+        super().__init__()
+        self.gateway = Gateway(client)
+        self.wallet = wallet
+        self.holds = Holds()
+        self.cluster: StatusAnswer | None = None
+        self.trouble = ""  # Why the cluster gave no answer when last asked.
+
+    def on_mount(self) -> None:
+        self.set_interval(TICK_S, self._tick)
+        self.set_interval(STATUS_S, self.look_at_cluster)
+        self.look_at_cluster()
+        self.find_holds()
+
+    def on_unmount(self) -> None:
+        self.gateway.close()
+
+    # --- shared by the screens -------------------------------------------------------------------------------------
+
+    async def ask(self, question: Callable[[Client], T]) -> T:
+        """Return the cluster's answer; see `Gateway.ask`."""
+        return await self.gateway.ask(question)
+
+    def say_error(self, error: HoldfastError, what: str = "") -> None:
+        """Tell the traveller that something was refused or failed, and what that means."""
+        sure = "it may have happened; the same again asks, nothing happens twice" if error.maybe_committed else ""
+        said = ". ".join(word for word in (error.detail, sure) if word)
+        self.notify(said, title=what or error.title, severity="error" if not error.retryable else "warning", timeout=8)
+
+    def take_hold(self, hold: HoldAnswer) -> None:
+        """Keep what an answer says of a hold."""
+        self.holds.put(hold, now_ms())
+        self._show_holds()
+
+    @property
+    def banner(self) -> str:
+        """What is out of order and what works all the same; "" where nothing is."""
+        if self.trouble:
+            return f"no answer from the cluster: {self.trouble}. What is shown is old; holds and bookings are kept."
+        silent = [line.operator for line in self.cluster.partitions if line.verdict == "down"] if self.cluster else []
+        if silent:
+            names = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
+            return f"no quorum at {names}: look, but neither hold nor book there. All other operators sell."
+        if self.cluster and self.cluster.verdict == "down":
+            voting = sum(one.kind == "lock server" and one.verdict == "ok" for one in self.cluster.processes)
+            servers = sum(one.kind == "lock server" for one in self.cluster.processes)
+            if 2 * voting <= servers:
+                return f"{voting} of {servers} lock servers vote: no new holds; confirming, extending and cancelling work."
+        return ""
+
+    # --- actions ---------------------------------------------------------------------------------------------------
+
+    def action_go(self, mode: str) -> None:
+        """Show another part; what lies behind keeps its state."""
+        if self.current_mode != mode:
+            self.switch_mode(mode)
+
+    def action_explain(self) -> None:
+        """Show or hide what the focused widget and its keys do."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    @work(group="extend", exclusive=True)
+    async def action_extend(self) -> None:
+        """Let the hold that ends first last longer."""
+        holds = self.holds.open()
+        if not holds:
+            return
+        hold, request_id = holds[0], new_request_id()
+        try:
+            longer = await self.ask(lambda client: client.extend(hold.hold_id, EXTENSION_MS, request_id=request_id))
+        except HoldfastError as error:
+            self.say_error(error, "not extended")
+            return
+        self.take_hold(longer)
+        self.notify(f"{', '.join(hold.seats)} held for {duration_text(longer.remaining_ms)} from now")
+
+    # --- what goes on by itself --------------------------------------------------------------------------------------
+
+    @work(group="holds", exclusive=True)
+    async def find_holds(self) -> None:
+        """Learn of the holds made before, here or in another terminal."""
+        try:
+            answer = await self.ask(lambda client: client.my_holds())
+        except HoldfastError as error:
+            self.log(f"my holds: {error.detail}")
+            return
+        for hold in answer.holds:
+            self.holds.put(hold, now_ms())
+        self._show_holds()
+
+    @work(group="status", exclusive=True)
+    async def look_at_cluster(self) -> None:
+        """Learn how the cluster is."""
+        try:
+            self.cluster, self.trouble = await self.ask(lambda client: client.status(deadline_ms=STATUS_MS)), ""
+        except HoldfastError as error:
+            self.trouble = error.detail
+        for screen in self.screen_stack:
+            screen.post_message(News())
+
+    def _tick(self) -> None:
+        for notice in self.holds.tick(now_ms()):
+            seats = f"{', '.join(notice.hold.seats)} on {notice.hold.service_id}"
+            if notice.seconds:
+                said = f"{seats}: {notice.seconds} seconds left. Ctrl+E extends."
+                self.notify(said, title="your hold ends soon", severity="warning", timeout=10)
+            else:
+                self.notify(f"{seats} are for sale again", title="your hold has ended", severity="error", timeout=15)
+        self._show_holds()
+
+    def _show_holds(self) -> None:
+        for screen in self.screen_stack:
+            screen.post_message(News())

@@ -1,0 +1,86 @@
+"""What every screen is made on: the lines above it (where one is, the holds with their time left, how the cluster is), its keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from client.tui.clock import countdown
+from client.tui.gateway import now_ms
+
+if TYPE_CHECKING:
+    from client.tui.app import HoldfastApp
+
+MARKS = {"ok": ("●", "#009E73"), "degraded": ("▲", "#E69F00"), "down": ("■", "#D55E00")}
+SOON_MS = 60_000
+HOLDS_SHOWN = 3
+R = TypeVar("R")
+
+
+class News(Message):
+    """Holds came, went or have less time; or the cluster was heard."""
+
+
+class TopBar(Vertical):
+    """Docked above; screens call `show` when something changed."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="bar")
+        yield Static(id="banner")
+
+    def on_mount(self) -> None:
+        self.show()
+
+    def show(self, title: str = "") -> None:
+        """Draw what is known now."""
+        self._title = title or self._title
+        app = cast("HoldfastApp", self.app)
+        line = Text.assemble((" Holdfast ", "bold reverse"), f"  {self._title}   ")
+        holds = app.holds.open()
+        for hold in holds[:HOLDS_SHOWN]:
+            left_ms = app.holds.remaining_ms(hold.hold_id, now_ms())
+            style = "bold #D55E00" if left_ms <= SOON_MS else "#E69F00"
+            line.append(f"◷ {countdown(left_ms)} ", style)
+            line.append(f"{','.join(hold.seats)}  ")
+        if len(holds) > HOLDS_SHOWN:
+            line.append(f"+{len(holds) - HOLDS_SHOWN} ")
+        verdict = "down" if app.trouble else app.cluster.verdict if app.cluster else ""
+        mark, colour = MARKS.get(verdict, ("…", ""))
+        line.append(f" {mark} {verdict or 'connecting'}", colour)
+        self.query_one("#bar", Static).update(line)
+        banner = self.query_one("#banner", Static)
+        banner.update(app.banner)
+        banner.display = bool(app.banner)
+
+
+class Page(Screen[R]):
+    """A screen between the top bar and the footer with its keys."""
+
+    heading = ""
+
+    @property
+    def holdfast(self) -> HoldfastApp:
+        return cast("HoldfastApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.heading)
+        yield from self.content()
+        yield Footer()
+
+    def content(self) -> ComposeResult:
+        """Yield what is between the bars."""
+        yield from ()
+
+    def on_news(self) -> None:
+        if self.is_mounted:
+            self.query_one(TopBar).show()

@@ -1,0 +1,135 @@
+"""Who sits where: a name for each held seat, then the booking. Leaving asks what becomes of the hold."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Button, Input, Label, Static
+
+from client import bookings, inputs, show
+from client.api import new_request_id
+from client.tui.page import Page
+from client.tui.question import Question
+from client.tui.ticket_screen import TicketScreen
+from datastore.errors import HoldfastError, InvalidRequest
+from datastore.messages import HoldAnswer, ServiceInfo
+from datastore.model import Passenger
+
+
+class PassengersScreen(Page[object]):
+    """Names for a hold."""
+
+    heading = "Passengers"
+    HELP = """
+    # Passengers
+    One person a seat: given names, then the surname, or Surname/Given. **Ctrl+S** books. **Ctrl+E** lets the hold last longer.
+    **Esc** goes back and asks whether the seats stay held; nothing is lost without that.
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "book", "Book", id="passengers.book"),
+        Binding("ctrl+e", "app.extend", "Extend hold", id="passengers.extend"),
+        Binding("escape", "leave", "Back", id="passengers.leave"),
+    ]
+
+    def __init__(self, hold: HoldAnswer, service: ServiceInfo | None) -> None:
+        super().__init__()
+        self.hold = hold
+        self.service = service
+
+    def content(self) -> ComposeResult:
+        yield Static(self._summary(), id="summary")
+        with VerticalScroll(id="people"):
+            for number, (seat, price) in enumerate(zip(self.hold.seats, self.hold.prices, strict=True)):
+                with Horizontal(classes="person"):
+                    yield Label(f"{seat:>6}  {price!s:>12}  ")
+                    yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=120)
+        yield Static("", id="wrong")
+        with Horizontal(id="buttons"):
+            yield Button("Book (Ctrl+S)", variant="success", id="book")
+            yield Button("Extend (Ctrl+E)", id="extend")
+            yield Button("Back (Esc)", id="back")
+
+    def on_mount(self) -> None:
+        self.query_one("#person-0", Input).focus()
+
+    def _summary(self) -> Text:
+        hold = self.hold
+        what = show.service_line(self.service) if self.service else hold.service_id
+        terms = f"{hold.refundable_percent} % back if you cancel" if hold.refundable_percent else "not refundable"
+        return Text.assemble((what + "\n", "bold"), f"{', '.join(hold.seats)} held for you   {hold.total} in all   {terms}")
+
+    # --- doing ---------------------------------------------------------------------------------------------------------
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        {"book": self.action_book, "extend": self.app.action_extend, "back": self.action_leave}[event.button.id or "back"]()  # type: ignore[attr-defined]
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter goes to the next empty name; behind the last it books."""
+        for field in self.query(Input):
+            if not field.value.strip():
+                field.focus()
+                return
+        self.action_book()
+
+    def _people(self) -> list[Passenger]:
+        people = []
+        for field, seat in zip(self.query(Input), self.hold.seats, strict=True):
+            try:
+                people.append(inputs.passenger(field.value))
+            except InvalidRequest as error:
+                field.focus()
+                raise InvalidRequest(f"{seat}: {error.detail}", field="passenger") from error
+        return people
+
+    @work(group="book", exclusive=True)
+    async def action_book(self) -> None:
+        """Turn the hold into a booking."""
+        wrong = self.query_one("#wrong", Static)
+        try:
+            people = self._people()
+        except InvalidRequest as error:
+            wrong.update(Text(error.detail, "#D55E00"))
+            return
+        wrong.update("booking …")
+        box = self.query_one("#people")
+        box.loading = True
+        wallet = self.holdfast.wallet
+        try:
+            order = await self.holdfast.ask(lambda client: bookings.confirm(client, wallet, self.hold.hold_id, people))
+        except HoldfastError as error:
+            wrong.update(Text(error.detail, "#D55E00"))
+            self.holdfast.say_error(error, "not booked")
+            if error.code in ("hold_expired", "unknown_hold"):
+                self.holdfast.holds.drop(self.hold.hold_id)
+            return
+        finally:
+            box.loading = False
+        self.holdfast.holds.drop(self.hold.hold_id)
+        self.app.switch_screen(TicketScreen(order, fresh=True))
+
+    @work(group="leave", exclusive=True)
+    async def action_leave(self) -> None:
+        """Go back; the hold stays or is given up, as the traveller says."""
+        known = self.hold.hold_id in {hold.hold_id for hold in self.holdfast.holds.open()}
+        if known:
+            held = f"{', '.join(self.hold.seats)} {'are' if len(self.hold.seats) > 1 else 'is'} held for you."
+            choice = "Keep the hold (under 3, Holds) until its time is over, or give the seats back?"
+            keep = await self.app.push_screen_wait(Question(f"{held}\n\n{choice}", "Keep", "Give back"))
+            if not keep and not await self._released():
+                return
+        self.app.pop_screen()
+
+    async def _released(self) -> bool:
+        request_id = new_request_id()
+        try:
+            self.holdfast.take_hold(await self.holdfast.ask(lambda client: client.release(self.hold.hold_id, request_id=request_id)))
+        except HoldfastError as error:
+            self.holdfast.say_error(error, "not given back")
+            return False
+        self.notify(f"{', '.join(self.hold.seats)} given back")
+        return True

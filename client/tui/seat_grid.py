@@ -1,0 +1,204 @@
+"""The seat map as a widget: walk with arrows or hjkl, choose with Space; any size scrolls, only visible lines are drawn."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from client import seatmap
+from client.tui.cabin import Cabin, PlanLine, price_digits
+
+CHOSEN_GLYPH = "◉"
+COLOURS = {role: Style.parse(colour) if colour else Style.null() for role, colour in seatmap.COLOURS.items()}
+CHOSEN_STYLE = Style.parse("bold #F0E442")  # Okabe-Ito yellow.
+CURSOR_STYLE = Style(reverse=True, bold=True)
+ROW_KEYS_S = 1.5  # Digits typed within this time make one row number.
+
+
+class SeatGrid(ScrollView, can_focus=True):
+    """The seats of one service."""
+
+    HELP = """
+    # The seat map
+    Arrow keys or **h j k l** walk from seat to seat, over aisles and gaps. A capital letter jumps to that column, digits and
+    Enter to that row. **Space** chooses a seat or gives it up, **b** proposes the best seats for your party, **Enter** holds
+    what is chosen. `·` free (or a digit: 1 is the cheapest price), `●` yours, `◐` held by somebody, `×` taken, `▒` blocked.
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "step(-1, 0)", "Left", show=False, id="seats.left"),
+        Binding("right,l", "step(1, 0)", "Right", show=False, id="seats.right"),
+        Binding("up,k", "step(0, -1)", "Up", show=False, id="seats.up"),
+        Binding("down,j", "step(0, 1)", "Down", show=False, id="seats.down"),
+        Binding("pageup", "rows(-8)", "Page up", show=False, id="seats.page_up"),
+        Binding("pagedown", "rows(8)", "Page down", show=False, id="seats.page_down"),
+        Binding("home", "edge(-1)", "Row's first", show=False, id="seats.home"),
+        Binding("end", "edge(1)", "Row's last", show=False, id="seats.end"),
+        Binding("space", "choose", "Choose", id="seats.choose"),
+        Binding("p", "prices", "Prices", id="seats.prices"),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another seat."""
+
+        def __init__(self, seat_id: str) -> None:
+            super().__init__()
+            self.seat_id = seat_id
+
+    class Toggled(Message):
+        """The traveller wants the seat, or gives it up."""
+
+        def __init__(self, seat_id: str) -> None:
+            super().__init__()
+            self.seat_id = seat_id
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.cabin: Cabin | None = None
+        self.cursor = ""
+        self.chosen: list[str] = []
+        self.show_prices = False
+        self._digits: dict[str, str] = {}
+        self._typed = ""
+        self._typed_at = 0.0
+
+    # --- what is shown --------------------------------------------------------------------------------------------
+
+    def show(self, cabin: Cabin) -> None:
+        """Show a service's seats from now on."""
+        self.cabin = cabin
+        self.chosen = []
+        self._digits = price_digits(cabin.seats)
+        self.virtual_size = Size(cabin.width, len(cabin.lines))
+        self.scroll_to(0, 0, animate=False)
+        self.move_to(cabin.first())
+        self.refresh()
+
+    def changed(self, seat_ids: list[str]) -> None:
+        """Redraw seats whose states changed: their lines only, so that a busy sale costs little."""
+        if self.cabin is None:
+            return
+        for line in {self.cabin.line_of[self.cabin.seats[seat_id].y] for seat_id in seat_ids}:
+            self._refresh_line(line)
+
+    def choose(self, seat_ids: list[str]) -> None:
+        """Mark exactly these seats as chosen."""
+        before, self.chosen = self.chosen, list(seat_ids)
+        self.changed([*before, *self.chosen])
+
+    def move_to(self, seat_id: str) -> None:
+        """Put the cursor on a seat and scroll to it."""
+        if self.cabin is None or seat_id not in self.cabin.seats:
+            return
+        before, self.cursor = self.cursor, seat_id
+        self.changed([one for one in (before, seat_id) if one in self.cabin.seats])
+        seat = self.cabin.seats[seat_id]
+        line = self.cabin.line_of[seat.y]
+        left = next(cell.left for cell in self.cabin.lines[line].cells if cell.seat_id == seat_id)
+        # With the heading of its cabin where that fits, and a few rows of what comes.
+        self.scroll_to_region(Region(max(0, left - 6), max(0, line - 2), 12 + self.cabin.pitch, 5), animate=False)
+        self.post_message(self.Moved(seat_id))
+
+    def render_line(self, y: int) -> Strip:
+        scroll_x, scroll_y = self.scroll_offset
+        number = y + scroll_y
+        style = self.rich_style
+        if self.cabin is None or number >= len(self.cabin.lines):
+            return Strip.blank(self.size.width, style)
+        segments = self._segments(self.cabin, self.cabin.lines[number])
+        strip = Strip([Segment(text, style + given if given else style) for text, given in segments])
+        return strip.crop_extend(scroll_x, scroll_x + self.size.width, style)
+
+    def _segments(self, cabin: Cabin, line: PlanLine) -> list[tuple[str, Style | None]]:
+        frame = COLOURS[seatmap.FRAME]
+        if not line.cells:
+            return [(line.text, frame)]
+        mark = seatmap.EXIT_LEFT if line.exit else line.side
+        parts: list[tuple[str, Style | None]] = [(f"{line.label:>{cabin.label_width}} {mark} ", frame)]
+        place = cabin.label_width + 3
+        for seat_id, left in line.cells:
+            parts.append((" " * (left - place), None))
+            parts.append(self._cell(cabin, seat_id))
+            place = left + cabin.pitch
+        parts.append((f" {seatmap.EXIT_RIGHT if line.exit else line.side} {line.label}", frame))
+        return parts
+
+    def _cell(self, cabin: Cabin, seat_id: str) -> tuple[str, Style | None]:
+        role = seatmap.role_of(cabin.seats[seat_id])
+        glyph, style = seatmap.GLYPHS[role], COLOURS[role]
+        if role == seatmap.FREE and self.show_prices:
+            glyph = self._digits[seat_id]
+        if seat_id in self.chosen:
+            glyph, style = CHOSEN_GLYPH, CHOSEN_STYLE
+        if seat_id == self.cursor:
+            style = style + CURSOR_STYLE
+            return (f"[{glyph}]" if cabin.pitch > 2 else f"{glyph}◂", style)
+        return (f" {glyph} " if cabin.pitch > 2 else f"{glyph} ", style)
+
+    def _refresh_line(self, line: int) -> None:
+        self.refresh(Region(0, line - self.scroll_offset.y, self.size.width, 1))
+
+    # --- keys and mouse -------------------------------------------------------------------------------------------
+
+    def action_step(self, across: int, along: int) -> None:
+        if self.cabin is not None and self.cursor:
+            self.move_to(self.cabin.step(self.cursor, across, along))
+
+    def action_rows(self, rows: int) -> None:
+        if self.cabin is not None and self.cursor:
+            self.move_to(self.cabin.rows_away(self.cursor, rows))
+
+    def action_edge(self, side: int) -> None:
+        if self.cabin is not None and self.cursor:
+            self.move_to(self.cabin.edge(self.cursor, side))
+
+    def action_choose(self) -> None:
+        if self.cursor:
+            self.post_message(self.Toggled(self.cursor))
+
+    def action_prices(self) -> None:
+        self.show_prices = not self.show_prices
+        self.refresh()
+
+    def on_key(self, event: events.Key) -> None:
+        """Capital letters go to a column, digits and Enter to a row; all else goes its usual way."""
+        if self.cabin is None or not self.cursor:
+            return
+        fresh = event.time - self._typed_at < ROW_KEYS_S
+        typed = self._typed if fresh else ""
+        if event.character and event.character.isdigit():
+            self._typed, self._typed_at = typed + event.character, event.time
+            found: str | None = self.cabin.in_row(self.cursor, self._typed)
+        elif event.key == "enter" and typed:
+            self._typed, found = "", self.cabin.in_row(self.cursor, typed)
+            if found is None:
+                self.notify(f"there is no row {typed}", severity="warning")
+        elif event.character and event.character.isalpha() and event.character.isupper():
+            found = self.cabin.in_column(self.cursor, event.character)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+        if found is not None:
+            self.move_to(found)
+
+    def on_click(self, event: events.Click) -> None:
+        if self.cabin is None:
+            return
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        line = at.y + self.scroll_offset.y
+        x = at.x + self.scroll_offset.x
+        if line < len(self.cabin.lines):
+            for seat_id, left in self.cabin.lines[line].cells:
+                if left <= x < left + self.cabin.pitch:
+                    self.move_to(seat_id)
+                    self.post_message(self.Toggled(seat_id))

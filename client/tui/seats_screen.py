@@ -1,0 +1,319 @@
+"""Choose seats on each segment of a trip, on a live map; hold them all at once."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import ContentSwitcher, DataTable, Static
+
+from client import seatmap, show
+from client.api import new_request_id
+from client.tui.cabin import Cabin
+from client.tui.page import Page, TopBar
+from client.tui.passengers_screen import PassengersScreen
+from client.tui.seat_grid import SeatGrid
+from client.tui.trip import Trip, seat_words
+from datastore.errors import HoldfastError
+from datastore.messages import HoldAnswer
+
+WATCH_MS = 4_000
+AGAIN_S = 1.0
+LEGEND = (
+    (seatmap.GLYPHS[seatmap.FREE], seatmap.FREE, "free"),
+    ("◉", seatmap.YOURS, "chosen"),
+    (seatmap.GLYPHS[seatmap.YOURS], seatmap.YOURS, "yours"),
+    (seatmap.GLYPHS[seatmap.HELD], seatmap.HELD, "held"),
+    (seatmap.GLYPHS[seatmap.TAKEN], seatmap.TAKEN, "taken"),
+    (seatmap.GLYPHS[seatmap.BLOCKED], seatmap.BLOCKED, "not sold"),
+    (seatmap.GLYPHS[seatmap.ACCESSIBLE], seatmap.ACCESSIBLE, "wheelchair"),
+    (f"{seatmap.EXIT_LEFT}{seatmap.EXIT_RIGHT}", seatmap.FRAME, "exit"),
+)
+
+
+class SeatsScreen(Page[object]):
+    """The seat map of a segment, beside what is known of the focused seat and of the trip."""
+
+    heading = "Seats"
+    HELP = SeatGrid.HELP
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "hold", "Hold", id="trip.hold"),
+        Binding("b", "best", "Best seats", id="trip.best"),
+        Binding("n", "segment(1)", "Next leg", id="trip.next"),
+        Binding("tab", "list", "List/map", id="trip.list"),
+        Binding("escape", "back", "Back", id="trip.back"),
+    ]
+
+    def __init__(self, trip: Trip) -> None:
+        super().__init__()
+        self.trip = trip
+        self.number = 0
+        self._cabins: dict[int, Cabin] = {}
+
+    def content(self) -> ComposeResult:
+        yield Static(id="legs")
+        with Horizontal():
+            with ContentSwitcher(initial="grid", id="views"):
+                yield SeatGrid(id="grid")
+                table: DataTable[str] = DataTable(id="list", cursor_type="row")
+                yield table
+            with Vertical(id="beside"):
+                yield Static(id="seat")
+                yield Static(id="chosen")
+        yield Static(_legend(), id="legend")
+
+    def on_mount(self) -> None:
+        table = self.query_one("#list", DataTable)
+        for name in ("Seat", "Section", "Row", "Place", "State", "Price"):
+            table.add_column(name, key=name)
+        self.query_one(SeatGrid).focus()
+        self._open_segment()
+
+    # --- the map -----------------------------------------------------------------------------------------------------
+
+    @property
+    def cabin(self) -> Cabin | None:
+        return self._cabins.get(self.number)
+
+    @work(group="map", exclusive=True)
+    async def _open_segment(self) -> None:
+        """Show a segment's map, then follow what happens to it until another is shown or the screen goes."""
+        number, service = self.number, self.trip.segments[self.number].service
+        grid = self.query_one(SeatGrid)
+        self._describe()
+        grid.loading = number not in self._cabins
+        try:
+            answer = await self.holdfast.ask(lambda client: client.seat_map(service.service_id))
+        except HoldfastError as error:
+            self.holdfast.say_error(error, "no seat map")
+            return
+        finally:
+            grid.loading = False
+        cabin = self._cabins[number] = Cabin(answer)
+        grid.show(cabin)
+        grid.choose([seat.seat_id for seat in self.trip.segments[number].seats])
+        self._fill_list(cabin)
+        self._describe()
+        await self._follow(cabin, number)
+
+    async def _follow(self, cabin: Cabin, number: int) -> None:
+        from asyncio import sleep
+
+        seen = 0
+        while self.number == number:
+            try:
+                news = await self.holdfast.ask(
+                    lambda client, seen=seen: client.watch_seats(cabin.service.service_id, seen=seen, wait_ms=WATCH_MS)  # type: ignore[misc]
+                )
+            except HoldfastError as error:
+                self.query_one("#seat", Static).update(Text(f"not live: {error.detail}", "#E69F00"))
+                await sleep(AGAIN_S)
+                continue
+            seen = news.seen
+            cabin.service.state = news.state
+            if news.taken is not None:
+                self._take_news(cabin, number, cabin.take(news.taken))
+
+    def _take_news(self, cabin: Cabin, number: int, changed: list[str]) -> None:
+        """Show what changed; seats chosen here that others were faster to hold are given up, with the nearest in their place."""
+        self.query_one(SeatGrid).changed(changed)
+        table = self.query_one("#list", DataTable)
+        for seat_id in changed:
+            table.update_cell(seat_id, "State", _state(cabin, seat_id))
+        gone = [seat_id for seat_id in changed if cabin.seats[seat_id].state != "available" and not cabin.seats[seat_id].mine]
+        for seat in self.trip.lose(number, gone):
+            self._propose(cabin, seat.seat_id, f"{seat.designator} was just {_word(cabin, seat.seat_id)} by another")
+        self._describe()
+
+    def _propose(self, cabin: Cabin, seat_id: str, why: str) -> None:
+        chosen = [seat.seat_id for seat in self.trip.segments[self.number].seats]
+        near = cabin.nearest_free(seat_id, chosen)
+        grid = self.query_one(SeatGrid)
+        grid.choose(chosen)
+        if near is None:
+            self.notify(f"{why}; no other seat is free in this cabin", severity="warning")
+            return
+        grid.move_to(near)
+        self.notify(f"{why}; the nearest free seat is {cabin.seats[near].designator}: Space takes it", severity="warning", timeout=8)
+
+    # --- what is told beside the map -----------------------------------------------------------------------------------
+
+    def _describe(self) -> None:
+        legs = Text()
+        for number, segment in enumerate(self.trip.segments):
+            service = segment.service
+            mark = "▸" if number == self.number else " "
+            done = f"{len(segment.seats)}/{self.trip.party}"
+            style = "bold" if number == self.number else ""
+            when = show.local_time(service.departs, service.date)
+            legs.append(f"{mark} {number + 1}. {service.service_id} {show.route(service)} {when}  ", style)
+            legs.append(f"seats {done}  ", "#009E73" if len(segment.seats) == self.trip.party else "#E69F00")
+        self.query_one("#legs", Static).update(legs)
+        chosen = Text("chosen\n", "bold")
+        for segment in self.trip.segments:
+            for seat in segment.seats:
+                chosen.append(f"◉ {seat.designator:<6} {seat.price}\n")
+        missing = sum(self.trip.party - len(segment.seats) for segment in self.trip.segments)
+        chosen.append(f"\nin all  {' + '.join(str(sum_) for sum_ in self.trip.totals()) or '-'}\n")
+        chosen.append(f"{missing} more to choose" if missing else "Enter holds them, all or none", "#E69F00" if missing else "bold #009E73")
+        self.query_one("#chosen", Static).update(chosen)
+        self.query_one(TopBar).show(f"Seats, party of {self.trip.party}")
+        cabin, grid = self.cabin, self.query_one(SeatGrid)
+        if cabin is not None and grid.cursor in cabin.seats:
+            first, *rest = seat_words(cabin.seats[grid.cursor])
+            self.query_one("#seat", Static).update(Text.assemble((first + "\n", "bold"), "\n".join(rest)))
+
+    def _fill_list(self, cabin: Cabin) -> None:
+        table = self.query_one("#list", DataTable)
+        table.clear()
+        for seat_id, seat in cabin.seats.items():
+            place = "window" if seat.window else "aisle" if seat.aisle else "middle"
+            words = (seat.designator, seatmap.cabin_name(seat.cabin), seat.row, place + (", exit" if seat.exit else ""))
+            table.add_row(*words, _state(cabin, seat_id), str(seat.price), key=seat_id)
+
+    # --- choosing ----------------------------------------------------------------------------------------------------
+
+    @on(SeatGrid.Moved)
+    def _moved(self) -> None:
+        self._describe()
+
+    @on(SeatGrid.Toggled)
+    def _toggled(self, event: SeatGrid.Toggled) -> None:
+        self._toggle(event.seat_id)
+
+    @on(DataTable.RowSelected, "#list")
+    def _row_selected(self, event: DataTable.RowSelected) -> None:
+        self._toggle(str(event.row_key.value))
+
+    def _toggle(self, seat_id: str) -> None:
+        cabin = self.cabin
+        if cabin is None:
+            return
+        before = [seat.seat_id for seat in self.trip.segments[self.number].seats]
+        why_not = self.trip.toggle(self.number, cabin.seats[seat_id])
+        after = [seat.seat_id for seat in self.trip.segments[self.number].seats]
+        self.query_one(SeatGrid).choose(after)
+        for one in {*before, *after, seat_id}:
+            self.query_one("#list", DataTable).update_cell(one, "State", "chosen" if one in after else _state(cabin, one))
+        if why_not:
+            self.notify(why_not, severity="warning")
+        self._describe()
+
+    @work(group="hold", exclusive=True)
+    async def action_best(self) -> None:
+        """Hold the best seats that are left for the party on this segment: chosen where nobody can be faster, by the operator."""
+        if len(self.trip.segments) > 1:
+            self._suggest_best()
+            return
+        service_id, party = self.trip.segments[0].service.service_id, self.trip.party
+        request_id = new_request_id()
+        try:
+            hold = await self.holdfast.ask(lambda client: client.hold_any(service_id, party, together=True, request_id=request_id))
+        except HoldfastError as error:
+            self.holdfast.say_error(error, "no seats held")
+            return
+        self._held(hold)
+
+    def _suggest_best(self) -> None:
+        """Choose the first free seats side by side on this segment; they are held with those of the other segments."""
+        cabin, segment = self.cabin, self.trip.segments[self.number]
+        if cabin is None:
+            return
+        run: list[str] = []
+        for seat_id, seat in cabin.seats.items():
+            last = cabin.seats[run[-1]] if run else None
+            beside = last is not None and last.y == seat.y and 0 < seat.x - last.x <= 2
+            run = [*run, seat_id] if seat.state == "available" and (beside or not run) else [seat_id] if seat.state == "available" else []
+            if len(run) == self.trip.party:
+                segment.seats = [cabin.seats[one] for one in run]
+                self.query_one(SeatGrid).choose(run)
+                self.query_one(SeatGrid).move_to(run[0])
+                self._describe()
+                return
+        self.notify("no such block is left; choose seats apart", severity="warning")
+
+    @work(group="hold", exclusive=True)
+    async def action_hold(self) -> None:
+        """Hold what is chosen: all seats or none."""
+        open_segment = self.trip.next_open(self.number - 1)
+        if open_segment is not None:
+            if open_segment != self.number:
+                self.number = open_segment
+                self._open_segment()
+            else:
+                missing = self.trip.party - len(self.trip.segments[self.number].seats)
+                self.notify(f"{missing} more to choose here: Space chooses, b finds the best")
+            return
+        segment = self.trip.segments[0]
+        seats = [seat.seat_id for seat in segment.seats]
+        request_id = new_request_id()
+        views = self.query_one("#views")
+        views.loading = True
+        try:
+            hold = await self.holdfast.ask(lambda client: client.hold(segment.service.service_id, seats, request_id=request_id))
+        except HoldfastError as error:
+            self._refused(error)
+            return
+        finally:
+            views.loading = False
+            self.query_one(SeatGrid).focus()
+        self._held(hold)
+
+    def _refused(self, error: HoldfastError) -> None:
+        """Roll back what was chosen and is gone; say why, and what is nearest."""
+        # Conflicts are {"seat": …, "state": …}; see datastore.taking.
+        gone = [str(conflict.get("seat", "")) for conflict in error.fields.get("seats") or [] if isinstance(conflict, dict)]
+        cabin = self.cabin
+        lost = self.trip.lose(self.number, gone)
+        self.holdfast.say_error(error, "nothing was held")
+        if cabin is not None and lost:
+            self._propose(cabin, lost[0].seat_id, f"{', '.join(seat.designator for seat in lost)} gone")
+        self._describe()
+
+    def _held(self, hold: HoldAnswer) -> None:
+        self.holdfast.take_hold(hold)
+        for segment in self.trip.segments:
+            segment.seats = []
+        self.query_one(SeatGrid).choose([])
+        self._describe()
+        self.app.push_screen(PassengersScreen(hold, self.trip.segments[0].service))
+
+    # --- going about -----------------------------------------------------------------------------------------------------
+
+    def action_segment(self, step: int) -> None:
+        if len(self.trip.segments) > 1:
+            self.number = (self.number + step) % len(self.trip.segments)
+            self._open_segment()
+
+    def action_list(self) -> None:
+        """Change between the map and an equal list."""
+        views = self.query_one("#views", ContentSwitcher)
+        views.current = "list" if views.current == "grid" else "grid"
+        self.query_one(f"#{views.current}").focus()
+
+    def action_back(self) -> None:
+        self.number = -1  # Nobody follows this map any more.
+        self.app.pop_screen()
+
+
+def _word(cabin: Cabin, seat_id: str) -> str:
+    return {"held": "held", "occupied": "bought", "blocked": "taken out of sale"}.get(cabin.seats[seat_id].state, "taken")
+
+
+def _state(cabin: Cabin, seat_id: str) -> str:
+    seat = cabin.seats[seat_id]
+    return "yours" if seat.mine else {"available": "free", "occupied": "taken", "blocked": "not sold"}.get(seat.state, seat.state)
+
+
+def _legend() -> Text:
+    line = Text(" ")
+    for glyph, role, word in LEGEND:
+        line.append(glyph, seatmap.COLOURS[role])
+        line.append(f" {word}  ")
+    return line
+
+

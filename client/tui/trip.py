@@ -1,0 +1,89 @@
+"""A trip being put together: its segments, and the seats chosen on each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from client.seatmap import cabin_name
+from datastore.messages import SeatInfo, ServiceInfo
+from datastore.model import Money
+
+
+@dataclass
+class Segment:
+    """One service of the trip and the seats chosen there, in the order of choosing."""
+
+    service: ServiceInfo
+    seats: list[SeatInfo] = field(default_factory=list)
+
+
+@dataclass
+class Trip:
+    """What the traveller is about to hold: every segment needs a seat for each of the party."""
+
+    segments: list[Segment]
+    party: int
+
+    @classmethod
+    def of(cls, services: Sequence[ServiceInfo], party: int) -> Trip:
+        return cls([Segment(service) for service in services], party)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every segment has its seats."""
+        return all(len(segment.seats) == self.party for segment in self.segments)
+
+    def next_open(self, after: int) -> int | None:
+        """Return the next segment, from the one behind `after` around, that lacks seats; None where none does."""
+        count = len(self.segments)
+        order = [(after + 1 + step) % count for step in range(count)]
+        return next((number for number in order if len(self.segments[number].seats) < self.party), None)
+
+    def totals(self) -> list[Money]:
+        """Return what the chosen seats cost, one sum a currency."""
+        sums: dict[str, int] = {}
+        for segment in self.segments:
+            for seat in segment.seats:
+                sums[seat.price.currency] = sums.get(seat.price.currency, 0) + seat.price.minor
+        return [Money(minor, currency) for currency, minor in sums.items()]
+
+    def toggle(self, number: int, seat: SeatInfo) -> str:
+        """Choose a seat on a segment or give it up; return why it cannot be chosen, "" where it was done."""
+        seats = self.segments[number].seats
+        known = next((one for one in seats if one.seat_id == seat.seat_id), None)
+        if known is not None:
+            seats.remove(known)
+            return ""
+        if seat.mine:
+            return f"{seat.designator} is yours already"
+        if seat.state != "available":
+            word = {"held": "held by somebody", "occupied": "taken", "blocked": f"not sold{f': {seat.reason}' if seat.reason else ''}"}
+            return f"{seat.designator} is {word.get(seat.state, seat.state)}"
+        if len(seats) >= self.party:
+            # One more than the party: the seat chosen first makes room, as a picker for one does.
+            seats.pop(0)
+        seats.append(seat)
+        return ""
+
+    def lose(self, number: int, seat_ids: Sequence[str]) -> list[SeatInfo]:
+        """Give up seats that others were faster to take; return those that had been chosen."""
+        segment = self.segments[number]
+        lost = [seat for seat in segment.seats if seat.seat_id in seat_ids]
+        segment.seats = [seat for seat in segment.seats if seat.seat_id not in seat_ids]
+        return lost
+
+
+def seat_words(seat: SeatInfo) -> list[str]:
+    """Return what there is to say of a seat, a fact a line."""
+    place = [word for word, given in (("window", seat.window), ("aisle", seat.aisle)) if given] or ["middle"]
+    if seat.exit:
+        place.append("exit row")
+    lines = [f"{seat.designator}  {cabin_name(seat.cabin)}{f', zone {seat.zone}' if seat.zone else ''}", ", ".join(place), str(seat.price)]
+    if seat.exit:
+        lines.append("exit row: adults who can help only")
+    if seat.accessible:
+        lines.append("for people who use a wheelchair")
+    state = {"available": "free", "held": "held by somebody", "occupied": "taken", "blocked": "not sold"}.get(seat.state, seat.state)
+    lines.append("yours" if seat.mine else state + (f": {seat.reason}" if seat.reason else ""))
+    return lines
