@@ -62,6 +62,8 @@ EXIT_CODES: Final[dict[str, int]] = {
     "outcome_unknown": NO_ANSWER,
     "disk_failed": NO_ANSWER,
     "snapshot_needed": NO_ANSWER,
+    "too_new": NO_ANSWER,
+    "caller_behind": NO_ANSWER,
     "ledger_damaged": NO_ANSWER,
     "invariant_broken": NO_ANSWER,
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from datastore.ledger import BATCH, Position, SealedEntry, check_follows
+from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
 from datastore.model import HoldState, OrderState, SeatState
 from datastore.rows import HoldRow, Kind, OrderRow, SeatRow, decode_row
 
@@ -52,7 +52,7 @@ class Audit:
         for sealed in entries:
             self._end = check_follows(self._end, sealed)
             self._entries += 1
-            if sealed.entry.kind == BATCH:
+            if sealed.entry.kind in (BATCH, ERASE):
                 self._take_events(sealed)
 
     def report(self) -> Report:

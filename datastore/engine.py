@@ -22,9 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from datastore import errors, operating, wire
+from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
 from datastore.model import Epoch, HoldState, OrderState, SeatState
 from datastore.overlay import Batch
-from datastore.rows import Event, HoldRow, OrderRow, SeatRow
+from datastore.rows import ErasedRow, Event, HoldRow, OrderRow, SeatRow
 from datastore.state import AppliedState
 from datastore.taking import cancel_order, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take
 
@@ -40,13 +41,17 @@ class Decision(NamedTuple):
         outcomes: Beside the commands.
         events: Row images in order; empty where nothing changed.
         requests: Beside the commands: (request_id, digest), or ("", b"") where nothing is to be recorded.
+        keeps: Beside the commands: how long each answer is kept (Z2).
+        erases: Whether some side record is erased: the entry then says so in its kind.
         changed: Whether there is anything that must be written and replicated before the answers leave.
     """
 
     outcomes: list[wire.Outcome]
     events: list[Event]
     requests: list[tuple[str, bytes]]
+    keeps: bytes
     changed: bool
+    erases: bool = False
 
 
 def decide(
@@ -64,6 +69,7 @@ def decide(
     batch = Batch(state, now_ms, lsn)
     outcomes: list[wire.Outcome] = []
     requests: list[tuple[str, bytes]] = []
+    keeps = bytearray()
     answered: dict[str, tuple[bytes, wire.Outcome]] = {}
     recorded = False
     for command in commands:
@@ -72,16 +78,18 @@ def decide(
         if first is not None:
             outcomes.append(_repeat(command, first))
             requests.append(("", b""))
+            keeps.append(KEPT_SHORT)
             continue
         outcome, keep = _decide_one(batch, command)
         outcomes.append(outcome)
+        keeps.append(_kept(outcome))
         if keep and request_id:
             answered[request_id] = (command.digest, outcome)
             requests.append((request_id, command.digest))
             recorded = True
         else:
             requests.append(("", b""))
-    return Decision(outcomes, batch.events, requests, recorded or bool(batch.events))
+    return Decision(outcomes, batch.events, requests, bytes(keeps), recorded or bool(batch.events), batch.erases)
 
 
 def _decide_one(batch: Batch, command: wire.AnyCommand) -> tuple[wire.Outcome, bool]:
@@ -94,6 +102,13 @@ def _decide_one(batch: Batch, command: wire.AnyCommand) -> tuple[wire.Outcome, b
     except errors.HoldfastError as error:
         error.request_id = command.request_id
         return wire.Outcome(batch.lsn, {}, error.to_data()), not isinstance(error, COME_AGAIN)
+
+
+def _kept(outcome: wire.Outcome) -> int:
+    """Return how long an answer is kept (Z2): a refusal for an hour, an order's for the order's life, the rest for seven days."""
+    if outcome.error:
+        return KEPT_SHORT
+    return KEPT_WITH_ORDER if outcome.value.get("reference") else KEPT_LONG
 
 
 def _repeat(command: wire.AnyCommand, first: tuple[bytes, wire.Outcome]) -> wire.Outcome:
@@ -232,6 +247,19 @@ def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
     return order_value(cancel_order(batch, order, refund, "cancelled"), batch.now_ms, batch.lsn)
 
 
+def _erase(batch: Batch, command: wire.Erase) -> dict[str, Any]:
+    """Erase an order's side record, or put one with fewer names in its place (Z12)."""
+    order = batch.order(command.reference)
+    if order is None:
+        raise errors.UnknownOrder(f"no booking {errors.shown(command.reference)}")
+    if not hmac.compare_digest(order.passengers, command.record):
+        raise errors.InvalidRequest(f"booking {order.reference} has another side record now; look again", field="record")
+    if command.record:
+        batch.put_order(copy(order, passengers=command.replacement))
+        batch.put_erased(command.record, ErasedRow(order.reference, batch.lsn, batch.now_ms))
+    return {"reference": order.reference, "erased": bool(command.record), "lsn": batch.lsn}
+
+
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
@@ -290,4 +318,5 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.SetOperator: operating.set_operator,
     wire.Import: operating.import_timetable,
     wire.Sweep: operating.sweep,
+    wire.Erase: _erase,
 }

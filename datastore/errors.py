@@ -295,12 +295,37 @@ class OutcomeUnknown(WorldFailure):
     maybe_committed = True
 
 
+class CallerBehind(WorldFailure):
+    """What was sent is older than the answers that are kept (Z2), or its sender has long heard nothing: nothing was done.
+
+    Whoever just made the request sends it again with the log time in `stamp_ms`; a late duplicate ends here.
+    """
+
+    code = "caller_behind"
+    title = "Sent too long ago"
+    retryable = True
+
+
 class DiskFailed(WorldFailure):
     """A disk refused a write; nothing was acknowledged. The node stops."""
 
     code = "disk_failed"
     title = "A disk failed"
     retryable = False
+
+
+class TooNew(WorldFailure):
+    """A file or a peer is of a newer version than this program: nothing was read and nothing changed. Start the newer program."""
+
+    code = "too_new"
+    title = "Made by a newer version"
+
+    @classmethod
+    def of(cls, what: str, found: int, known: int) -> TooNew:
+        """Return the error for a version (major * 100 + minor) that this program does not know."""
+        words = [f"{version // 100}.{version % 100}" for version in (found, known)]
+        detail = f"{what} is of version {words[0]}; this program knows {words[1]} and older of {known // 100}.x: start a newer program"
+        return cls(detail, what=what, found=words[0], known=words[1])
 
 
 class SnapshotNeeded(WorldFailure):

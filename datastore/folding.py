@@ -10,7 +10,7 @@ import msgspec
 from datastore import wire
 from datastore.engine import Decision, FirstAnswer, decide
 from datastore.errors import InvalidRequest
-from datastore.ledger import BATCH, Entry, Position, SealedEntry, seal
+from datastore.ledger import BATCH, ERASE, Entry, Position, SealedEntry, seal
 from datastore.model import Epoch
 from datastore.rows import Kind
 from datastore.state import AppliedState
@@ -55,7 +55,8 @@ def fold(
         return Folded(answers, None, {})
     sides = _sides_used(submissions, decision)
     raw = [msgspec.Raw(outcomes) for _, outcomes in answers]
-    entry = Entry(epoch, lsn, stamp_ms, BATCH, decision.requests, raw, list(decision.events), sorted(sides))
+    kind = ERASE if decision.erases else BATCH
+    entry = Entry(epoch, lsn, stamp_ms, kind, decision.requests, raw, list(decision.events), sorted(sides), decision.keeps)
     sealed = seal(entry, tail.hash)
     if len(sealed.data) > ENTRY_BYTES_MAX:
         raise InvalidRequest(f"an entry of {len(sealed.data)} bytes is too large", size_bytes=len(sealed.data))

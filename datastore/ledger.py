@@ -16,6 +16,7 @@ import msgspec
 
 from datastore.errors import HoldfastError, InvariantBroken
 from datastore.model import EPOCH_NONE, Epoch
+from datastore.rows import Kind
 from datastore.wire import OUTCOMES, UNREADABLE, Outcome
 
 HASH_BYTES = 32
@@ -25,6 +26,13 @@ BODY_AT = len(VERSION) + 2 * HASH_BYTES
 NOOP = "noop"
 CONFIG = "config"
 BATCH = "batch"
+ERASE = "erase"  # a batch that erases side records (Z12)
+
+# How long a request's answer is kept (Z2): what `Entry.keeps` says of each, and the log time that it means.
+KEPT_WITH_ORDER, KEPT_LONG, KEPT_SHORT = 0, 1, 2
+KEEP_LONG_MS = 7 * 24 * 3600 * 1000
+KEEP_SHORT_MS = 3600 * 1000
+_KEEP_MS = {KEPT_LONG: KEEP_LONG_MS, KEPT_SHORT: KEEP_SHORT_MS}
 
 
 class LedgerDamaged(HoldfastError):
@@ -39,11 +47,13 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         stamp_ms: The log clock (R17); never falls along the log.
-        kind: "noop" opens a reign, "config" does so and names the voters, "batch" carries decided commands.
+        kind: "noop" opens a reign, "config" does so and names the voters, "batch" carries decided commands, "erase" too, and
+            some of them erase side records.
         requests: (request_id, digest of what was asked) beside the outcomes; ("", b"") where nothing is recorded.
         outcomes: One MessagePack `list[Outcome]` for each submission, in the order of `requests`: the very bytes answered.
         events: Row images (kind, key, value); b"" deletes.
         sides: Digests of the side records (personal data) that must lie beside the entry before a replica may ack (Z12).
+        keeps: A byte for each of `requests`: how long its answer is kept (Z2). Empty in entries of before: for good.
     """
 
     epoch: tuple[int, str]
@@ -54,6 +64,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     outcomes: list[msgspec.Raw] = []
     events: list[tuple[int, str, bytes]] = []
     sides: list[bytes] = []
+    keeps: bytes = b""
 
 
 class SealedEntry(NamedTuple):
@@ -155,6 +166,22 @@ def outcome_at(entry: Entry, index: int) -> tuple[bytes, Outcome]:
             return entry.requests[index][1], outcomes[left]
         left -= len(outcomes)
     raise InvariantBroken(f"entry {entry.lsn} has no outcome {index}", lsn=entry.lsn)
+
+
+def answer_ends(entry: Entry) -> list[int]:
+    """Return, beside the entry's requests, when each answer's life ends on the log clock; 0 is never.
+
+    It follows from the entry alone, so every replica forgets an answer at the same stamp (Z2).
+    """
+    if not entry.keeps:
+        return [0] * len(entry.requests)
+    stamp_ms = entry.stamp_ms
+    return [stamp_ms + _KEEP_MS[keep] if keep in _KEEP_MS else 0 for keep in entry.keeps]
+
+
+def erased_sides(entry: Entry) -> list[bytes]:
+    """Return the digests of the side records that an "erase" entry erases."""
+    return [bytes.fromhex(key) for kind, key, _ in entry.events if kind == Kind.ERASED]
 
 
 def entries_within(entries: Sequence[SealedEntry], size_bytes_max: int) -> list[SealedEntry]:

@@ -5,16 +5,15 @@ It keeps apart what is durable and what is staged, so that `crashed()` can give 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from datastore.digest import DIGESTS_KEPT, EMPTY, as_bytes, digest_of, replaced
 from datastore.errors import InvariantBroken
-from datastore.ledger import CONFIG, Position, SealedEntry, entries_within, genesis, position_of
+from datastore.ledger import CONFIG, ERASE, Position, SealedEntry, entries_within, erased_sides, genesis, position_of, unseal
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.replication_steps import Summary
 from datastore.rows import ConfigRow, Kind, decode_row
+from datastore.sealing import SealingLimits, SegmentInfo, opened, pack, segment_end
 from datastore.staging import Flush, Staged, merged
 
 
@@ -30,7 +29,13 @@ class MemoryStore:
         self._log: list[SealedEntry] = []
         self._sides: dict[bytes, bytes] = {}
         self._rows: dict[int, dict[str, bytes]] = {}
-        self._requests: dict[str, tuple[int, int]] = {}
+        self._requests: dict[str, tuple[int, int, int]] = {}
+        self._digest = EMPTY
+        self._digests: list[tuple[int, bytes]] = []
+        self._digests_wanted: set[int] = set()
+        self._segments: list[SegmentInfo] = []
+        self._files: dict[str, bytes] = {}
+        self._first_lsn = 1  # of the log: what is before it is in segments alone
         self._flushed_lsn = 0
         self._staged = Staged(0)
 
@@ -42,6 +47,8 @@ class MemoryStore:
         left._sides = dict(self._sides)
         left._rows = {kind: dict(rows) for kind, rows in self._rows.items()}
         left._requests = dict(self._requests)
+        left._digest, left._digests = self._digest, list(self._digests)
+        left._segments, left._files, left._first_lsn = list(self._segments), dict(self._files), self._first_lsn
         left._flushed_lsn = self._flushed_lsn
         left._staged = Staged(self._flushed_lsn)
         return left
@@ -51,7 +58,7 @@ class MemoryStore:
     def summary(self) -> Summary:
         epochs: list[tuple[int, Epoch]] = []
         configs = [(0, self._config)] if self._config is not None else []
-        for sealed in self._log:
+        for sealed in [*self._sealed_entries(), *self._log]:
             entry = sealed.entry
             if not epochs or epochs[-1][1] != entry.epoch:
                 epochs.append((entry.lsn, Epoch(*entry.epoch)))
@@ -60,7 +67,14 @@ class MemoryStore:
         return Summary(self.store_uuid, self._promised, self._led, self._tail(), self.applied_lsn, epochs, configs)
 
     def _tail(self) -> Position:
-        return position_of(self._log[-1]) if self._log else genesis(self.operator)
+        if self._log:
+            return position_of(self._log[-1])
+        return self._segments[-1].end if self._segments else genesis(self.operator)
+
+    def _sealed_entries(self) -> list[SealedEntry]:
+        """Return the entries that are in segments alone."""
+        found = [unseal(data) for segment in self._segments for data in opened(self._files[segment.name], segment, self.operator)]
+        return [sealed for sealed in found if sealed.entry.lsn < self._first_lsn]
 
     def save_epochs(self, promised: Epoch, led: Epoch) -> None:
         self._promised, self._led = promised, led
@@ -74,9 +88,13 @@ class MemoryStore:
         if truncate_from:
             if truncate_from <= self.applied_lsn:
                 raise InvariantBroken("an applied entry would be truncated", lsn=truncate_from)
-            del self._log[truncate_from - 1 :]
+            gone = self._log[truncate_from - self._first_lsn :]
+            del self._log[truncate_from - self._first_lsn :]
+            for sealed in gone:
+                for digest in sealed.entry.sides:
+                    self._sides.pop(digest, None)
         for sealed in entries:
-            if sealed.entry.lsn != len(self._log) + 1:
+            if sealed.entry.lsn != self._first_lsn + len(self._log):
                 raise InvariantBroken("an entry would leave a gap in the log", lsn=sealed.entry.lsn)
             self._log.append(sealed)
         self._sides.update(sides or {})
@@ -84,11 +102,50 @@ class MemoryStore:
     # --- the log --------------------------------------------------------------------------------------------------
 
     def hash_at(self, lsn: int) -> bytes:
-        return self._log[lsn - 1].hash if lsn else genesis(self.operator).hash
+        return unseal(self.entries(lsn, 1, 0)[0]).hash if lsn else genesis(self.operator).hash
 
     def entries(self, from_lsn: int, limit: int, size_bytes_max: int) -> list[bytes]:
-        found = entries_within(self._log[from_lsn - 1 : from_lsn - 1 + limit], size_bytes_max)
-        return [sealed.data for sealed in found]
+        if from_lsn < self._first_lsn:
+            segment = next(segment for segment in self._segments if segment.last_lsn >= from_lsn)
+            entries = opened(self._files[segment.name], segment, self.operator)[from_lsn - segment.first_lsn :]
+            return [sealed.data for sealed in entries_within([unseal(data) for data in entries[:limit]], size_bytes_max)]
+        start = from_lsn - self._first_lsn
+        return [sealed.data for sealed in entries_within(self._log[start : start + limit], size_bytes_max)]
+
+    # --- sealing --------------------------------------------------------------------------------------------------
+
+    @property
+    def sealed_lsn(self) -> int:
+        return self._segments[-1].last_lsn if self._segments else 0
+
+    def segments(self) -> list[SegmentInfo]:
+        return list(self._segments)
+
+    def missing_segments(self) -> list[SegmentInfo]:
+        return [segment for segment in self._segments if segment.name not in self._files]
+
+    def seal_range(self, limits: SealingLimits) -> tuple[int, int] | None:
+        waiting = [(sealed.entry.lsn, len(sealed.data)) for sealed in self._log if sealed.entry.lsn > self.sealed_lsn]
+        last = segment_end(waiting[: limits.entries], limits)
+        return (waiting[0][0], last) if last and last <= min(self._flushed_lsn, self._tail().lsn - limits.tail_entries) else None
+
+    def pack_range(self, first: int, last: int) -> SegmentInfo:
+        before = self._segments[-1].end if self._segments else genesis(self.operator)
+        entries = [sealed.data for sealed in self._log if first <= sealed.entry.lsn <= last]
+        segment, data = pack(self.operator, entries, before)
+        self._files[segment.name] = data
+        return segment
+
+    def sealed(self, segment: SegmentInfo) -> None:
+        if segment.first_lsn != self.sealed_lsn + 1:
+            raise InvariantBroken("a segment would leave a gap", lsn=segment.first_lsn, sealed_lsn=self.sealed_lsn)
+        self._segments.append(segment)
+
+    def trim(self, entries_max: int = 256) -> bool:
+        count = max(0, min(entries_max, self.sealed_lsn + 1 - self._first_lsn))
+        del self._log[:count]
+        self._first_lsn += count
+        return self._first_lsn <= self.sealed_lsn
 
     def sides(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         return {digest: self._sides[digest] for digest in digests if digest in self._sides}
@@ -102,7 +159,16 @@ class MemoryStore:
     def stage(self, sealed: SealedEntry) -> None:
         if sealed.entry.lsn != self.applied_lsn + 1:
             raise InvariantBroken("entries are applied in order", lsn=sealed.entry.lsn, applied_lsn=self.applied_lsn)
+        if sealed.entry.kind == ERASE:
+            for digest in erased_sides(sealed.entry):
+                self._sides.pop(digest, None)
         self._staged.add(sealed)
+        if sealed.entry.lsn in self._digests_wanted:
+            self._digests_wanted.discard(sealed.entry.lsn)
+            self._digests.append((sealed.entry.lsn, self.state_digest()))
+
+    def scrub(self) -> bool:
+        return True
 
     @property
     def flushed_lsn(self) -> int:
@@ -113,11 +179,14 @@ class MemoryStore:
         flush = Flush(self._staged)
         while not flush.done:
             puts, deletes, requests = flush.take(rows_max or 1000)
-            for kind, key, value in puts:
-                self._rows.setdefault(kind, {})[key] = value
-            for kind, key in deletes:
-                self._rows.get(kind, {}).pop(key, None)
-            self._requests.update({request_id: (lsn, index) for request_id, lsn, index in requests})
+            for kind, key, value in [*puts, *((kind, key, b"") for kind, key in deletes)]:
+                rows = self._rows.setdefault(kind, {})
+                self._digest = replaced(self._digest, kind, key, rows.pop(key, b""), value)
+                if value:
+                    rows[key] = value
+            self._requests.update({request_id: (lsn, index, ends_ms) for request_id, lsn, index, ends_ms in requests})
+        now_ms = self._staged.stamp_ms
+        self._requests = {request_id: place for request_id, place in self._requests.items() if not place[2] or place[2] > now_ms}
         self._flushed_lsn = self._staged.lsn
         self._staged = Staged(self._flushed_lsn)
 
@@ -137,18 +206,24 @@ class MemoryStore:
         found = merged(base, self._staged.rows_under(kind, prefix), after, None)
         return found[:limit] if limit else found
 
-    def requests(self, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    def requests(self, request_ids: Sequence[str], now_ms: int = 0) -> dict[str, tuple[int, int]]:
         staged = self._staged.requests()
         known = ((request_id, staged.get(request_id) or self._requests.get(request_id)) for request_id in request_ids)
-        return {request_id: place for request_id, place in known if place is not None}
+        return {request_id: place[:2] for request_id, place in known if place is not None and (not place[2] or place[2] > now_ms)}
 
     def state_digest(self) -> bytes:
         self.flush_staged()
-        digest = hashlib.blake2b(digest_size=32)
-        for kind in sorted(self._rows):
-            for key, value in sorted(self._rows[kind].items()):
-                digest.update(msgspec.msgpack.encode((kind, key, value)))
-        return digest.digest()
+        return as_bytes(self._digest)
+
+    def note_digest_at(self, lsn: int) -> None:
+        self._digests_wanted.add(lsn)
+
+    def digests(self) -> list[tuple[int, bytes]]:
+        return [*self._digests[-DIGESTS_KEPT:], (self.applied_lsn, self.state_digest())]
+
+    def scan_digest(self) -> bytes:
+        self.flush_staged()
+        return as_bytes(digest_of((kind, key, value) for kind, rows in self._rows.items() for key, value in rows.items()))
 
     def close(self) -> None:
         self.flush_staged()

@@ -16,11 +16,12 @@ from datastore.actor import Bell
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
 from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
+from datastore.ledger_file import SUFFIX
 from datastore.links import Links
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.replication_steps import ReplicationSettings
-from datastore.store import PUT_ASIDE, SUFFIX, open_store
+from datastore.store import PUT_ASIDE, open_store
 from datastore.stub import NodeStub
 
 CLOSE_S = 5.0

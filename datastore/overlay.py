@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datastore import errors
-from datastore.rows import Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
+from datastore.rows import ErasedRow, Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
 from datastore.state import AppliedState, ServiceFacts
 
 
@@ -21,6 +21,7 @@ class Batch:
         self._orders: dict[str, OrderRow] = {}
         self._services: dict[str, ServiceRow] = {}
         self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
+        self.erases = False
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
 
     def facts(self, service_id: str) -> ServiceFacts:
@@ -93,6 +94,10 @@ class Batch:
     def put_order(self, row: OrderRow) -> None:
         self._orders[row.reference] = row
         self.events.append(Event(Kind.ORDER, row.reference, encode_row(row)))
+
+    def put_erased(self, digest: bytes, row: ErasedRow) -> None:
+        self.erases = True
+        self.events.append(Event(Kind.ERASED, digest.hex(), encode_row(row)))
 
     def put_service(self, service_id: str, row: ServiceRow) -> None:
         self._services[service_id] = row

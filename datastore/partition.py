@@ -15,10 +15,10 @@ from functools import partial
 from datastore import wire
 from datastore.actor import FATAL_CODES, Actor
 from datastore.engine import FirstAnswer
-from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown
+from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown
 from datastore.feed import PART_BYTES_MAX, page_of, part_of
 from datastore.folding import fold
-from datastore.ledger import Position, SealedEntry, outcome_at, unseal
+from datastore.ledger import KEEP_SHORT_MS, Position, SealedEntry, outcome_at, unseal
 from datastore.links import Links, Outgoing
 from datastore.model import Epoch
 from datastore.reading import Reader
@@ -107,7 +107,7 @@ class Partition:
         Raises:
             InvalidRequest: The bytes are no commands.
         """
-        submission = Submission(self.operator, wire.decode(wire.COMMANDS, item.commands), item.sides)
+        submission = Submission(self.operator, wire.decode(wire.COMMANDS, item.commands), item.sides, item.seen_ms)
         self._actor.post(partial(self._submitted, submission))
         return submission
 
@@ -193,8 +193,13 @@ class Partition:
     def _submitted(self, submission: Submission) -> None:
         if not self.machine.is_primary:
             submission.fail(self._not_primary())
-        else:
-            self._waiting.append(submission)
+            return
+        stamp_ms = self.machine.stamp(self._now_ms())
+        if submission.seen_ms and stamp_ms - submission.seen_ms > KEEP_SHORT_MS:
+            # Z2: the first answer to one of these may be forgotten already, so that it would be decided anew.
+            submission.fail(CallerBehind(f"{self.operator}: sent when the log clock was over an hour back", stamp_ms=stamp_ms))
+            return
+        self._waiting.append(submission)
 
     def _asked(self, question: Question) -> None:
         # R10 and 5.4: a primary that has not committed in its own epoch does not know what is committed.
@@ -207,6 +212,7 @@ class Partition:
 
     def _appended(self, message: Append, item: wire.AppendItem) -> AppendAnswer:
         missing = {digest for sealed in message.entries for digest in sealed.entry.sides} - item.sides.keys()
+        missing -= set(item.erased)
         if missing - self.store.sides(sorted(missing)).keys():
             raise InvalidRequest("an entry came without its side records", field="sides")
         self._in_flight_sides = item.sides
@@ -268,6 +274,7 @@ class Partition:
             self._flushed_lsn, self._flushed_ms = self.store.flushed_lsn, now_ms
         if now_ms - self._quiet_since_ms > self._flush_ms or now_ms - self._flushed_ms > FLUSH_LATEST_MS:
             self.store.flush_staged(FLUSH_ROWS)
+        self.store.scrub()
 
     def _swept(self) -> None:
         due_ms = self._state.next_due_ms() if self._state is not None else None
@@ -337,6 +344,7 @@ class Partition:
             step.commit_lsn,
             sides,
             self._node,
+            [digest for digest in digests if digest not in sides and self.store.get(Kind.ERASED, digest.hex())],
         )
         size_bytes = sum(len(data) for data in item.entries) + sum(map(len, sides.values()))
         self._links.send(step.node, Outgoing(item, size_bytes, partial(self._reply_came, step)), step.urgent)
@@ -357,7 +365,7 @@ class Partition:
             self._state = AppliedState(self.operator, self.store)
         answered, self._in_flight = self._in_flight, []
         for submission, outcomes in answered:
-            submission.answer(outcomes, self.machine.epoch.counter, lsn)
+            submission.answer(outcomes, self.machine.epoch.counter, lsn, self.committed.stamp_ms)
         self._quiet_since_ms = self._now_ms()
         self._on_commit()
 
@@ -430,13 +438,14 @@ class Partition:
         now_ms = self._now_ms()
         machine = self.machine
         commands = [command for submission in submissions for command in submission.commands]
-        places = self.store.requests([command.request_id for command in commands if command.request_id])
+        stamp_ms = machine.stamp(now_ms)
+        places = self.store.requests([command.request_id for command in commands if command.request_id], stamp_ms)
         # The engine looks for each new hold's id among the closed ones: 5 us when asked one by one, 0.5 us together.
         self.store.read_ahead(Kind.CLOSED_HOLD, [command.hold_id for command in commands if isinstance(command, wire.Hold)])
-        folded = fold(state, submissions, machine.tail, machine.epoch, machine.stamp(now_ms), self._first_answer(places))
+        folded = fold(state, submissions, machine.tail, machine.epoch, stamp_ms, self._first_answer(places))
         if folded.sealed is None:
             for submission, outcomes in folded.answers:
-                submission.answer(outcomes, machine.epoch.counter, machine.tail.lsn)
+                submission.answer(outcomes, machine.epoch.counter, machine.tail.lsn, stamp_ms)
             return
         self._in_flight = folded.answers
         self._in_flight_sides = folded.sides
@@ -458,9 +467,9 @@ class Partition:
                 continue
             arguments = question.item.arguments
             request_id = str(arguments.get("request_id", ""))
-            places = self.store.requests([request_id]) if request_id else {}
-            reader = Reader(self._state, self.store.sides, self._first_answer(places))
             stamp_ms = self.machine.stamp(self._now_ms())
+            places = self.store.requests([request_id], stamp_ms) if request_id else {}
+            reader = Reader(self._state, self.store.sides, self._first_answer(places))
             try:
                 question.answer(self.committed.lsn, stamp_ms, reader.answer(question.item.query, arguments, stamp_ms))
             except HoldfastError as error:

@@ -28,6 +28,7 @@ class Kind(IntEnum):
     OPERATOR = 9  # one row, key: the operator's code
     DATASET = 10
     CONFIG = 11  # one row, key "": the voters
+    ERASED = 12  # key: digest (hexadecimal) of a side record that was erased; it never comes back
 
 
 class Event(NamedTuple):
@@ -134,6 +135,14 @@ class ConfigRow(msgspec.Struct, array_like=True):
     learners: dict[str, str] = {}
 
 
+class ErasedRow(msgspec.Struct, array_like=True):
+    """A side record that is gone from every copy, and which order lost it (Z12)."""
+
+    reference: str
+    lsn: int
+    stamp_ms: int
+
+
 ROW_TYPES: dict[int, Any] = {
     Kind.SEAT: SeatRow,
     Kind.OPEN_HOLD: HoldRow,
@@ -146,6 +155,7 @@ ROW_TYPES: dict[int, Any] = {
     Kind.OPERATOR: OperatorRow,
     Kind.DATASET: DatasetRow,
     Kind.CONFIG: ConfigRow,
+    Kind.ERASED: ErasedRow,
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}
 _encoder = msgspec.msgpack.Encoder()

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from datastore.ledger import SealedEntry
+from datastore.ledger import SealedEntry, answer_ends
 
 
 class Staged:
@@ -25,14 +25,16 @@ class Staged:
 
     Attributes:
         lsn: Of the last staged entry.
+        stamp_ms: Of the last staged entry; 0 before the first.
         count: Rows and requests staged, before folding: what writing them will cost at most.
     """
 
     def __init__(self, lsn: int) -> None:
         self.lsn = lsn
+        self.stamp_ms = 0
         self.count = 0
         self._rows: dict[int, dict[str, bytes]] = {}
-        self._requests: dict[str, tuple[int, int]] = {}
+        self._requests: dict[str, tuple[int, int, int]] = {}
         # kind -> up to the first "/" -> rows; only of kinds that were asked for by such a prefix.
         self._groups: dict[int, dict[str, dict[str, bytes]]] = {}
 
@@ -40,6 +42,7 @@ class Staged:
         """Take in the next entry."""
         entry = sealed.entry
         self.lsn = lsn = entry.lsn
+        self.stamp_ms = entry.stamp_ms
         self.count += len(entry.events) + len(entry.requests)
         rows, groups = self._rows, self._groups
         for kind, key, value in entry.events:
@@ -50,9 +53,9 @@ class Staged:
             if kind in groups:
                 groups[kind].setdefault(_group_of(key), {})[key] = value
         requests = self._requests
-        for index, (request_id, _) in enumerate(entry.requests):
+        for index, ((request_id, _), ends_ms) in enumerate(zip(entry.requests, answer_ends(entry), strict=True)):
             if request_id:
-                requests[request_id] = (lsn, index)
+                requests[request_id] = (lsn, index, ends_ms)
 
     def rows(self, kind: int) -> dict[str, bytes]:
         """Return key -> image of one kind; b"" is a deleted row. Not to be changed by the caller."""
@@ -75,8 +78,8 @@ class Staged:
     def kinds(self) -> list[int]:
         return sorted(self._rows)
 
-    def requests(self) -> dict[str, tuple[int, int]]:
-        """Return request_id -> (lsn, index)."""
+    def requests(self) -> dict[str, tuple[int, int, int]]:
+        """Return request_id -> (lsn, index, end of its life on the log clock or 0)."""
         return self._requests
 
 
@@ -90,7 +93,7 @@ class Slice(NamedTuple):
 
     puts: list[tuple[int, str, bytes]]
     deletes: list[tuple[int, str]]
-    requests: list[tuple[str, int, int]]
+    requests: list[tuple[str, int, int, int]]
 
 
 class Flush:
@@ -101,7 +104,7 @@ class Flush:
         self._kinds: deque[int] = deque(staged.kinds())
         self._kind = 0
         self._rows: list[tuple[str, bytes]] = []
-        self._requests: list[tuple[str, int, int]] | None = None
+        self._requests: list[tuple[str, int, int, int]] | None = None
         self._at = 0
 
     @property
@@ -113,7 +116,7 @@ class Flush:
         """Return the next rows and requests, `rows_max` at most."""
         puts: list[tuple[int, str, bytes]] = []
         deletes: list[tuple[int, str]] = []
-        requests: list[tuple[str, int, int]] = []
+        requests: list[tuple[str, int, int, int]] = []
         while rows_max > 0 and not self.done:
             if self._requests is not None:
                 requests = self._requests[self._at : self._at + rows_max]
@@ -136,7 +139,7 @@ class Flush:
             self._kind = self._kinds.popleft()
             self._rows = sorted(self.staged.rows(self._kind).items())
         else:
-            self._requests = sorted((request_id, lsn, index) for request_id, (lsn, index) in self.staged.requests().items())
+            self._requests = sorted((request_id, *place) for request_id, place in self.staged.requests().items())
 
 
 def merged(base: Sequence[tuple[str, bytes]], staged: dict[str, bytes], after: str, bound: str | None) -> list[tuple[str, bytes]]:

@@ -165,7 +165,7 @@ class AppliedState:
                     rows[seat_id] = decode_row(Kind.SEAT, value)
             elif kind == Kind.OPEN_HOLD:
                 self._apply_open_hold(key, value)
-            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG):
+            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED):
                 self._apply_inventory(kind, key, value)
 
     def _apply_open_hold(self, hold_id: str, value: bytes) -> None:

@@ -17,9 +17,11 @@ class Submission:
         abandoned: Nobody waits any more; if it has not been proposed yet, it never will be.
     """
 
-    __slots__ = ("_done", "abandoned", "commands", "epoch", "error", "lsn", "operator", "outcomes", "sides")
+    __slots__ = ("_done", "abandoned", "commands", "epoch", "error", "lsn", "operator", "outcomes", "seen_ms", "sides", "stamp_ms")
 
-    def __init__(self, operator: str, commands: Sequence[wire.AnyCommand], sides: Mapping[bytes, bytes]) -> None:
+    def __init__(self, operator: str, commands: Sequence[wire.AnyCommand], sides: Mapping[bytes, bytes], seen_ms: int = 0) -> None:
+        self.seen_ms = seen_ms
+        self.stamp_ms = 0
         self.operator = operator
         self.commands = commands
         self.sides = sides
@@ -30,8 +32,8 @@ class Submission:
         self.abandoned = False
         self._done = threading.Event()
 
-    def answer(self, outcomes: bytes, epoch: int, lsn: int) -> None:
-        self.outcomes, self.epoch, self.lsn = outcomes, epoch, lsn
+    def answer(self, outcomes: bytes, epoch: int, lsn: int, stamp_ms: int) -> None:
+        self.outcomes, self.epoch, self.lsn, self.stamp_ms = outcomes, epoch, lsn, stamp_ms
         self._done.set()
 
     def fail(self, error: HoldfastError) -> None:
@@ -47,7 +49,7 @@ class Submission:
             error = self.error
         if error is not None:
             return wire.SubmitResult(self.operator, b"", 0, 0, error.to_data())
-        return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn)
+        return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn, stamp_ms=self.stamp_ms)
 
 
 class Question:

@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 
+from datastore.digest import as_bytes, replaced
 from datastore.ledger import SealedEntry
 from datastore.staging import Flush, Staged, merged
 
@@ -20,21 +21,25 @@ STAGED_ROWS_MAX = 32_768
 # How many staged rows ride with an append for each row that it adds: at 2, one generation is in the file when the next is half full.
 ROWS_RIDING = 2
 ROWS_RIDING_MIN = 16
+# How many answers whose time is over go with one generation.
+ANSWERS_FORGOTTEN = 20_000
 
 
 class RowTables:
     """Reads and writes of the tables `row` and `request`."""
 
-    def __init__(self, db: apsw.Connection, read: Callable[[str, Sequence[Any]], list[Any]], flushed_lsn: int) -> None:
+    def __init__(self, db: apsw.Connection, read: Callable[[str, Sequence[Any]], list[Any]], flushed_lsn: int, digest: int) -> None:
         """Begin where the file ends.
 
         Args:
             read: Runs a SELECT; raises our errors.
             flushed_lsn: Up to where the file's rows are applied.
+            digest: The set hash of the rows in the file (`digest.py`).
         """
         self._db = db
         self._read = read
         self.flushed_lsn = flushed_lsn
+        self.digest = digest
         self._staged = Staged(flushed_lsn)
         self._flush: Flush | None = None
         self._ahead: dict[tuple[int, str], bytes | None] = {}
@@ -67,15 +72,35 @@ class RowTables:
             # R7, with the rows in several transactions: from the first on the file says how far its rows may be.
             self._set_meta("flushing_lsn", self._flush.staged.lsn)
         puts, deletes, requests = self._flush.take(rows_max)
+        self._count(puts, deletes)
         if puts:
             self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", puts)
         if deletes:
             self._db.executemany("DELETE FROM row WHERE kind = ? AND key = ?", deletes)
         if requests:
-            self._db.executemany("INSERT OR REPLACE INTO request VALUES (?, ?, ?)", requests)
+            self._db.executemany("INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?)", requests)
         if self._flush.done:
             self._set_meta("applied_lsn", self._flush.staged.lsn)
+            # Z2: whose time is over on the log's clock has no answer any more, on any replica; here its row goes.
+            self._db.execute(
+                "DELETE FROM request WHERE request_id IN (SELECT request_id FROM request WHERE ends_ms > 0 AND ends_ms <= ? LIMIT ?)",
+                (self._flush.staged.stamp_ms, ANSWERS_FORGOTTEN),
+            )
         return self._flush
+
+    def _count(self, puts: Sequence[tuple[int, str, bytes]], deletes: Sequence[tuple[int, str]]) -> None:
+        """Take rows about to be written into the digest, each for the image in the file that it replaces."""
+        rows = [*puts, *((kind, key, b"") for kind, key in deletes)]
+        if not rows:
+            return
+        keys: dict[int, list[str]] = {}
+        for kind, key, _ in rows:
+            keys.setdefault(kind, []).append(key)
+        query = "SELECT key, value FROM row WHERE kind = ? AND key IN (SELECT value FROM json_each(?))"
+        old = {kind: dict(self._read(query, (kind, json.dumps(of)))) for kind, of in keys.items()}
+        for kind, key, value in rows:
+            self.digest = replaced(self.digest, kind, key, old[kind].get(key, b""), value)
+        self._set_meta("state_digest", as_bytes(self.digest))
 
     def written(self, flush: Flush | None) -> bool:
         """Note what `write` wrote; return whether a whole generation, or all there was, is now in the file."""
@@ -84,8 +109,8 @@ class RowTables:
             self._flush = None
         return self._flush is None
 
-    def _set_meta(self, key: str, lsn: int) -> None:
-        self._db.execute("UPDATE meta SET value = ? WHERE key = ?", (lsn, key))
+    def _set_meta(self, key: str, value: int | bytes) -> None:
+        self._db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -132,17 +157,17 @@ class RowTables:
                 return found[:limit] if limit else found
             after = bound
 
-    def requests(self, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    def requests(self, request_ids: Sequence[str], now_ms: int) -> dict[str, tuple[int, int]]:
         rows = self._read(
-            "SELECT request_id, lsn, position FROM request WHERE request_id IN (SELECT value FROM json_each(?))",
+            "SELECT request_id, lsn, position, ends_ms FROM request WHERE request_id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(request_ids)),),
         )
-        found = {request_id: (lsn, position) for request_id, lsn, position in rows}
+        found = {request_id: (lsn, position, ends_ms) for request_id, lsn, position, ends_ms in rows}
         for generation in reversed(self._generations()):
             staged = generation.requests()
             if staged:
                 found.update({request_id: staged[request_id] for request_id in request_ids if request_id in staged})
-        return found
+        return {request_id: place[:2] for request_id, place in found.items() if not place[2] or place[2] > now_ms}
 
     def _generations(self) -> tuple[Staged, ...]:
         """Return what is over the file, the newest first."""

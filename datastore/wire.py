@@ -120,11 +120,22 @@ class Import(Command, frozen=True, tag="import"):
     dry_run: bool = False
 
 
+class Erase(Command, frozen=True, tag="erase"):
+    """Erase the side record `record` (its digest) of an order, on every copy and for good (Z12).
+
+    `replacement` is the digest of a record with fewer names that takes its place, or b""; its bytes travel in `sides`.
+    """
+
+    reference: str
+    record: bytes
+    replacement: bytes = b""
+
+
 class Sweep(Command, frozen=True, tag="sweep"):
     """Abort what is due. Without effect where nothing is; not recorded as a request."""
 
 
-AnyCommand = Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep
+AnyCommand = Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep | Erase
 
 
 class ImportBody(msgspec.Struct, array_like=True):
@@ -143,22 +154,28 @@ class ImportBody(msgspec.Struct, array_like=True):
 class SubmitItem(msgspec.Struct, array_like=True):
     """One operator's commands: `commands` is MessagePack `list[AnyCommand]`, opened by the primary alone.
 
-    `sides`: digest -> side record (personal data) that some command names.
+    `sides`: digest -> side record (personal data) that some command names. `seen_ms`: the operator's log clock as the caller
+    last heard it; 0 for one that has heard nothing. What is older than the first answers that are forgotten is refused (Z2).
     """
 
     operator: str
     commands: bytes
     sides: dict[bytes, bytes] = {}
+    seen_ms: int = 0
 
 
 class SubmitResult(msgspec.Struct, array_like=True):
-    """`error` empty: `outcomes` is MessagePack `list[Outcome]`, beside the commands. Else error data for all of them."""
+    """`error` empty: `outcomes` is MessagePack `list[Outcome]`, beside the commands. Else error data for all of them.
+
+    `stamp_ms`: the log clock, for the next `SubmitItem.seen_ms`.
+    """
 
     operator: str
     outcomes: bytes
     epoch: int
     lsn: int
     error: dict[str, Any] = {}
+    stamp_ms: int = 0
 
 
 class Outcome(msgspec.Struct, array_like=True):
@@ -320,7 +337,8 @@ class BootstrapReply(msgspec.Struct, array_like=True):
 
 
 class AppendItem(msgspec.Struct, array_like=True):
-    """APPEND (docs/replication.md, R5). `entries`: encoded ledger entries in order; `sides`: their side records."""
+    """APPEND (docs/replication.md, R5). `entries`: encoded ledger entries in order; `sides`: their side records, but those
+    in `erased`, which no copy has any more (Z12)."""
 
     operator: str
     epoch: tuple[int, str]
@@ -330,6 +348,7 @@ class AppendItem(msgspec.Struct, array_like=True):
     commit_lsn: int
     sides: dict[bytes, bytes] = {}
     primary: str = ""  # node name, for hints
+    erased: list[bytes] = []
 
 
 class AppendReply(msgspec.Struct, array_like=True):

@@ -26,7 +26,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from datastore import wire
-from datastore.errors import HoldfastError, InvalidRequest, InvariantBroken, OutcomeUnknown, error_from_data
+from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, InvariantBroken, OutcomeUnknown, error_from_data
 from loadbalancer.basket import Basket, Step
 from loadbalancer.ordering import Ordering
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
@@ -128,6 +128,7 @@ class Pipeline:
         self._on_broken = on_broken
         self._mutex = threading.Lock()  # guards all lanes' queues and flags; held for moments only
         self._lanes: dict[str, Lane] = {}
+        self._seen_ms: dict[str, int] = {}  # operator -> its log clock as last heard (Z2)
         self._ready: SimpleQueue[Lane | None] = SimpleQueue()
         self.locker = Locker(locks, self._dispatch, batch_max)
         self._threads = [threading.Thread(target=self._guarded, args=(self.locker.run,), name="locker", daemon=True)]
@@ -207,12 +208,19 @@ class Pipeline:
         for basket in batch:
             if basket.sides:
                 sides |= basket.sides
-        item = wire.SubmitItem(operator, wire.encode([basket.command for basket in batch]), sides)
+        item = wire.SubmitItem(operator, wire.encode([basket.command for basket in batch]), sides, self._seen_ms.get(operator, 0))
         deadline_ms = min(max(basket.deadline_ms for basket in batch) - now, SUBMIT_MS_MAX)
         self.batches += 1
         self.carried += len(batch)
         try:
-            outcomes = _outcomes(self._submitter.submit([item], deadline_ms), len(batch))
+            results = self._submitter.submit([item], deadline_ms)
+            outcomes = _outcomes(results, len(batch))
+            self._seen_ms[operator] = results[0].stamp_ms
+        except CallerBehind as error:
+            # Z2: nothing was sold here for long. These requests are within their deadlines, so they are no late duplicates.
+            self._seen_ms[operator] = int(error.fields.get("stamp_ms", 0))
+            self._dispatch(batch)
+            return []
         except HoldfastError as error:
             for basket in batch:
                 basket.failed(error)

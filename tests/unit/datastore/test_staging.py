@@ -30,14 +30,14 @@ def test_slices_add_up_to_what_was_staged(parts: list[tuple[list[tuple[int, str,
     """Each row and request is taken once, in its newest image, in the order of its table's key, and none too many at a time."""
     staged = staged_of(parts, grouped)
     rows: dict[tuple[int, str], bytes] = {}
-    answered: dict[str, tuple[int, int]] = {}
+    answered: dict[str, tuple[int, int, int]] = {}
     for lsn, (changed, names) in enumerate(parts, 1):
         rows |= {(kind, key): value for kind, key, value in changed}
-        answered |= {name: (lsn, index) for index, name in enumerate(names) if name}
+        answered |= {name: (lsn, index, 0) for index, name in enumerate(names) if name}
     flush = Flush(staged)
     taken: list[tuple[int, str]] = []
     found: dict[tuple[int, str], bytes] = {}
-    places: list[tuple[str, int, int]] = []
+    places: list[tuple[str, int, int, int]] = []
     while not flush.done:
         puts, deletes, some = flush.take(size)
         assert len(puts) + len(deletes) + len(some) <= size
