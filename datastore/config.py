@@ -50,6 +50,9 @@ class DatastoreConfig:
         retry_ms: How often a node that cannot be reached is tried again.
         sweep_ms: How often a primary looks for holds whose time is over.
         flush_ms: After how long without entries a store writes the rows it has staged.
+        segment_entries: Old entries of a ledger move to sealed segments of so many at most ...
+        segment_bytes: ... or of about so many bytes, before compression.
+        tail_entries: The newest entries that stay in the file: what a replica that lags asks for.
         feed_wait_ms_max: How long a follower of the change stream may ask to wait for news.
     """
 
@@ -63,6 +66,9 @@ class DatastoreConfig:
     retry_ms: int = 200
     sweep_ms: int = 1000
     flush_ms: int = 500
+    segment_entries: int = 4096
+    segment_bytes: int = 16_777_216
+    tail_entries: int = 1024
     feed_wait_ms_max: int = 10_000
     file: str = "cluster.toml"
 
@@ -89,9 +95,14 @@ _BOUNDS = {
     "flush_ms": (10, 60_000, "longer only makes a restart apply more of the log again"),
     "feed_wait_ms_max": (0, 60_000, "longer outlives the caller's patience"),
 }
+_SIZES = {
+    "segment_entries": (16, 1_000_000, "fewer make a file of every moment, more a file that is verified in one go"),
+    "segment_bytes": (65_536, 268_435_456, "less makes a file of every moment, more is held in memory while it is sealed"),
+    "tail_entries": (16, 1_000_000, "fewer send every replica that blinked to the segments, more make the file large"),
+}
 _NODE_KEYS = tuple(field.name for field in fields(NodeConfig))
 _OPERATOR_KEYS = tuple(field.name for field in fields(OperatorConfig))
-_TABLE_KEYS = ("copies", *_BOUNDS, "node", "operator")
+_TABLE_KEYS = ("copies", *_BOUNDS, *_SIZES, "node", "operator")
 
 
 def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> DatastoreConfig:
@@ -117,7 +128,8 @@ def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> Datasto
     copies = _integer(table, "copies", 3, TABLE, file)
     _check_copies(copies, len(nodes), file)
     times = {key: _time(table, key, file) for key in _BOUNDS if key in table}
-    config = DatastoreConfig(nodes=nodes, operators=operators, copies=copies, file=file, **times)
+    sizes = {key: _size(table, key, file) for key in _SIZES if key in table}
+    config = DatastoreConfig(nodes=nodes, operators=operators, copies=copies, file=file, **times, **sizes)
     if config.heartbeat_ms * 2 > config.suspicion_ms:
         _fail(file, f"{TABLE}.heartbeat_ms", f"twice {config.heartbeat_ms} is over suspicion_ms = {config.suspicion_ms}: one lost would do")
     return config
@@ -201,6 +213,14 @@ def _time(table: Mapping[str, Any], key: str, file: str) -> int:
     lowest, highest, why = _BOUNDS[key]
     if not lowest <= value <= highest:
         _fail(file, f"{TABLE}.{key}", f"{value} is not within {lowest}..{highest} ms: {why}")
+    return value
+
+
+def _size(table: Mapping[str, Any], key: str, file: str) -> int:
+    value = _integer(table, key, None, TABLE, file)
+    lowest, highest, why = _SIZES[key]
+    if not lowest <= value <= highest:
+        _fail(file, f"{TABLE}.{key}", f"{value} is not within {lowest}..{highest}: {why}")
     return value
 
 

@@ -116,13 +116,8 @@ class LedgerFile(StoreFile):
             self._put_meta("verified_lsn", lsn)
 
     def _read_segments(self) -> list[SegmentInfo]:
-        columns = "first_lsn, last_lsn, hash_before, hash_after, epoch_counter, epoch_manager, stamp_ms, size_bytes, sha256"
-        return [
-            SegmentInfo(first, last, before, Position(last, Epoch(counter, manager), after, stamp_ms), size, sha256)
-            for first, last, before, after, counter, manager, stamp_ms, size, sha256 in self._rows(
-                f"SELECT {columns} FROM segment ORDER BY first_lsn"
-            )
-        ]
+        with self._disk("read"):
+            return stored_segments(self._db)
 
     def _read_tail(self) -> Position:
         last = self._rows("SELECT lsn, epoch_counter, epoch_manager, hash, stamp_ms FROM log ORDER BY lsn DESC LIMIT 1")
@@ -253,6 +248,21 @@ class LedgerFile(StoreFile):
             finally:
                 self._db.execute("PRAGMA synchronous = FULL").fetchall()
         return first + entries_max <= self.sealed_lsn
+
+
+def stored_segments(database: apsw.Connection) -> list[SegmentInfo]:
+    """Return the segments that a store's file names, in order.
+
+    Raises:
+        apsw.Error: The disk refuses.
+    """
+    columns = "first_lsn, last_lsn, hash_before, hash_after, epoch_counter, epoch_manager, stamp_ms, size_bytes, sha256"
+    return [
+        SegmentInfo(first, last, before, Position(last, Epoch(counter, manager), after, stamp_ms), size, sha256)
+        for first, last, before, after, counter, manager, stamp_ms, size, sha256 in database.execute(
+            f"SELECT {columns} FROM segment ORDER BY first_lsn"
+        )
+    ]
 
 
 def _first_lsn(segment: SegmentInfo) -> int:

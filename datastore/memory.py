@@ -211,6 +211,10 @@ class MemoryStore:
         known = ((request_id, staged.get(request_id) or self._requests.get(request_id)) for request_id in request_ids)
         return {request_id: place[:2] for request_id, place in known if place is not None and (not place[2] or place[2] > now_ms)}
 
+    @property
+    def flushed_digest(self) -> tuple[int, bytes]:
+        return self._flushed_lsn, as_bytes(self._digest)
+
     def state_digest(self) -> bytes:
         self.flush_staged()
         return as_bytes(self._digest)

@@ -16,11 +16,13 @@ from datastore.actor import Bell
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
 from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
+from datastore.keeping import Keeper
 from datastore.ledger_file import SUFFIX
 from datastore.links import Links
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.replication_steps import ReplicationSettings
+from datastore.sealing import SealingLimits
 from datastore.store import PUT_ASIDE, open_store
 from datastore.stub import NodeStub
 
@@ -76,16 +78,20 @@ class Node:
             raise DiskFailed(f"{self._folder}: {cause}", node=name) from cause
         for path in found:
             self._open(path.stem)
+        limits = SealingLimits(config.segment_entries, config.segment_bytes, config.tail_entries)
+        self.keeper = Keeper(self.partitions, stubs, limits, on_fatal)
         self._clock = threading.Thread(target=self._tick_all, name="clock", daemon=True)
 
     def start(self) -> None:
         self._links.start()
         self._clock.start()
+        self.keeper.start()
 
     def close(self) -> None:
         """Stop ticking, flush and close every store."""
         self._stop.set()
         self._clock.join(CLOSE_S)
+        self.keeper.close(CLOSE_S)
         self._links.close()
         for partition in self.partitions():
             partition.close(CLOSE_S)
@@ -130,7 +136,10 @@ class Node:
         return partition
 
     def status(self) -> wire.NodeStatus:
-        partitions = [partition.status() for partition in self.partitions()]
+        partitions: list[wire.PartitionStatus] = []
+        for partition in self.partitions():
+            partitions.append(partition.status())
+            partitions[-1].ledger = self.keeper.report(partition)
         return wire.NodeStatus(self.name, self.boot_id, monotonic_ms() - self.started_ms, wall_ms(), partitions)
 
     def _tick_all(self) -> None:

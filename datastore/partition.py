@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from datastore import wire
 from datastore.actor import FATAL_CODES, Actor
@@ -42,6 +43,8 @@ from datastore.rows import ConfigRow, Kind
 from datastore.state import AppliedState
 from datastore.store_port import Store
 from datastore.submission import Question, Submission
+
+T = TypeVar("T")
 
 APPEND_BYTES_MAX = 1024 * 1024
 COMMANDS_PER_ENTRY = 2000
@@ -163,7 +166,11 @@ class Partition:
 
     def state_digest(self, timeout_s: float) -> tuple[int, bytes]:
         """Return (applied lsn, digest of all rows): equal on every store at equal lsn."""
-        return self._actor.call(lambda: (self.store.applied_lsn, self.store.state_digest()), timeout_s)
+        return self.in_turn(lambda: (self.store.applied_lsn, self.store.state_digest()), timeout_s)
+
+    def in_turn(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Return what `work` does with the store, in the partition's turn: for whoever looks after the files."""
+        return self._actor.call(work, timeout_s)
 
     def status(self) -> wire.PartitionStatus:
         """Return what is known without waiting for a turn: a disk that is slow must not make a node look dead."""
@@ -182,6 +189,8 @@ class Partition:
             serving=serving,
             voters=dict(machine.config.voters),
             stamp_ms=machine.stamp(now_ms) if serving else machine.tail.stamp_ms,
+            digest_lsn=(digest := self.store.flushed_digest)[0],
+            digest=digest[1],
         )
 
     def close(self, timeout_s: float) -> None:

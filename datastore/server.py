@@ -9,10 +9,11 @@ from typing import Any
 
 from datastore import wire
 from datastore.edge import Address, EdgeServer, Peer, Tls
-from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, UnknownOperator, shown
+from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, SnapshotNeeded, UnknownOperator, shown
 from datastore.model import Epoch
 from datastore.node import Node, wall_ms
 from datastore.partition import Partition
+from datastore.store import SqliteStore
 from datastore.stub import METHODS, NODE_LIMITS, ROLES
 from datastore.submission import Question, Submission
 
@@ -43,6 +44,8 @@ class NodeServer:
             "feed": self._feed,
             "snapshot": self._snapshot,
             "entries": self._entries,
+            "check": self._check,
+            "segment": self._segment,
         }
         self._edge = EdgeServer(
             address, self._handle, methods=METHODS.keys(), limits=NODE_LIMITS, tls=tls, roles=ROLES if tls else None, name=node.name
@@ -169,10 +172,36 @@ class NodeServer:
             voters = {}
         return partition.bootstrap(voters, TURN_S)
 
+    def _check(self, payload: bytes) -> list[wire.CheckReply]:
+        return [self._check_one(item) for item in wire.decode(list[wire.CheckItem], payload)]
+
+    def _check_one(self, item: wire.CheckItem) -> wire.CheckReply:
+        node, partition = self._node, self._node.find(item.operator)
+        if partition is None:
+            return wire.CheckReply(item.operator, node.name, "", "", [], wire.LedgerReport(), error="no store of this operator")
+        store = partition.store
+        if item.at_lsn:
+            partition.in_turn(lambda: store.note_digest_at(item.at_lsn), TURN_S)
+        digests = partition.in_turn(store.digests, TURN_S)
+        check = node.keeper.ask_check(item.operator) if item.deep else 0
+        status = partition.status()
+        return wire.CheckReply(item.operator, node.name, status.role, status.store_uuid, digests, node.keeper.report(partition), check)
+
     # --- nodes ----------------------------------------------------------------------------------------------------
 
     def _append(self, payload: bytes) -> list[wire.AppendReply]:
         return [self._append_one(item) for item in wire.decode(list[wire.AppendItem], payload)]
+
+    def _segment(self, payload: bytes) -> bytes:
+        request: wire.SegmentRequest = wire.decode(wire.SegmentRequest, payload)
+        if request.offset < 0 or not 0 < request.size_bytes_max <= NODE_LIMITS.frame_bytes_max // 2:
+            raise InvalidRequest("not a part of a file", field="offset")
+        store = self._store_of(request.operator).store
+        asked = (request.first_lsn, request.last_lsn)
+        segment = next((segment for segment in store.segments() if segment[:2] == asked), None)
+        if segment is None or not isinstance(store, SqliteStore):
+            raise SnapshotNeeded(f"{self._node.name} has no segment of entries {asked[0]} to {asked[1]}", operator=request.operator)
+        return store.folder.part(segment, request.offset, request.size_bytes_max)
 
     def _append_one(self, item: wire.AppendItem) -> wire.AppendReply:
         partition = self._node.find(item.operator)

@@ -195,6 +195,10 @@ class SqliteStore(LedgerFile):
     def requests(self, request_ids: Sequence[str], now_ms: int = 0) -> dict[str, tuple[int, int]]:
         return self._tables.requests(request_ids, now_ms)
 
+    @property
+    def flushed_digest(self) -> tuple[int, bytes]:
+        return self._tables.whole
+
     def state_digest(self) -> bytes:
         self.flush_staged()
         return as_bytes(self._tables.digest)

@@ -116,6 +116,11 @@ class Store(StoreReader, Protocol):
         """
         ...
 
+    @property
+    def flushed_digest(self) -> tuple[int, bytes]:
+        """(lsn, set hash of all rows) as they are in the file; any thread may ask."""
+        ...
+
     def state_digest(self) -> bytes:
         """Return the set hash of all applied rows (`digest.py`), kept as they changed: equal on every store at equal lsn."""
         ...

@@ -21,7 +21,9 @@ METHODS = {
     "promise": "control",
     "become": "control",
     "bootstrap": "control",
+    "check": "control",
     "append": "replication",
+    "segment": "replication",
     "submit": "client",
     "read": "client",
     "feed": "feed",
@@ -94,6 +96,15 @@ class NodeStub:
 
     def bootstrap(self, items: Sequence[wire.BootstrapItem], timeout_ms: int) -> list[wire.BootstrapReply]:
         return self._list("bootstrap", items, wire.BootstrapReply, timeout_ms)
+
+    def check(self, items: Sequence[wire.CheckItem], timeout_ms: int) -> list[wire.CheckReply]:
+        """Return digests and what is known of the ledgers; replies beside the items."""
+        return self._list("check", items, wire.CheckReply, timeout_ms)
+
+    def segment(self, request: wire.SegmentRequest, timeout_ms: int) -> bytes:
+        """Return a part of a sealed segment file, b"" at its end."""
+        part: bytes = wire.decode(bytes, self._call("segment", wire.encode(request), timeout_ms))
+        return part
 
     def append(self, items: Sequence[wire.AppendItem], timeout_ms: int) -> list[wire.AppendReply]:
         """R5; replies beside the items. An item that the node could not take has the status "refused"."""

@@ -40,6 +40,7 @@ class RowTables:
         self._read = read
         self.flushed_lsn = flushed_lsn
         self.digest = digest
+        self.whole = (flushed_lsn, as_bytes(digest))  # replaced as a whole: any thread may read it
         self._staged = Staged(flushed_lsn)
         self._flush: Flush | None = None
         self._ahead: dict[tuple[int, str], bytes | None] = {}
@@ -106,6 +107,7 @@ class RowTables:
         """Note what `write` wrote; return whether a whole generation, or all there was, is now in the file."""
         if flush is not None and flush.done:
             self.flushed_lsn = flush.staged.lsn
+            self.whole = (self.flushed_lsn, as_bytes(self.digest))
             self._flush = None
         return self._flush is None
 

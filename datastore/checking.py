@@ -1,0 +1,169 @@
+"""The full check of one partition on this disk: every segment, every entry, and the state that follows from them.
+
+A start verifies the newest entries only, so that it is bounded; this is the rest (Z13). It runs beside the partition's work, on
+connections of its own, a page at a time: whoever drives it decides how fast. It shows
+
+- that every segment is the file that was sealed, and that the chain has no gap from the first entry to the last;
+- that replaying the row images of the ledger gives the state digest that was kept as the rows changed;
+- that the rows in the file give that digest too (`scan`): a table can be damaged where neither SQLite nor the ledger sees it.
+
+Damage is located by file and lsn. The replay keeps a weight for each row in a temporary file, so it fits any memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from datastore.digest import as_bytes, digest_of, weight
+from datastore.errors import DiskFailed, InvariantBroken, SnapshotNeeded
+from datastore.ledger import LedgerDamaged, Position, SealedEntry, check_follows, genesis, unseal
+from datastore.ledger_file import segments_folder, stored_segments
+from datastore.sealing import SegmentInfo
+from datastore.segments import SegmentFolder
+from datastore.store_file import BUSY_MS
+
+PAGE_ENTRIES = 500
+DIGEST_BYTES = 32
+
+
+class Damage(NamedTuple):
+    """Where the ledger or the state is not what was written."""
+
+    lsn: int
+    file: str
+    what: str
+
+
+class LedgerReader:
+    """Reads a partition's whole ledger from its files, while another connection writes."""
+
+    def __init__(self, path: Path, operator: str) -> None:
+        """Open the file for reading.
+
+        Raises:
+            DiskFailed: It is not there, or is no database.
+        """
+        self.path = path
+        self.operator = operator
+        self.folder = SegmentFolder(segments_folder(path), operator)
+        try:
+            self.database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            self.database.set_busy_timeout(BUSY_MS)
+            self._segments = stored_segments(self.database)
+        except apsw.Error as error:
+            raise DiskFailed(f"{path}: {error}", file=str(path)) from error
+
+    def close(self) -> None:
+        self.database.close()
+
+    def pages(self, last_lsn: int = 0) -> Iterator[list[bytes]]:
+        """Yield all sealed entries in pages, up to `last_lsn` (0: to the end); segments are verified whole.
+
+        Raises:
+            LedgerDamaged: A segment is not the one that was sealed. SnapshotNeeded: Its file is missing.
+            DiskFailed: The disk refuses.
+        """
+        lsn = 1
+        while not last_lsn or lsn <= last_lsn:
+            segment = self._segment_of(lsn)
+            page = self.folder.verify(segment) if segment is not None else self._log_page(lsn)
+            if not page:
+                return
+            lsn += len(page)
+            excess = lsn - 1 - last_lsn if last_lsn else 0
+            yield page[: len(page) - excess] if excess > 0 else page
+
+    def _segment_of(self, lsn: int) -> SegmentInfo | None:
+        return next((segment for segment in self._segments if segment.first_lsn == lsn), None)
+
+    def _log_page(self, lsn: int) -> list[bytes]:
+        try:
+            select = "SELECT lsn, body FROM log WHERE lsn >= ? ORDER BY lsn LIMIT ?"
+            found: list[Any] = self.database.execute(select, (lsn, PAGE_ENTRIES)).fetchall()
+            if not found or found[0][0] != lsn:
+                # Sealed and trimmed since the list was read.
+                self._segments = stored_segments(self.database)
+                segment = self._segment_of(lsn)
+                if segment is not None:
+                    return self.folder.verify(segment)
+        except apsw.Error as error:
+            raise DiskFailed(f"{self.path}: {error}", file=str(self.path)) from error
+        if found and found[0][0] != lsn:
+            raise LedgerDamaged(f"{self.path.name}: entry {lsn} is missing", lsn=lsn, file=self.path.name)
+        return [body for _, body in found]
+
+
+class FullCheck:
+    """One check from the first entry to a position whose state digest is known."""
+
+    def __init__(self, path: Path, operator: str, target: tuple[int, bytes]) -> None:
+        """Prepare.
+
+        Args:
+            target: (lsn, state digest) as the store keeps it.
+        """
+        self.position: Position = genesis(operator)
+        self.damage: Damage | None = None
+        self._path = path
+        self._operator = operator
+        self._target = target
+
+    def steps(self) -> Iterator[None]:
+        """Work; yields after each page. Afterwards `damage` says what was found, None for nothing, up to `position`."""
+        reader = LedgerReader(self._path, self._operator)
+        replay = apsw.Connection("")  # A temporary file of SQLite's, gone when it is closed.
+        try:
+            replay.execute("CREATE TABLE r (kind INTEGER, key TEXT, weight BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID")
+            for page in reader.pages(self._target[0]):
+                entries = [unseal(data) for data in page]
+                for sealed in entries:
+                    self.position = check_follows(self.position, sealed)
+                _replay(replay, entries)
+                yield
+            if self.position.lsn < self._target[0]:
+                self._found(self.position.lsn + 1, self._path.name, f"the ledger ends before entry {self._target[0]}")
+                return
+            total = 0
+            for (of_row,) in replay.execute("SELECT weight FROM r"):
+                total += int.from_bytes(of_row, "big")
+            if as_bytes(total % (1 << 8 * DIGEST_BYTES)) != self._target[1]:
+                self._found(self._target[0], self._path.name, f"the ledger up to entry {self._target[0]} gives another state than the rows")
+                return
+            yield
+            self._scan(reader.database)
+        except (LedgerDamaged, SnapshotNeeded, InvariantBroken) as error:
+            lsn = int(error.fields.get("lsn") or self.position.lsn + 1)
+            self._found(lsn, str(error.fields.get("file") or self._path.name), error.detail)
+        finally:
+            replay.close()
+            reader.close()
+
+    def _scan(self, database: apsw.Connection) -> None:
+        """Compare the digest that is kept with that of the rows, as they are at one moment."""
+        database.execute("BEGIN")
+        try:
+            kept = database.execute("SELECT value FROM meta WHERE key = 'state_digest'").fetchall()[0][0]
+            counted = as_bytes(digest_of(database.execute("SELECT kind, key, value FROM row")))
+        finally:
+            database.execute("COMMIT")
+        if kept != counted:
+            self._found(self.position.lsn, self._path.name, "the rows in the file give another digest than was kept as they changed")
+
+    def _found(self, lsn: int, file: str, what: str) -> None:
+        self.damage = Damage(lsn, file, what)
+
+
+def _replay(replay: apsw.Connection, entries: list[SealedEntry]) -> None:
+    """Fold a page's row images: of each row its last one counts."""
+    last: dict[tuple[int, str], bytes] = {}
+    for sealed in entries:
+        for kind, key, value in sealed.entry.events:
+            last[kind, key] = value
+    puts = [(kind, key, weight(kind, key, value).to_bytes(DIGEST_BYTES, "big")) for (kind, key), value in last.items() if value]
+    with replay:
+        replay.executemany("INSERT OR REPLACE INTO r VALUES (?, ?, ?)", puts)
+        replay.executemany("DELETE FROM r WHERE kind = ? AND key = ?", [place for place, value in last.items() if not value])
