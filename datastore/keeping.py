@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from datastore import wire
+from datastore import wire_ledger
 from datastore.checking import FullCheck
 from datastore.errors import DiskFailed, HoldfastError
 from datastore.ledger import LedgerDamaged
@@ -96,12 +96,12 @@ class Keeper:
         self._wake.set()
         return number
 
-    def report(self, partition: Partition) -> wire.LedgerReport:
+    def report(self, partition: Partition) -> wire_ledger.LedgerReport:
         """Return what is known of a partition's ledger here."""
         with self._mutex:
             kept = self._kept.setdefault(partition.operator, Kept())
             store = partition.store
-            return wire.LedgerReport(
+            return wire_ledger.LedgerReport(
                 sealed_lsn=store.sealed_lsn,
                 segments=len(store.segments()),
                 missing=kept.missing,
@@ -232,7 +232,7 @@ def _fetched(peer: NodeStub, operator: str, segment: SegmentInfo) -> bytes:
     parts: list[bytes] = []
     size_bytes = 0
     while size_bytes < segment.size_bytes:
-        request = wire.SegmentRequest(operator, segment.first_lsn, segment.last_lsn, size_bytes, SEGMENT_PART_BYTES)
+        request = wire_ledger.SegmentRequest(operator, segment.first_lsn, segment.last_lsn, size_bytes, SEGMENT_PART_BYTES)
         part = peer.segment(request, SEGMENT_TIMEOUT_MS)
         if not part:
             break

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.edge import Address, EdgeServer, Peer, Tls
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, SnapshotNeeded, UnknownOperator, shown
 from datastore.model import Epoch
@@ -172,20 +172,22 @@ class NodeServer:
             voters = {}
         return partition.bootstrap(voters, TURN_S)
 
-    def _check(self, payload: bytes) -> list[wire.CheckReply]:
-        return [self._check_one(item) for item in wire.decode(list[wire.CheckItem], payload)]
+    def _check(self, payload: bytes) -> list[wire_ledger.CheckReply]:
+        return [self._check_one(item) for item in wire.decode(list[wire_ledger.CheckItem], payload)]
 
-    def _check_one(self, item: wire.CheckItem) -> wire.CheckReply:
+    def _check_one(self, item: wire_ledger.CheckItem) -> wire_ledger.CheckReply:
         node, partition = self._node, self._node.find(item.operator)
         if partition is None:
-            return wire.CheckReply(item.operator, node.name, "", "", [], wire.LedgerReport(), error="no store of this operator")
+            nothing = wire_ledger.LedgerReport()
+            return wire_ledger.CheckReply(item.operator, node.name, "", "", [], nothing, error="no store of this operator")
         store = partition.store
         if item.at_lsn:
             partition.in_turn(lambda: store.note_digest_at(item.at_lsn), TURN_S)
         digests = partition.in_turn(store.digests, TURN_S)
         check = node.keeper.ask_check(item.operator) if item.deep else 0
         status = partition.status()
-        return wire.CheckReply(item.operator, node.name, status.role, status.store_uuid, digests, node.keeper.report(partition), check)
+        report = node.keeper.report(partition)
+        return wire_ledger.CheckReply(item.operator, node.name, status.role, status.store_uuid, digests, report, check)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class NodeServer:
         return [self._append_one(item) for item in wire.decode(list[wire.AppendItem], payload)]
 
     def _segment(self, payload: bytes) -> bytes:
-        request: wire.SegmentRequest = wire.decode(wire.SegmentRequest, payload)
+        request: wire_ledger.SegmentRequest = wire.decode(wire_ledger.SegmentRequest, payload)
         if request.offset < 0 or not 0 < request.size_bytes_max <= NODE_LIMITS.frame_bytes_max // 2:
             raise InvalidRequest("not a part of a file", field="offset")
         store = self._store_of(request.operator).store

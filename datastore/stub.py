@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import OutcomeUnknown
 
@@ -97,11 +97,11 @@ class NodeStub:
     def bootstrap(self, items: Sequence[wire.BootstrapItem], timeout_ms: int) -> list[wire.BootstrapReply]:
         return self._list("bootstrap", items, wire.BootstrapReply, timeout_ms)
 
-    def check(self, items: Sequence[wire.CheckItem], timeout_ms: int) -> list[wire.CheckReply]:
+    def check(self, items: Sequence[wire_ledger.CheckItem], timeout_ms: int) -> list[wire_ledger.CheckReply]:
         """Return digests and what is known of the ledgers; replies beside the items."""
-        return self._list("check", items, wire.CheckReply, timeout_ms)
+        return self._list("check", items, wire_ledger.CheckReply, timeout_ms)
 
-    def segment(self, request: wire.SegmentRequest, timeout_ms: int) -> bytes:
+    def segment(self, request: wire_ledger.SegmentRequest, timeout_ms: int) -> bytes:
         """Return a part of a sealed segment file, b"" at its end."""
         part: bytes = wire.decode(bytes, self._call("segment", wire.encode(request), timeout_ms))
         return part

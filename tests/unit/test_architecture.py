@@ -55,6 +55,7 @@ PURE = {
     "datastore.taking",
     "datastore.timetable",
     "datastore.wire",
+    "datastore.wire_ledger",
     "datastore.wording",
     "loadbalancer.answers",
     "loadbalancer.basket",
@@ -81,7 +82,21 @@ PURE = {
 }
 # Across a package's border only its vocabulary and its caller's half are imported.
 OPEN = {
-    "datastore": {"config", "edge", "errors", "messages", "model", "process", "rows", "settings", "stub", "timetable", "wire", "wording"},
+    "datastore": {
+        "config",
+        "edge",
+        "errors",
+        "messages",
+        "model",
+        "process",
+        "rows",
+        "settings",
+        "stub",
+        "timetable",
+        "wire",
+        "wire_ledger",
+        "wording",
+    },
     "lockstore": {"config", "errors", "seatlocks", "servers"},
     "manager": {"config", "errors", "stub"},
     "loadbalancer": {"config", "errors", "stub"},

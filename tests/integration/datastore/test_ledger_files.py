@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datastore import wire
-from datastore.ledger import genesis, unseal, verify_chain
+from datastore import wire, wire_ledger
+from datastore.ledger import genesis, verify_chain
 from tests.integration.datastore.nodes import BASE_MS, NAMES, OPERATOR, READY_S, Nodes
 from tests.waiting import wait_until
 
@@ -43,8 +43,8 @@ def trade(nodes: Nodes, entries: int, leader: str = "node-1") -> None:
         nodes.submit(leader, release)[0].unwrap()
 
 
-def check(nodes: Nodes, name: str, at_lsn: int = 0, deep: bool = False) -> wire.CheckReply:
-    return nodes.stubs[name].check([wire.CheckItem(OPERATOR, at_lsn, deep)], 5000)[0]
+def check(nodes: Nodes, name: str, at_lsn: int = 0, deep: bool = False) -> wire_ledger.CheckReply:
+    return nodes.stubs[name].check([wire_ledger.CheckItem(OPERATOR, at_lsn, deep)], 5000)[0]
 
 
 def segment_files(nodes: Nodes, name: str) -> dict[str, bytes]:
