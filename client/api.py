@@ -16,12 +16,13 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 import msgspec
 
 from datastore import messages
-from datastore.edge import Address, EdgeLimits, Tls
+from datastore.config import LinkSecurity, link_security
+from datastore.edge import Address, EdgeLimits, Tls, tls_of
 from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest, shown
 from datastore.model import Passenger
 from loadbalancer.stub import BalancerStub
@@ -52,10 +53,13 @@ def connect(
         addresses: The load balancers ("host:port" or Address), or the path of a cluster.toml that names them.
         owner_key: Who holds: a secret of 16 to 128 characters that the caller keeps. None draws one for this client.
         deadline_ms: How long each call may take, unless it is told otherwise.
+        tls: The caller's certificate, where the cluster wants one; None takes what a cluster.toml says.
     Raises:
         ConfigInvalid: No address is given, or one cannot be read.
     """
     found = balancers_of(addresses)
+    if tls is None and (isinstance(addresses, Path) or _is_file(addresses)):
+        tls = _tls_of_file(Path(str(addresses)))
     return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
 
 
@@ -65,13 +69,26 @@ def balancers_of(addresses: str | Path | Iterable[str | Address]) -> list[Addres
     Raises:
         ConfigInvalid: None is given, or one is not of the form host:port.
     """
-    if isinstance(addresses, Path) or (isinstance(addresses, str) and ":" not in addresses.rpartition("/")[2]):
-        return _of_file(Path(addresses))
+    if isinstance(addresses, Path) or _is_file(addresses):
+        return _of_file(Path(str(addresses)))
     words: Iterable[str | Address] = addresses.split(",") if isinstance(addresses, str) else addresses
     found = [word if isinstance(word, Address) else _address(word) for word in words]
     if not found:
         raise ConfigInvalid("no load balancer's address is given", key="addresses", reason="empty")
     return found
+
+
+def _is_file(addresses: str | Path | Iterable[str | Address]) -> TypeGuard[str]:
+    return isinstance(addresses, str) and ":" not in addresses.rpartition("/")[2]
+
+
+def _tls_of_file(path: Path) -> Tls | None:
+    """Return a caller's files where the configuration asks for TLS; they and the data folder are relative to the file."""
+    mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+    links = link_security(mapping, str(path))
+    folder = path.resolve().parent
+    whole = LinkSecurity(links.tls, str(folder / links.certificates) if links.certificates else "")
+    return tls_of(whole, folder / str(mapping.get("client", {}).get("data", "var")), "client")
 
 
 def _of_file(path: Path) -> list[Address]:

@@ -16,7 +16,16 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from client import commands_cluster, commands_import, commands_looking, commands_operating, commands_selling, commands_tui, exit_codes
+from client import (
+    commands_certificates,
+    commands_cluster,
+    commands_import,
+    commands_looking,
+    commands_operating,
+    commands_selling,
+    commands_tui,
+    exit_codes,
+)
 from client.terminal import Session, show_error, tell
 from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
 
@@ -59,6 +68,7 @@ commands_selling.register(app)
 commands_operating.register(app)
 commands_import.register(app)
 commands_cluster.register(app)
+commands_certificates.register(app)
 commands_tui.register(app)
 
 

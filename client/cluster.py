@@ -17,17 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client import keys, processes, profiles, supervisor
-from client.config import refuse
+from client import certificates, keys, processes, profiles, supervisor
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan, ProcessPlan, plan_of, with_ports
 from datastore.errors import ConfigInvalid, HoldfastError, WorldFailure
+from datastore.settings import refuse
 
 POLL_S = 0.05
 STATUS_MS = 2_000
 DOWN_EXTRA_MS = 3_000
 LOG_TAIL_LINES = 8
 LOG_BYTES_MAX = 16 * 1024 * 1024
+
+CERTIFICATES = "certificates"
+# Settings that name files.
+FILE_KEYS = {"datastore": ("certificates",), "lockstore": ("certificates", "authority")}
 
 Tell = Callable[[str], None]
 
@@ -71,7 +75,17 @@ def read_config(path: Path, profile: str = profiles.DEFAULT) -> dict[str, Any]:
         raise ConfigInvalid(f"{path}: {error.strerror}", file=str(path), key="-", reason=str(error.strerror)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: {error}", file=str(path), key="-", reason=str(error)) from error
-    return profiles.resolve(mapping, profile, str(path))
+    return _with_whole_paths(profiles.resolve(mapping, profile, str(path)), path.resolve().parent)
+
+
+def _with_whole_paths(mapping: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the configuration with its files given whole: they are relative to the file, and processes run elsewhere."""
+    for table, keys_of in FILE_KEYS.items():
+        for key in keys_of:
+            word = mapping[table].get(key) if isinstance(mapping.get(table), dict) else None
+            if isinstance(word, str) and word:
+                mapping = profiles.merge(mapping, {table: {key: str(folder / word)}})
+    return mapping
 
 
 def data_folder(plan: ClusterPlan, config: Path, data: Path | None) -> Path:
@@ -103,7 +117,7 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
         raise ConfigInvalid(reason, file=str(folders.data), reason="already running")
     if start.fresh:
         wipe(folders)
-    _claim(folders)
+    claim(folders)
     ended = supervisor.end_leftovers(plan, folders)
     if ended:
         tell(f"ended what an earlier start left running: {', '.join(ended)}")
@@ -115,6 +129,8 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
     own = {"data": str(folders.data.resolve()), "cluster": plan.client.cluster or _cluster_name(folders)}
     mapping = profiles.merge(mapping, {"client": own})
     plan = plan_of(mapping, str(start.config))
+    for line in certificates.check(plan, supervisor.here(plan), folders.data, str(start.config)):
+        tell(line)
     check_ports(supervisor.here(plan), str(start.config))
     keys.ensure_admin(folders)
     for operator in plan.operators:
@@ -179,7 +195,8 @@ def wait_serving(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool] 
     deadline = time.monotonic() + plan.client.start_ms / 1000
     pause = threading.Event()
     waiting = "no answer yet"
-    clients = [(process, api.connect([api.Address(process.host, process.port)])) for process in plan.of(BALANCER)]
+    tls = certificates.caller_tls(plan.mapping, folders.data)
+    clients = [(process, api.connect([api.Address(process.host, process.port)], tls=tls)) for process in plan.of(BALANCER)]
     try:
         for process, client in clients:
             while True:
@@ -265,11 +282,26 @@ def wipe(folders: Folders) -> None:
     if any(folders.data.iterdir()) and not folders.mark.exists():
         reason = f"{folders.data} holds files and is no cluster's data folder; nothing was deleted"
         raise ConfigInvalid(reason, file=str(folders.data), reason="not a data folder")
-    shutil.rmtree(folders.data)
+    for path in folders.data.iterdir():
+        # Certificates are no data: other hosts and callers have their counterparts.
+        if path.name == CERTIFICATES:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != folders.mark:
+            path.unlink()
+    if (folders.data / CERTIFICATES).exists():
+        return
+    folders.mark.unlink(missing_ok=True)
+    folders.data.rmdir()
 
 
-def _claim(folders: Folders) -> None:
-    """Make the data folder and mark it as ours."""
+def claim(folders: Folders) -> None:
+    """Make the data folder and mark it as ours.
+
+    Raises:
+        ConfigInvalid: It holds something else, or cannot be made.
+    """
     try:
         folders.data.mkdir(parents=True, exist_ok=True)
         if not folders.mark.exists() and any(folders.data.iterdir()):

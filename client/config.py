@@ -5,11 +5,12 @@ Reads a mapping that somebody else parsed; opens no file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any
 
-from datastore.errors import ConfigInvalid, nearest
+from datastore.errors import shown
+from datastore.settings import Bounds, choice, flag, number, only, refuse
 
 TABLE = "client"
 COLOURS = ("auto", "always", "never")
@@ -32,6 +33,7 @@ class ClientConfig:
         start_ms: How long `cluster up` waits until everything serves.
         stop_ms: How long a process may take to end before it is killed.
         restart_pause_ms: Pause before a process that ended is started again; doubles while it keeps ending.
+        production: Refuse to start with what is fit for a demonstration only (see `client.production`).
     """
 
     timetables: tuple[str, ...] = ()
@@ -43,8 +45,17 @@ class ClientConfig:
     start_ms: int = 30_000
     stop_ms: int = 8_000
     restart_pause_ms: int = 300
+    production: bool = False
 
 
+# Key -> (least, most, why a value outside cannot work).
+_BOUNDS: dict[str, Bounds] = {
+    "timetable_days": (1, TIMETABLE_DAYS_MAX, "nothing would be on sale, or what nobody plans"),
+    "call_ms": (10, 120_000, "no answer comes sooner, and nobody waits longer"),
+    "start_ms": (WAIT_MIN_MS, WAIT_MAX_MS, "nothing starts sooner, and nobody waits longer"),
+    "stop_ms": (WAIT_MIN_MS, WAIT_MAX_MS, "a process has to flush first, and nobody waits longer"),
+    "restart_pause_ms": (10, 60_000, "a shorter one burns processor time, a longer one keeps a process away"),
+}
 KEYS = tuple(field.name for field in fields(ClientConfig))
 
 
@@ -61,53 +72,33 @@ def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClientC
     table = mapping.get(TABLE, {})
     if not isinstance(table, Mapping):
         refuse(file, TABLE, "must be a table")
-    for key in table:
-        if key not in KEYS:
-            refuse(file, f"{TABLE}.{key}", "unknown key", nearest(key, KEYS))
+    only(table, KEYS, TABLE, file)
     default = ClientConfig()
-    config = ClientConfig(
+    numbers = {key: number(table[key], f"{TABLE}.{key}", file, bounds) for key, bounds in _BOUNDS.items() if key in table}
+    return ClientConfig(
         timetables=_texts(table, "timetables", file),
-        timetable_days=_integer(table, "timetable_days", default.timetable_days, 1, TIMETABLE_DAYS_MAX, file),
-        data=_text(table, "data", default.data, file),
-        cluster=_text(table, "cluster", default.cluster, file),
-        colour=_text(table, "colour", default.colour, file),
-        call_ms=_integer(table, "call_ms", default.call_ms, 10, 120_000, file),
-        start_ms=_integer(table, "start_ms", default.start_ms, WAIT_MIN_MS, WAIT_MAX_MS, file),
-        stop_ms=_integer(table, "stop_ms", default.stop_ms, WAIT_MIN_MS, WAIT_MAX_MS, file),
-        restart_pause_ms=_integer(table, "restart_pause_ms", default.restart_pause_ms, 10, 60_000, file),
+        data=_folder(table.get("data", default.data), file),
+        cluster=_name(table.get("cluster", default.cluster), file),
+        colour=choice(table.get("colour", default.colour), f"{TABLE}.colour", file, COLOURS),
+        production=flag(table.get("production", default.production), f"{TABLE}.production", file),
+        **numbers,
     )
-    if config.colour not in COLOURS:
-        refuse(file, f"{TABLE}.colour", f'"{config.colour}" is none of {", ".join(COLOURS)}', nearest(config.colour, COLOURS))
-    if not config.data:
-        refuse(file, f"{TABLE}.data", "must name a folder")
-    return config
 
 
-def refuse(file: str, key: str, reason: str, alike: Sequence[str] = ()) -> NoReturn:
-    """Raise ConfigInvalid in the one form that every table's complaint has."""
-    hint = f'; did you mean "{alike[0]}"?' if alike else ""
-    raise ConfigInvalid(f"{file}: {key}: {reason}{hint}", file=file, key=key, reason=reason, nearest=list(alike))
-
-
-def _integer(table: Mapping[str, Any], key: str, default: int, least: int, most: int, file: str) -> int:
-    value = table.get(key, default)
-    # bool is an int in Python, but `call_ms = true` is a slip.
-    if not isinstance(value, int) or isinstance(value, bool):
-        refuse(file, f"{TABLE}.{key}", f"{value!r} is not a whole number")
-    if not least <= value <= most:
-        refuse(file, f"{TABLE}.{key}", f"{value} is not within {least}..{most}")
+def _folder(value: Any, file: str) -> str:
+    if not isinstance(value, str) or not value:
+        refuse(file, f"{TABLE}.data", f"{shown(value)} must name a folder")
     return value
 
 
-def _text(table: Mapping[str, Any], key: str, default: str, file: str) -> str:
-    value = table.get(key, default)
+def _name(value: Any, file: str) -> str:
     if not isinstance(value, str):
-        refuse(file, f"{TABLE}.{key}", f"{value!r} is not a text")
+        refuse(file, f"{TABLE}.cluster", f"{shown(value)} is not a text")
     return value
 
 
 def _texts(table: Mapping[str, Any], key: str, file: str) -> tuple[str, ...]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        refuse(file, f"{TABLE}.{key}", f"{value!r} is not a list of folders")
+        refuse(file, f"{TABLE}.{key}", f"{shown(value)} is not a list of folders")
     return tuple(value)

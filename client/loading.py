@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 
-from client import api, importing, keys
+from client import api, certificates, importing, keys
 from client.cluster import StartFailed
-from client.config import refuse
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan
 from datastore import messages
+from datastore.edge import Tls
 from datastore.errors import ConfigInvalid, InvalidRequest
+from datastore.settings import refuse
 
 IMPORT_MS = 60_000
 SEEN_MS = 10_000
@@ -29,7 +30,8 @@ def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable
         StartFailed: The balancers did not see in time what was loaded.
     """
     balancers = [api.Address(process.host, process.port) for process in plan.of(BALANCER)]
-    with api.connect(balancers, deadline_ms=IMPORT_MS) as client:
+    tls = certificates.caller_tls(plan.mapping, folders.data)
+    with api.connect(balancers, deadline_ms=IMPORT_MS, tls=tls) as client:
         # A partition without its operator's row is listed too, with no kind: it exists, nobody has said whose it is.
         known = {operator.code: operator for operator in client.operators() if operator.kind}
         admin_key = keys.ensure_admin(folders)
@@ -37,11 +39,11 @@ def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable
             if operator.code not in known:
                 register(client, folders, admin_key, operator.code, operator.name, operator.kind)
         # Every balancer must know the keys before one of them is shown one.
-        wait_seen(balancers, [operator.code for operator in plan.operators], [])
+        wait_seen(balancers, [operator.code for operator in plan.operators], [], tls)
         loaded: list[tuple[str, str]] = []
         for word in plan.client.timetables if timetables else ():
             loaded += load(client, folders, find_dataset(word, config), plan.client.timetable_days, known, tell)
-    wait_seen(balancers, [operator.code for operator in plan.operators], loaded)
+    wait_seen(balancers, [operator.code for operator in plan.operators], loaded, tls)
 
 
 def register(client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str) -> None:
@@ -108,7 +110,7 @@ def load(
     return [(report.operator, dataset.name) for report in reports]
 
 
-def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[tuple[str, str]]) -> None:
+def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[tuple[str, str]], tls: Tls | None = None) -> None:
     """Wait until every balancer's view has the operators and what was loaded: whoever asks next must find it.
 
     Raises:
@@ -117,7 +119,7 @@ def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[t
     deadline = time.monotonic() + SEEN_MS / 1000
     pause = threading.Event()
     for address in balancers:
-        with api.connect([address]) as client:
+        with api.connect([address], tls=tls) as client:
             while True:
                 seen = {operator.code: operator.datasets for operator in client.operators() if operator.kind}
                 lacking = [code for code in operators if code not in seen]

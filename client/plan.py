@@ -12,34 +12,41 @@ from typing import Any
 
 from client import config as client_config
 from client import profiles
-from client.config import refuse
 from datastore import config as datastore_config
-from datastore.errors import ConfigInvalid, nearest
+from datastore.errors import ConfigInvalid
+from datastore.settings import refuse
 from loadbalancer import config as loadbalancer_config
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
 from manager import config as manager_config
 
 LOCK_SERVER, NODE, MANAGER, BALANCER = "lock server", "node", "manager", "balancer"
+# Names of certificates that belong to no process, and of the process that starts the others.
+RESERVED = ("admin", "authority", "client", "supervisor")
 TABLES = ("lockstore", "datastore", "manager", "loadbalancer", "client", profiles.TABLE)
 
 
 @dataclass(frozen=True)
 class Role:
-    """A kind of process: where it stands in the configuration and how `python -m PACKAGE serve` is told its name."""
+    """A kind of process: where it stands in the configuration and how `python -m PACKAGE serve` is told its name.
+
+    Attributes:
+        identity: The role that its certificate names.
+    """
 
     kind: str
     package: str
     table: str
     flag: str
+    identity: str
 
 
 # In the order of starting; stopping goes the other way, so that nothing is asked of what has gone already.
 ROLES = (
-    Role(LOCK_SERVER, "lockstore", "server", "--name"),
-    Role(NODE, "datastore", "node", "--node"),
-    Role(MANAGER, "manager", "manager", "--manager"),
-    Role(BALANCER, "loadbalancer", "balancer", "--balancer"),
+    Role(LOCK_SERVER, "lockstore", "server", "--name", "lock"),
+    Role(NODE, "datastore", "node", "--node", "node"),
+    Role(MANAGER, "manager", "manager", "--manager", "manager"),
+    Role(BALANCER, "loadbalancer", "balancer", "--balancer", "lb"),
 )
 
 
@@ -88,7 +95,7 @@ class ClusterPlan:
         for process in self.processes:
             if process.name == name:
                 return process
-        refuse("cluster.toml", name, "no process has this name", nearest(name, [process.name for process in self.processes]))
+        refuse("cluster.toml", name, "no process has this name", name, [process.name for process in self.processes])
 
 
 def plan_of(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClusterPlan:
@@ -99,7 +106,7 @@ def plan_of(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClusterPl
     """
     for name in mapping:
         if name not in TABLES:
-            refuse(file, name, "unknown table", nearest(name, TABLES))
+            refuse(file, name, "unknown table", name, TABLES)
     try:
         lockstore_config.from_toml(mapping, file)
     except LockConfigInvalid as error:
@@ -135,6 +142,8 @@ def _check_names(processes: Sequence[ProcessPlan], file: str) -> None:
         other = names.setdefault(process.name, process)
         if other is not process:
             refuse(file, f"{where}.name", f'"{process.name}" is also the name of a {other.role.kind}; names are files, give it another')
+        if process.name in RESERVED:
+            refuse(file, f"{where}.name", f'"{process.name}" names certificates of no process; give it another')
         if process.port == 0:
             refuse(file, f"{where}.port", f'0 at "{process.name}": the others have to know the port; use --free-ports to have one chosen')
         other = addresses.setdefault((process.host, process.port), process)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from client.config import refuse
-from datastore.errors import nearest
+from datastore.settings import refuse
 
 DEFAULT = "default"
 TABLE = "profile"
@@ -31,7 +30,7 @@ def resolve(mapping: Mapping[str, Any], profile: str = DEFAULT, file: str = "clu
         return base
     if profile not in overlays:
         known = [DEFAULT, *overlays]
-        refuse(file, f"{TABLE}.{profile}", f"no such profile; there are {', '.join(known)}", nearest(profile, known))
+        refuse(file, f"{TABLE}.{profile}", f"no such profile; there are {', '.join(known)}", profile, known)
     overlay = overlays[profile]
     if not isinstance(overlay, Mapping):
         refuse(file, f"{TABLE}.{profile}", "must be a table of tables")

@@ -95,8 +95,11 @@ class Session:
     def connect(self, *, deadline_ms: int = 0) -> api.Holdfast:
         """Return the client of this owner."""
         from client import api
+        from client.certificates import caller_tls
 
-        return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms or self.settings.call_ms)
+        tls = caller_tls(self.mapping, self.folders.data, str(self.config_file))
+        deadline_ms = deadline_ms or self.settings.call_ms
+        return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
 
     def _balancers(self) -> list[api.Address]:
         from client import api

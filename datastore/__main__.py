@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from datastore.config import from_toml
-from datastore.edge import Address
+from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvariantBroken
 from datastore.ledger import LedgerDamaged
 from datastore.node import Node
 from datastore.process import freeze_what_stays, prepare_server_process
 from datastore.server import NodeServer
+from datastore.settings import EXIT_CONFIG
 from datastore.verification import verify_store
 
 EXIT_DAMAGED = 1
 EXIT_INVARIANT = 70
 EXIT_DISK = 74
-EXIT_CONFIG = 78
 
 log = logging.getLogger("datastore")
 
@@ -66,12 +66,13 @@ def serve(name: str, file: Path, data: Path) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
-    node = Node(name, config, data, on_fatal=stop_now)
-    server = NodeServer(node, Address(where.host, where.port))
+    tls = tls_of(config.links, data, name)
+    node = Node(name, config, data, on_fatal=stop_now, tls=tls)
+    server = NodeServer(node, Address(where.host, where.port), tls=tls)
     server.start()
     node.start()
     freeze_what_stays()
-    log.info("serves address=%s partitions=%d boot=%s", server.address, len(node.partitions()), node.boot_id)
+    log.info("serves address=%s tls=%s partitions=%d boot=%s", server.address, tls is not None, len(node.partitions()), node.boot_id)
     while not ended.wait(3600):
         pass
     log.info("ends")

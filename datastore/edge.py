@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from datastore.edge_channel import (
+    PLAIN_TEXT_REFUSED,
     Address,
     BoundedChannel,
     ConnectionLost,
@@ -32,10 +33,11 @@ from datastore.edge_channel import (
     DeadlineStream,
     EdgeLimits,
     ProtocolViolation,
+    part,
     shut,
 )
 from datastore.edge_connection import ClientConnection, ServerConnection
-from datastore.edge_tls import Peer, Tls, TlsContexts, make_certificates, peer_of
+from datastore.edge_tls import Peer, Tls, TlsContexts, certificate_folder, is_plain_text, peer_of, tls_failure, tls_files, tls_of
 from datastore.errors import (
     ConfigInvalid,
     HoldfastError,
@@ -49,7 +51,18 @@ from datastore.errors import (
     shown,
 )
 
-__all__ = ["Address", "EdgeClient", "EdgeLimits", "EdgeServer", "Handler", "Peer", "Tls", "make_certificates"]
+__all__ = [
+    "Address",
+    "EdgeClient",
+    "EdgeLimits",
+    "EdgeServer",
+    "Handler",
+    "Peer",
+    "Tls",
+    "certificate_folder",
+    "tls_files",
+    "tls_of",
+]
 
 Handler = Callable[[str, bytes, Peer], bytes]
 
@@ -206,8 +219,12 @@ class EdgeServer:
             reason = str(violation)
         except DeadlinePassed:
             reason = f"silent for {self._limits.handshake_ms} ms, or a reply left unread for {self._limits.send_ms} ms"
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as cause:
+            log.debug("%s: lost the connection from %s: %s", self._name, origin, cause)
         except ssl.SSLError as cause:
-            reason = f"TLS handshake failed ({cause.reason})"
+            reason = f"TLS handshake failed: {tls_failure(cause)}"
+            # OpenSSL sends its alerts itself, but says nothing to who speaks no TLS at all.
+            part(sock, PLAIN_TEXT_REFUSED if is_plain_text(cause) else b"")
         except (OSError, ConnectionLost) as cause:
             log.debug("%s: lost the connection from %s: %s", self._name, origin, cause)
         except Exception:
@@ -274,10 +291,19 @@ class EdgeClient:
         *,
         plane: str = "client",
         tls: Tls | None = None,
+        role: str = "",
         limits: EdgeLimits = DEFAULT_LIMITS,
         connect_ms: int = 500,
     ) -> None:
+        """Prepare; a connection is made when one is needed.
+
+        Args:
+            role: What the peer's certificate must say that it is, under TLS; "" takes any.
+        Raises:
+            ConfigInvalid: The TLS files cannot be used.
+        """
         self.address = address
+        self._role = role
         self._plane = plane
         self._contexts = TlsContexts(tls, server_side=False) if tls else None
         self._limits = limits
@@ -386,14 +412,25 @@ class EdgeClient:
                     sock = self._contexts.current().wrap_socket(sock, server_hostname=self.address.host, do_handshake_on_connect=False)
                 stream = DeadlineStream(sock)
                 stream.shake_hands(handshake_deadline)
+                self._check_role(sock)
                 connection = ClientConnection(BoundedChannel(stream, self._limits))
                 connection.bind(handshake_deadline)
             except DeadlinePassed as cause:
                 raise self._unreachable("no answer to the handshake") from cause
+            except ssl.SSLError as cause:
+                raise self._unreachable(tls_failure(cause)) from cause
             except (OSError, ConnectionLost, ProtocolViolation) as cause:
                 raise self._unreachable(str(cause) or type(cause).__name__) from cause
             undo.pop_all()
             return connection
+
+    def _check_role(self, sock: socket.socket) -> None:
+        """Refuse a peer of another role: a stolen certificate of a lesser process must not answer as a node."""
+        if self._role and isinstance(sock, ssl.SSLSocket):
+            peer = peer_of(sock.getpeercert(), str(self.address))
+            if peer is None or peer.role != self._role:
+                found = f"{shown(peer.role)}" if peer is not None else "no role of ours"
+                raise ProtocolViolation(f"its certificate says {found}, not {self._role}")
 
     def _unreachable(self, why: str) -> NodeUnreachable:
         return NodeUnreachable(f"{self.address} cannot be reached: {why}", node=str(self.address), plane=self._plane)

@@ -30,6 +30,8 @@ from rpyc.core import brine
 from rpyc.core.channel import Channel
 from rpyc.core.stream import ClosedFile, SocketStream
 
+from datastore.edge_tls import tls_failure
+
 # One receive takes a whole small frame; what is left of a large one is asked for in larger pieces.
 RECEIVE_BYTES = 65_536
 RECEIVE_LARGE_BYTES = 262_144
@@ -37,10 +39,18 @@ RECEIVE_LARGE_BYTES = 262_144
 FRAME_HEADER = struct.Struct("!LB")
 FLUSHER = b"\n"
 
+# What a TLS record begins with, for who expects none: its kind, then the major version.
+TLS_VERSION_MAJOR = 3
+TLS_RECORDS = {0x15: "a refusal: this port speaks TLS only, and wants a certificate", 0x16: "a TLS handshake, and this port speaks no TLS"}
+
 # RPyC's requests nest five deep; the rest is room for a person who calls from a plain RPyC shell.
 BRINE_DEPTH_MAX = 10
 BRINE_ITEMS_MAX = 64
 BRINE_DIGITS_MAX = 40
+
+# A TLS alert, "fatal: protocol version": what a caller that speaks plain text is told at a TLS port.
+PLAIN_TEXT_REFUSED = bytes.fromhex("15030300020246")
+PART_S = 0.5
 
 KEEPALIVE_S = 5
 KEEPALIVE_PROBES = 3
@@ -110,6 +120,25 @@ def shut(sock: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):  # Already gone, which is what was asked for.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def part(sock: socket.socket, farewell: bytes = b"") -> None:
+    """End a connection so that the peer hears why: send `farewell`, then take what still comes, for `PART_S` at most.
+
+    Closing with bytes unread resets the connection, and a reset overtakes the alert that says what was wrong. Spoken below
+    TLS, like `shut`.
+    """
+    deadline = time.monotonic() + PART_S
+    readable = select.poll()
+    readable.register(sock.fileno(), select.POLLIN)
+    with contextlib.suppress(OSError, DeadlinePassed):
+        if farewell:
+            socket.socket.send(sock, farewell)
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        while True:
+            _wait(readable, deadline)
+            if not socket.socket.recv(sock, RECEIVE_BYTES):
+                return
 
 
 class DeadlineStream(SocketStream):  # type: ignore[misc]
@@ -234,7 +263,7 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             try:
                 data = self.stream.receive(RECEIVE_BYTES, deadline)
             except ssl.SSLError as cause:
-                raise ProtocolViolation(f"a refusal by TLS ({cause.reason})") from cause
+                raise ProtocolViolation(f"a refusal: {tls_failure(cause)}") from cause
             except (OSError, EOFError):
                 return None
             if not data:
@@ -247,6 +276,9 @@ class BoundedChannel(Channel):  # type: ignore[misc]
         head = FRAME_HEADER.size
         if len(data) < head:
             data = self._gather(data, head, deadline)
+        if data[1] == TLS_VERSION_MAJOR and data[0] in TLS_RECORDS:
+            # As lengths these are over 300 MB, so no frame begins like that.
+            raise ProtocolViolation(TLS_RECORDS[data[0]])
         size, compressed = FRAME_HEADER.unpack_from(data)
         if compressed:
             raise ProtocolViolation("a compressed frame" if compressed == 1 else "bytes that are no frame header")

@@ -1,7 +1,8 @@
-"""Mutual TLS for the edge: contexts that follow their files, the peer's role, and certificates for a cluster.
+"""Mutual TLS for the edge: a process's files, contexts that follow them, the peer's role, and why a handshake failed.
 
 A process proves its role with its certificate: one SAN URI `spiffe://holdfast/<role>[/<name>]`. The host name or address that
 was dialled must stand in the certificate too, so one process's certificate does not serve at another's address.
+`datastore.certificates` makes them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,34 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from datastore.config import LinkSecurity
 from datastore.errors import ConfigInvalid
 
 IDENTITY_PREFIX = "spiffe://holdfast/"
-CERTIFICATE_DAYS = 90
-AUTHORITY_DAYS = 3650
+AUTHORITY = "authority"
+FOLDER = "certificates"
+HINT = "make them with: holdfast certificates make"
+
+# OpenSSL's word -> ours. What is not here is told in OpenSSL's.
+PLAIN_TEXT = "the other side does not speak TLS"
+_FAILURES = {
+    "WRONG_VERSION_NUMBER": PLAIN_TEXT,
+    "UNKNOWN_PROTOCOL": PLAIN_TEXT,
+    "HTTP_REQUEST": PLAIN_TEXT,
+    "RECORD_LAYER_FAILURE": PLAIN_TEXT,
+    "UNSUPPORTED_PROTOCOL": "the other side speaks no TLS 1.3",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the other side speaks no TLS 1.3",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side showed no certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a certificate, and none was shown",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not accept our certificate: another authority issued it",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it does not accept our certificate: it has expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept our certificate",
+}
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +49,37 @@ class Tls:
     certificate: Path
     key: Path
     authorities: Path
+
+
+def tls_files(folder: Path, name: str) -> Tls:
+    """Return the files of the process (or "client") of that name in a folder of certificates."""
+    return Tls(folder / f"{name}.pem", folder / f"{name}.key", folder / f"{AUTHORITY}.pem")
+
+
+def tls_of(links: LinkSecurity, data: Path, name: str) -> Tls | None:
+    """Return the files with which the process of that name proves who it is, or None where the cluster goes without TLS.
+
+    Args:
+        data: The data folder.
+    """
+    return tls_files(certificate_folder(links, data), name) if links.tls else None
+
+
+def certificate_folder(links: LinkSecurity, data: Path) -> Path:
+    """Return where this host keeps its certificates: where the configuration says, else in the data folder."""
+    return Path(links.certificates) if links.certificates else data / FOLDER
+
+
+def is_plain_text(cause: ssl.SSLError) -> bool:
+    """Return whether the handshake failed because the peer does not speak TLS."""
+    return _FAILURES.get(cause.reason or "") == PLAIN_TEXT
+
+
+def tls_failure(cause: ssl.SSLError) -> str:
+    """Return why a handshake failed, in words for who has to mend it."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {cause.verify_message}"
+    return _FAILURES.get(cause.reason or "", f"TLS: {cause.reason or cause}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +108,9 @@ class TlsContexts:
             self._context = _context(tls, server_side)
         except (OSError, ValueError) as cause:
             files = [str(path) for path in (tls.certificate, tls.key, tls.authorities)]
+            missing = [file for file in files if not Path(file).exists()]
+            if missing:
+                raise ConfigInvalid(f"TLS is on, and {', '.join(missing)} is missing; {HINT}", files=missing) from cause
             raise ConfigInvalid(f"the TLS files cannot be used ({', '.join(files)}): {cause}", files=files) from cause
 
     def current(self) -> ssl.SSLContext:
@@ -83,6 +137,9 @@ def _context(tls: Tls, server_side: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
+    mode = tls.key.stat().st_mode
+    if mode & 0o077:
+        raise ValueError(f"others may read {tls.key} (mode {mode & 0o777:03o}); chmod 600 it, and replace it if others may have")
     context.load_cert_chain(tls.certificate, tls.key)
     context.load_verify_locations(tls.authorities)
     if server_side:
@@ -99,33 +156,3 @@ def peer_of(certificate: Mapping[str, object] | None, address: str) -> Peer | No
         return None
     role, _, name = identities[0].removeprefix(IDENTITY_PREFIX).partition("/")
     return Peer(address, role, name) if role else None
-
-
-def make_certificates(directory: Path, names: Iterable[str], hosts: Iterable[str] = ("localhost", "127.0.0.1")) -> dict[str, Tls]:
-    """Write a new authority and one certificate and key a name, and return their paths by name.
-
-    Args:
-        names: `role` or `role/name`, such as `lb` or `node/a`; files are named with a hyphen for the slash.
-        hosts: Names and addresses under which every one of them may be dialled.
-    Raises:
-        ConfigInvalid: The `cryptography` package is not installed.
-    """
-    try:
-        from datastore.edge_certificates import Authority  # Only who makes certificates needs the package.
-    except ImportError as cause:
-        raise ConfigInvalid("making certificates needs the package 'cryptography'") from cause
-    directory.mkdir(parents=True, exist_ok=True)
-    authority = Authority(AUTHORITY_DAYS)
-    authority_path = directory / "authority.pem"
-    authority_path.write_bytes(authority.certificate_pem)
-    made = {}
-    for name in names:
-        stem = name.replace("/", "-")
-        tls = Tls(directory / f"{stem}.pem", directory / f"{stem}.key", authority_path)
-        certificate_pem, key_pem = authority.issue(f"{IDENTITY_PREFIX}{name}", stem, list(hosts), CERTIFICATE_DAYS)
-        tls.certificate.write_bytes(certificate_pem)
-        tls.key.touch(mode=0o600)  # Before the key is in it.
-        tls.key.chmod(0o600)
-        tls.key.write_bytes(key_pem)
-        made[name] = tls
-    return made

@@ -46,6 +46,8 @@ from datastore.messages_looking import (
     WatchSeats,
 )
 from datastore.messages_operating import (
+    About,
+    AboutAnswer,
     BlockSeats,
     ChangeService,
     Created,
@@ -88,6 +90,8 @@ from datastore.wording import wording
 
 __all__ = [
     "METHODS",
+    "About",
+    "AboutAnswer",
     "Answer",
     "BlockSeats",
     "CancelOrder",
@@ -182,6 +186,7 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "import": (ImportTimetable, Imported),
     "dataset_numbers": (DatasetNumbers, DatasetNumbersAnswer),
     "status": (Status, StatusAnswer),
+    "about": (About, AboutAnswer),
 }
 
 _encoder = msgspec.msgpack.Encoder()

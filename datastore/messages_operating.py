@@ -127,6 +127,16 @@ class Status(Request, frozen=True, kw_only=True):
     """The cluster as this balancer sees it."""
 
 
+class About(Request, frozen=True, kw_only=True):
+    """How one balancer is, which it answers without asking anybody."""
+
+
+class AboutAnswer(Answer, kw_only=True):
+    name: str
+    detail: str
+    uptime_ms: int
+
+
 class ProcessStatus(msgspec.Struct):
     """One line of the status table. `verdict`: "ok", "degraded", "down"."""
 

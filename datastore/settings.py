@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from datastore.errors import ConfigInvalid, nearest, shown
 
 NAME_LENGTH_MAX = 64
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: how every process ends that cannot use its configuration.
 ADDRESS_KEYS = ("name", "host", "port")
 Bounds = tuple[int, int, str]  # least, most, why a value outside cannot work
 
@@ -57,6 +58,27 @@ def number(value: Any, key: str, file: str, bounds: Bounds) -> int:
     if not least <= value <= most:
         refuse(file, key, f"{value} is not within {least}..{most}: {why}")
     return value
+
+
+def text(value: Any, key: str, file: str, length_max: int = NAME_LENGTH_MAX) -> str:
+    """Return a text that is not empty and has printable characters only."""
+    if not isinstance(value, str) or not 0 < len(value) <= length_max or not value.isprintable():
+        refuse(file, key, f"{shown(value)} is not a text of 1 to {length_max} printable characters")
+    return value
+
+
+def flag(value: Any, key: str, file: str) -> bool:
+    """Return true or false; no other word stands for them."""
+    if not isinstance(value, bool):
+        refuse(file, key, f"{shown(value)} is neither true nor false")
+    return value
+
+
+def choice(value: Any, key: str, file: str, known: Collection[str]) -> str:
+    """Return one of the known words."""
+    if value not in known:
+        refuse(file, key, f"{shown(value)} is none of {', '.join(known)}", str(value), known)
+    return str(value)
 
 
 def addresses(rows: Any, where: str, kind: str, file: str) -> tuple[ProcessAddress, ...]:

@@ -47,7 +47,8 @@ class NodeStub:
         self.address = address
         self.name = name or str(address)
         self._clients = {
-            plane: EdgeClient(address, plane=plane, tls=tls, limits=limits, connect_ms=connect_ms) for plane in set(METHODS.values())
+            plane: EdgeClient(address, plane=plane, tls=tls, role="node", limits=limits, connect_ms=connect_ms)
+            for plane in set(METHODS.values())
         }
 
     def close(self) -> None:

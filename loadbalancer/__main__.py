@@ -11,13 +11,14 @@ import tomllib
 from pathlib import Path
 
 from datastore import config as nodes_config
-from datastore.edge import Address
-from datastore.errors import ConfigInvalid, HoldfastError
+from datastore.edge import Address, tls_of
+from datastore.errors import ConfigInvalid
 from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.settings import EXIT_CONFIG
 from loadbalancer import config as own
 from loadbalancer.server import BalancerServer
 from lockstore import config as locks_config
-from lockstore.errors import LockError
+from lockstore.errors import LockConfigInvalid
 from lockstore.servers import lock_client
 from manager import config as manager_config
 from manager.stub import ManagerStub
@@ -26,7 +27,7 @@ DIGEST_BYTES = 32
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code: 0 done, 2 a configuration that cannot be used."""
+    """Serve until SIGTERM or SIGINT; return the exit code: 0 done, 78 a configuration that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m loadbalancer", description="One load balancer of a Holdfast cluster.")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve until told to stop")
@@ -39,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         return _serve(chosen.balancer, chosen.config, chosen.data)
-    except (HoldfastError, LockError) as error:
-        logging.critical("cannot start: %s", error.detail)
-        return 2
+    except (ConfigInvalid, LockConfigInvalid) as error:
+        logging.error("cannot start reason=%s", error.detail)
+        return EXIT_CONFIG
 
 
 def _serve(name: str, file: Path, data: Path) -> int:
@@ -50,9 +51,11 @@ def _serve(name: str, file: Path, data: Path) -> int:
     config = own.from_toml(mapping, str(file))
     here = config.balancer(name)
     addresses = {one.name: Address(one.host, one.port) for one in manager_config.from_toml(mapping, str(file)).managers}
-    managers = ManagerStub(list(addresses.values()))
-    addresses |= {one.name: Address(one.host, one.port) for one in nodes_config.from_toml(mapping, str(file)).nodes}
-    locks = lock_client(locks_config.from_toml(mapping, str(file)), data)
+    store = nodes_config.from_toml(mapping, str(file))
+    tls = tls_of(store.links, data, name)
+    managers = ManagerStub(list(addresses.values()), tls=tls)
+    addresses |= {one.name: Address(one.host, one.port) for one in store.nodes}
+    locks = lock_client(locks_config.from_toml(mapping, str(file)), data, name)
     server = BalancerServer(
         name,
         Address(here.host, here.port),
@@ -61,6 +64,7 @@ def _serve(name: str, file: Path, data: Path) -> int:
         managers=managers,
         admin_digest=_admin_digest(data),
         addresses=addresses,
+        tls=tls,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datastore import messages
@@ -24,6 +24,10 @@ from loadbalancer.watching import Watching
 from lockstore.seatlocks import SeatLocks
 
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
+
+# Who may ask, where certificates say who is asking. What an operator or the administrator may do is a matter of keys, not of
+# certificates; a twin asks for the status. Nodes and managers never call a balancer.
+ROLES: Mapping[str, Sequence[str]] = {method: ("client", "lb", "admin") for method in messages.METHODS}
 
 Handler = Callable[[Any, Peer], messages.Answer]
 
@@ -55,9 +59,12 @@ class BalancerServer:
         follower = Follower(catalogue, managers, wait_ms=config.feed_wait_ms)
         pipeline = Pipeline(locks, managers, lanes=config.lanes, batch_max=config.batch_max, on_broken=on_broken)
         self.balancer = Balancer(name, config, catalogue, follower, pipeline, managers, locks, admin_digest)
-        self._handlers = _handlers(self.balancer, Watching(self.balancer, addresses or {}))
+        self._watching = Watching(self.balancer, addresses or {}, tls)
+        self._handlers = _handlers(self.balancer, self._watching)
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
-        self._edge = EdgeServer(address, self._handle, methods=self._handlers, limits=limits, tls=tls, name=name)
+        self._edge = EdgeServer(
+            address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name
+        )
 
     @property
     def address(self) -> Address:
@@ -79,6 +86,7 @@ class BalancerServer:
         self._edge.close()
         self.balancer.pipeline.close()
         self.balancer.follower.close()
+        self._watching.close()
 
     def _handle(self, method: str, payload: bytes, peer: Peer) -> bytes:
         request = messages.decode_request(method, payload)
@@ -119,6 +127,7 @@ def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
         "import": operating.import_timetable,
         "dataset_numbers": operating.dataset_numbers,
         "status": watching.status,
+        "about": watching.about,
     }
     handlers: dict[str, Handler] = {method: _without_peer(handler) for method, handler in plain.items()}
     handlers["order"] = booking.order

@@ -37,7 +37,7 @@ class BalancerStub:
         if not addresses:
             raise ValueError("no load balancer's address is given")
         limits = limits or EdgeLimits()
-        self._clients = [EdgeClient(address, tls=tls, limits=limits, connect_ms=connect_ms) for address in addresses]
+        self._clients = [EdgeClient(address, tls=tls, role="lb", limits=limits, connect_ms=connect_ms) for address in addresses]
         # Callers spread over the balancers; each stays with the one that answered last.
         self._preferred = random.randrange(len(self._clients))
         self._closed = threading.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from datastore import messages, wire
-from datastore.edge import Address, EdgeClient
+from datastore.edge import Address, EdgeClient, Tls
 from datastore.errors import HoldfastError
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.batching import now_ms
@@ -16,10 +16,19 @@ PING_MS = 300
 class Watching:
     """The handler of `status`: every process of the cluster with a verdict, and where each operator is."""
 
-    def __init__(self, balancer: Balancer, addresses: Mapping[str, Address]) -> None:
+    def __init__(self, balancer: Balancer, addresses: Mapping[str, Address], tls: Tls | None = None) -> None:
         """Begin; `addresses`: of the nodes and managers, by name."""
         self._balancer = balancer
         self._addresses = addresses
+        others = [other for other in balancer.config.balancers if other.name != balancer.name]
+        self._twins = {
+            other.name: EdgeClient(Address(other.host, other.port), tls=tls, role="lb", connect_ms=PING_MS) for other in others
+        }
+
+    def close(self) -> None:
+        """Close the connections to the other balancers."""
+        for twin in self._twins.values():
+            twin.close()
 
     def status(self, request: messages.Status) -> messages.StatusAnswer:
         """Ask every tier how it is."""
@@ -57,22 +66,23 @@ class Watching:
         found = []
         for balancer in self._balancer.config.balancers:
             address = Address(balancer.host, balancer.port)
-            if balancer.name == self._balancer.name:
-                uptime_ms = now_ms() - self._balancer.started_ms
-                pipeline = self._balancer.pipeline
-                detail = f"{pipeline.carried} commands in {pipeline.batches} batches"
-                found.append(_running(balancer.name, "balancer", str(address), detail, uptime_ms))
-                continue
-            client = EdgeClient(address, connect_ms=PING_MS)
             try:
-                # The cheapest question of all that a balancer answers by itself.
-                client.call("operators", messages.encode(messages.Operators(like="\x00")), PING_MS)
-                found.append(_running(balancer.name, "balancer", str(address)))
+                said = self.about(None) if balancer.name == self._balancer.name else self._ask_twin(balancer.name)
+                found.append(_running(balancer.name, "balancer", str(address), said.detail, said.uptime_ms))
             except HoldfastError as error:
                 found.append(messages.ProcessStatus(balancer.name, "balancer", str(address), "no answer", "down", error.detail))
-            finally:
-                client.close()
         return found
+
+    def about(self, _request: messages.About | None) -> messages.AboutAnswer:
+        """Say how this balancer itself is: what its twins ask, answered without asking anybody."""
+        pipeline = self._balancer.pipeline
+        detail = f"{pipeline.carried} commands in {pipeline.batches} batches"
+        return messages.AboutAnswer(name=self._balancer.name, detail=detail, uptime_ms=now_ms() - self._balancer.started_ms)
+
+    def _ask_twin(self, name: str) -> messages.AboutAnswer:
+        reply = self._twins[name].call("about", messages.encode(messages.About()), PING_MS)
+        said: messages.AboutAnswer = messages.decode_answer("about", reply)
+        return said
 
 
 def _running(name: str, kind: str, address: str, detail: str = "", uptime_ms: int = 0) -> messages.ProcessStatus:

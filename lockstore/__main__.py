@@ -19,7 +19,7 @@ from lockstore.errors import LockConfigInvalid, LockError, LockServerRefused
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_MISUSED = 2
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, as the other tiers use it.
 
 
 def load_config(path: Path) -> LockStoreConfig:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(config, options))
     except LockConfigInvalid as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_MISUSED
+        return EXIT_CONFIG
     except LockError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -54,7 +54,7 @@ def _serve(config: LockStoreConfig, options: argparse.Namespace) -> int:
 
 
 def _initialise(config: LockStoreConfig, options: argparse.Namespace) -> int:
-    done = admission.initialise(servers.addresses(config), servers.admin_settings(options.data), config.generation)
+    done = admission.initialise(servers.addresses(config), servers.admin_settings(config, options.data), config.generation)
     for name in done.admitted:
         print(f"{name}: admitted to generation {config.generation}")
     for name in done.rejoined:
@@ -84,7 +84,7 @@ def _recover(config: LockStoreConfig, options: argparse.Namespace) -> int:
     lost = next(address for address in addresses if address.name == options.name)
     peers = [address for address in addresses if address is not lost]
     print(f"{options.name}: waiting until no older attempt can count its answers")
-    counter = admission.rejoin(lost, peers, servers.admin_settings(options.data), config.generation)
+    counter = admission.rejoin(lost, peers, servers.admin_settings(config, options.data), config.generation)
     print(f"{options.name}: rejoined with counter {counter}")
     return EXIT_OK
 

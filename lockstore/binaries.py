@@ -7,6 +7,7 @@ Releases with known holes in their Lua interpreter are refused, as every client 
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 import shutil
@@ -40,8 +41,8 @@ class ServerBinary:
     version: Version
 
 
-def find_binary(explicit: str = "") -> ServerBinary:
-    """Return the first usable server binary.
+def find_binary(explicit: str = "", *, tls: bool = False) -> ServerBinary:
+    """Return the first usable server binary; with `tls`, the first that was built with TLS.
 
     Raises:
         BinaryNotFound: None is usable; the detail lists where was looked and what was wrong there.
@@ -54,10 +55,14 @@ def find_binary(explicit: str = "") -> ServerBinary:
             complaints.append(f"{place}: not found")
             continue
         try:
-            return _inspect(candidate)
+            found = _inspect(candidate)
+            if tls and not _speaks_tls(candidate):
+                raise ValueError(f"{candidate} was built without TLS")
+            return found
         except (ValueError, OSError, subprocess.SubprocessError) as error:
             complaints.append(f"{place}: {error}")
-    raise BinaryNotFound("no usable lock server binary: " + "; ".join(complaints), server="", looked=complaints)
+    hint = "; the packages valkey-server and redis-server of most distributions are built with TLS" if tls else ""
+    raise BinaryNotFound(f"no usable lock server binary: {'; '.join(complaints)}{hint}", server="", looked=complaints)
 
 
 def parse_version(text: str) -> tuple[str, Version]:
@@ -89,6 +94,16 @@ def _inspect(candidate: str) -> ServerBinary:
     if is_vulnerable(kind, version) and not _mended_by_debian(candidate):
         raise ValueError(f"{candidate}: {kind} {'.'.join(map(str, version))} has known holes in its script interpreter; update it")
     return ServerBinary(Path(candidate), kind, version)
+
+
+@cache
+def _speaks_tls(candidate: str) -> bool:
+    """Return whether the binary was built with TLS: one that was complains of the empty certificate, no other comes that far."""
+    options = ["--port", "0", "--tls-port", "65535", "--save", "", "--logfile", ""]
+    for name in ("cert", "key", "ca-cert"):
+        options += [f"--tls-{name}-file", os.devnull]
+    done = subprocess.run([candidate, *options], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    return "Failed to load certificate" in done.stdout or "Failed to configure TLS" in done.stdout
 
 
 def _bundled() -> str | None:

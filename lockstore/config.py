@@ -49,6 +49,9 @@ class LockStoreConfig:
         appendfsync: When a lock server flushes. Only "always" keeps the counter through a power failure.
         user: Name of the ACL user that callers use.
         binary: Explicit server binary; empty means the first usable one found.
+        tls: Whether lock servers speak TLS only, and want a certificate of who calls.
+        certificates: Folder of this host's certificates; "" is `certificates` in the data folder.
+        authority: Whose lock servers are trusted (PEM); "" is `authority.pem` among the certificates.
     """
 
     servers: tuple[LockServerConfig, ...]
@@ -59,6 +62,9 @@ class LockStoreConfig:
     appendfsync: str = "always"
     user: str = "holdfast"
     binary: str = ""
+    tls: bool = False
+    certificates: str = ""
+    authority: str = ""
     file: str = "cluster.toml"
 
     @property
@@ -110,6 +116,9 @@ def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> LockSto
         appendfsync=reader.text("appendfsync", "always"),
         user=reader.text("user", "holdfast"),
         binary=reader.text("binary", ""),
+        tls=reader.flag("tls", False),
+        certificates=reader.text("certificates", ""),
+        authority=reader.text("authority", ""),
         file=file,
     )
     _check_store(config, reader)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection
+from redis.connection import Connection, SSLConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
@@ -46,13 +47,34 @@ class ServerAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkTls:
+    """The files with which a caller proves who it is to lock servers, and knows theirs. Read anew for each connection."""
+
+    certificate: str
+    key: str
+    authorities: str
+
+    def options(self) -> dict[str, Any]:
+        """Return redis-py's options; every one that matters is given."""
+        return {
+            "ssl_certfile": self.certificate,
+            "ssl_keyfile": self.key,
+            "ssl_ca_certs": self.authorities,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_3,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """What all connections have in common."""
+    """What all connections have in common. `tls` is None where lock servers speak plain text."""
 
     timeout_ms: int
     suspect_ms: int
     username: str
     password: str
+    tls: LinkTls | None = None
 
 
 Answer = bytes | int | Missing
@@ -104,7 +126,8 @@ def open_connection(address: ServerAddress, settings: LinkSettings, timeout_ms: 
     Raises:
         RedisError: It could not be reached in time or refused us.
     """
-    connection = Connection(  # type: ignore[no-untyped-call]
+    kind, options = (Connection, {}) if settings.tls is None else (SSLConnection, settings.tls.options())
+    connection: Connection = kind(
         host=address.host,
         port=address.port,
         username=settings.username or None,
@@ -116,6 +139,7 @@ def open_connection(address: ServerAddress, settings: LinkSettings, timeout_ms: 
         health_check_interval=0,
         protocol=2,
         driver_info=None,
+        **options,
     )
     connection.connect()  # type: ignore[no-untyped-call]
     return connection

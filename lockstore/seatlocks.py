@@ -31,7 +31,19 @@ from redlock import CannotObtainLock, Lock, Redlock
 from lockstore import redlock, scripts
 from lockstore.config import TTL_MAX_MS
 from lockstore.errors import LockConfigInvalid, LockRequestInvalid, LocksUnavailable, LockTimeout
-from lockstore.links import Answer, Command, LinkSet, LinkSettings, Reviver, ScriptText, ServerAddress, ServerHealth, call, open_connection
+from lockstore.links import (
+    Answer,
+    Command,
+    LinkSet,
+    LinkSettings,
+    LinkTls,
+    Reviver,
+    ScriptText,
+    ServerAddress,
+    ServerHealth,
+    call,
+    open_connection,
+)
 from lockstore.redlock import AcquireReply, Contended, Grant, LockOutcome, LockRequest, Missing, Unavailable
 
 __all__ = [
@@ -90,6 +102,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         timeout_ms: How long a server may take for one call.
         suspect_ms: How often a server that failed is tried again in the background.
         generation: Of the set of lock servers; a server admitted to another one does not grant.
+        tls: With which files to speak TLS; None speaks plain text.
         extensions_max: How often one lock may be extended before its holder must acquire it anew.
         retry_count: Attempts of the redlock-py style `lock`, as in redlock-py.
         retry_delay: Longest pause between them in seconds, as in redlock-py; the pause is drawn at random below it.
@@ -107,6 +120,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         generation: int = 1,
         username: str = "",
         password: str = "",
+        tls: LinkTls | None = None,
         extensions_max: int = EXTENSIONS_MAX,
         retry_count: int = Redlock.default_retry_count,
         retry_delay: float = Redlock.default_retry_delay,
@@ -116,7 +130,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         addresses = _validated(servers)
         now_ms = now_ms or _now_ms
         self._now_ms, self._draw_hex = now_ms, draw_hex
-        self._settings = LinkSettings(timeout_ms, suspect_ms, username, password)
+        self._settings = LinkSettings(timeout_ms, suspect_ms, username, password, tls)
         super().__init__([_plain_client(address, self._settings) for address in addresses], retry_count, retry_delay)
         # The base class turns 0 into its default.
         self.retry_count, self.retry_delay = retry_count, retry_delay
@@ -480,4 +494,5 @@ def _plain_client(address: ServerAddress, settings: LinkSettings) -> redis.Redis
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         driver_info=None,
+        **({"ssl": True, **settings.tls.options()} if settings.tls is not None else {}),
     )

@@ -28,10 +28,11 @@ from redis.exceptions import RedisError
 from lockstore.binaries import ServerBinary, find_binary
 from lockstore.config import LockServerConfig, LockStoreConfig
 from lockstore.errors import LockConfigInvalid, LockServerRefused, PortInUse
-from lockstore.links import LinkSettings, ServerAddress, call, open_connection
+from lockstore.links import LinkSettings, LinkTls, ServerAddress, call, open_connection
 from lockstore.seatlocks import SeatLocks
 
 ADMIN_USER: Final = "holdfast-admin"
+ADMIN: Final = "admin"  # Whose certificate the administration shows.
 READY_DEADLINE_MS: Final = 10_000
 STOP_DEADLINE_MS: Final = 5_000
 ADMIN_TIMEOUT_MS: Final = 2_000
@@ -112,8 +113,30 @@ def read_password(path: Path) -> str:
     return text
 
 
-def lock_client(config: LockStoreConfig, data: Path) -> SeatLocks:
-    """Return a SeatLocks for all servers of the configuration, with the lock user's password."""
+def link_tls(config: LockStoreConfig, data: Path, name: str) -> LinkTls | None:
+    """Return the files of the caller of that name (a process, or "admin"), or None where lock servers go without TLS.
+
+    Raises:
+        LockConfigInvalid: A file is missing.
+    """
+    if not config.tls:
+        return None
+    folder = Path(config.certificates) if config.certificates else data / "certificates"
+    authority = Path(config.authority) if config.authority else folder / "authority.pem"
+    files = (folder / f"{name}.pem", folder / f"{name}.key", authority)
+    for path in files:
+        if not path.exists():
+            reason = f"TLS is on, and {path} is missing; make it with: holdfast certificates make"
+            raise LockConfigInvalid(file=config.file, key="lockstore.tls", reason=reason)
+    return LinkTls(*(str(path.resolve()) for path in files))
+
+
+def lock_client(config: LockStoreConfig, data: Path, name: str = ADMIN) -> SeatLocks:
+    """Return a SeatLocks for all servers of the configuration, with the lock user's password.
+
+    Args:
+        name: The process that calls: under TLS its certificate is shown.
+    """
     return SeatLocks(
         addresses(config),
         ttl_ms=config.ttl_ms,
@@ -122,6 +145,7 @@ def lock_client(config: LockStoreConfig, data: Path) -> SeatLocks:
         generation=config.generation,
         username=config.user,
         password=ensure_secrets(data).locks,
+        tls=link_tls(config, data, name),
     )
 
 
@@ -130,9 +154,15 @@ def addresses(config: LockStoreConfig) -> tuple[ServerAddress, ...]:
     return tuple(ServerAddress(server.name, server.host, server.port) for server in config.servers)
 
 
-def admin_settings(data: Path, timeout_ms: int = ADMIN_TIMEOUT_MS) -> LinkSettings:
+def admin_settings(config: LockStoreConfig, data: Path, timeout_ms: int = ADMIN_TIMEOUT_MS) -> LinkSettings:
     """Return the connection settings of the administration, which may admit, inspect and shut down a server."""
-    return LinkSettings(timeout_ms=timeout_ms, suspect_ms=timeout_ms, username=ADMIN_USER, password=ensure_secrets(data).admin)
+    return LinkSettings(
+        timeout_ms=timeout_ms,
+        suspect_ms=timeout_ms,
+        username=ADMIN_USER,
+        password=ensure_secrets(data).admin,
+        tls=link_tls(config, data, ADMIN),
+    )
 
 
 def start_server(config: LockStoreConfig, name: str, data: Path, deadline_ms: int = READY_DEADLINE_MS) -> RunningServer:
@@ -171,19 +201,22 @@ def prepare_server(config: LockStoreConfig, name: str, data: Path) -> list[str]:
     if not server.managed:
         raise LockServerRefused(f'lock server "{name}" has managed = false: it is run by others', server=name)
     _check_port(server)
-    binary = find_binary(config.binary)
+    tls = link_tls(config, data, name)
+    binary = find_binary(config.binary, tls=tls is not None)
     files = LockServerFiles((data / name).resolve())
     files.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_private(files.users, acl_text(config.user, ensure_secrets(data), binary))
-    _write_private(files.configuration, configuration_text(server, files, config.appendfsync, binary))
+    _write_private(files.configuration, configuration_text(server, files, config.appendfsync, binary, tls))
     return [str(binary.path), str(files.configuration)]
 
 
-def configuration_text(server: LockServerConfig, files: LockServerFiles, appendfsync: str, binary: ServerBinary) -> str:
+def configuration_text(
+    server: LockServerConfig, files: LockServerFiles, appendfsync: str, binary: ServerBinary, tls: LinkTls | None = None
+) -> str:
     """Return a lock server's configuration; each line guards something, see docs/redlock.md."""
     lines = [
         f"bind {server.host}",
-        f"port {server.port}",
+        *_port_lines(server.port, tls),
         "protected-mode yes",
         f'dir "{files.folder}"',
         f'aclfile "{files.users}"',
@@ -203,6 +236,20 @@ def configuration_text(server: LockServerConfig, files: LockServerFiles, appendf
     if binary.version >= (7, 0, 0):
         lines.append("enable-debug-command no")
     return "\n".join(lines) + "\n"
+
+
+def _port_lines(port: int, tls: LinkTls | None) -> list[str]:
+    if tls is None:
+        return [f"port {port}"]
+    return [
+        "port 0",  # Nothing listens for plain text.
+        f"tls-port {port}",
+        f'tls-cert-file "{tls.certificate}"',
+        f'tls-key-file "{tls.key}"',
+        f'tls-ca-cert-file "{tls.authorities}"',
+        "tls-auth-clients yes",
+        'tls-protocols "TLSv1.3"',
+    ]
 
 
 def acl_text(user: str, passwords: Secrets, binary: ServerBinary) -> str:
@@ -228,7 +275,7 @@ def wait_ready(
         LockServerRefused: It ended, did not answer in time, or its clock stands still.
     """
     server = config.server(name)
-    address, settings = ServerAddress(server.name, server.host, server.port), admin_settings(data)
+    address, settings = ServerAddress(server.name, server.host, server.port), admin_settings(config, data)
     deadline = time.monotonic() + deadline_ms / 1000
     pause = threading.Event()
     reason = "no answer"

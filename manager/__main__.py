@@ -16,9 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 from datastore import config as datastore_config
-from datastore.edge import Address
+from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid
 from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.settings import EXIT_CONFIG
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
 from lockstore.seatlocks import SeatLocks
@@ -26,8 +27,6 @@ from lockstore.servers import lock_client
 from manager import config as manager_config
 from manager.placement import Placement
 from manager.server import ManagerServer
-
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h, as the nodes use it.
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +74,8 @@ def _server(name: str, file: Path, data: Path) -> ManagerServer:
     placement = Placement(list(nodes), {operator.code: operator.primary for operator in store.operators}, store.copies)
     locks: SeatLocks | None = None
     if lockstore_config.TABLE in mapping:
-        locks = lock_client(lockstore_config.from_toml(mapping, str(file)), data)
-    return ManagerServer(name, config, nodes, placement, locks)
+        locks = lock_client(lockstore_config.from_toml(mapping, str(file)), data, name)
+    return ManagerServer(name, config, nodes, placement, locks, tls=tls_of(store.links, data, name))
 
 
 if __name__ == "__main__":

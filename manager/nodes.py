@@ -27,7 +27,7 @@ class NodePlanes:
         self.name = name
         self.address = address
         self._planes = {
-            plane: EdgeClient(address, plane=plane, tls=tls, limits=limits, connect_ms=CONNECT_MS)
+            plane: EdgeClient(address, plane=plane, tls=tls, role="node", limits=limits, connect_ms=CONNECT_MS)
             for plane in ("control", "client", "feed")  # "replication" is the nodes' own
         }
 

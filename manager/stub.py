@@ -38,9 +38,11 @@ class ManagerStub:
     def __init__(self, addresses: Sequence[Address], *, tls: Tls | None = None, limits: EdgeLimits = NODE_LIMITS) -> None:
         if not addresses:
             raise ValueError("no manager's address is given")
-        self._clients = [EdgeClient(address, plane="client", tls=tls, limits=limits, connect_ms=CONNECT_MS) for address in addresses]
         # A question that waits for news keeps its connection for as long; it must not hold one that a batch needs.
-        self._feeds = [EdgeClient(address, plane="feed", tls=tls, limits=limits, connect_ms=CONNECT_MS) for address in addresses]
+        self._clients, self._feeds = (
+            [EdgeClient(address, plane=plane, tls=tls, role="manager", limits=limits, connect_ms=CONNECT_MS) for address in addresses]
+            for plane in ("client", "feed")
+        )
         self._preferred = 0
         self._now_ms = _now_ms
         self._closed = threading.Event()

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from client import api, cluster, keys, loading, processes, profiles, supervisor
+from client import api, certificates, cluster, keys, loading, processes, profiles, supervisor
 from client.folders import Folders
 from client.plan import BALANCER, LOCK_SERVER, ClusterPlan, plan_of, with_ports
+from datastore.certificates import make
+from datastore.edge import Tls
 from datastore.errors import HoldfastError
 from tests.waiting import wait_until
 
@@ -82,6 +84,11 @@ class ClusterUnderTest:
         if kind is None:
             self.check_logs()
 
+    @property
+    def tls(self) -> Tls | None:
+        """The files of callers, where the configuration asks for TLS."""
+        return certificates.caller_tls(self.mapping, self.folders.data)
+
     # --- processes by name ----------------------------------------------------------------------------------------
 
     @property
@@ -91,6 +98,8 @@ class ClusterUnderTest:
     def start_all(self) -> None:
         """Write the configuration and start every process, then have the lock servers admitted."""
         keys.ensure_admin(self.folders)
+        if self.tls is not None:
+            make(self.folders.data / "certificates", certificates.wanted(self.plan))
         cluster.write_config(self.folders, self.mapping, Path("harness"), profiles.DEFAULT)
         for name in self.names:
             self.start(name)
@@ -154,7 +163,7 @@ class ClusterUnderTest:
         """Return a client of the named balancers, of all by default; closed with the cluster."""
         wanted = list(balancers) or [process.name for process in self.plan.of(BALANCER)]
         addresses = [api.Address(process.host, process.port) for process in map(self.plan.process, wanted)]
-        made = api.connect(addresses, owner_key=owner_key, deadline_ms=deadline_ms)
+        made = api.connect(addresses, owner_key=owner_key, deadline_ms=deadline_ms, tls=self.tls)
         self._clients.append(made)
         return made
 
@@ -178,15 +187,15 @@ class ClusterUnderTest:
     def load(self) -> None:
         """Make the operators known and load their part of the datasets."""
         codes = [operator.code for operator in self.plan.operators]
-        with api.connect([api.Address(process.host, process.port) for process in self.plan.of(BALANCER)], deadline_ms=60_000) as client:
+        addresses = [api.Address(process.host, process.port) for process in self.plan.of(BALANCER)]
+        with api.connect(addresses, deadline_ms=60_000, tls=self.tls) as client:
             admin_key = keys.ensure_admin(self.folders)
             for operator in self.plan.operators:
                 loading.register(client, self.folders, admin_key, operator.code, operator.name, operator.kind)
             loaded: list[tuple[str, str]] = []
             for name in self._datasets:
                 loaded += loading.load(client, self.folders, TOP / "data" / name, 60, {}, lambda _: None, only=codes)
-        balancers = [api.Address(process.host, process.port) for process in self.plan.of(BALANCER)]
-        loading.wait_seen(balancers, codes, loaded)
+        loading.wait_seen(addresses, codes, loaded, self.tls)
 
     def wait_serving(self, service_id: str, deadline_s: float = READY_S) -> None:
         """Wait until a service can be asked for again, e.g. after its primary came back."""

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import rpyc
 
-from datastore.edge import Address, EdgeClient, EdgeLimits, EdgeServer, Peer, Tls, make_certificates
+from datastore.certificates import make_certificates
+from datastore.edge import Address, EdgeClient, EdgeLimits, EdgeServer, Peer, Tls
 from datastore.errors import (
     ConfigInvalid,
     HoldfastError,
@@ -242,6 +243,7 @@ def test_new_certificates_need_no_restart(tmp_path: Path) -> None:
 
 
 def _copy(path: Path, content: bytes) -> Path:
+    path.touch(mode=0o600)
     path.write_bytes(content)
     return path
 

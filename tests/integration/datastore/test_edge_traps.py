@@ -26,7 +26,8 @@ from rpyc.core.protocol import Connection
 from rpyc.core.stream import SocketStream
 from rpyc.utils.server import ThreadPoolServer
 
-from datastore.edge import EdgeLimits, Peer, Tls, make_certificates
+from datastore.certificates import make_certificates
+from datastore.edge import EdgeLimits, Peer, Tls
 from datastore.edge_channel import BoundedChannel, DeadlineStream, ProtocolViolation
 from datastore.errors import HoldfastError, NodeUnreachable, OutcomeUnknown
 from tests.integration.datastore.edge_peers import (

@@ -70,7 +70,8 @@ class LockServerSet:
 
     def initialise(self, ttl_max_ms: int = 10_000) -> admission.Admission:
         """Admit what can be admitted."""
-        return admission.initialise(self.addresses, servers.admin_settings(self.data), self.config.generation, ttl_max_ms=ttl_max_ms)
+        settings = servers.admin_settings(self.config, self.data)
+        return admission.initialise(self.addresses, settings, self.config.generation, ttl_max_ms=ttl_max_ms)
 
     def client(self) -> SeatLocks:
         """Return a new SeatLocks for this set."""

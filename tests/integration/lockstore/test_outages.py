@@ -148,7 +148,7 @@ def test_a_server_that_lost_its_disk_refuses_until_it_rejoined(five: LockServerS
     assert "not initialised" in state.reason
     peers, lost = five.addresses[:4], five.addresses[4]
     waits: list[int] = []
-    settings = servers.admin_settings(five.data)
+    settings = servers.admin_settings(five.config, five.data)
     counter = admission.rejoin(lost, peers, settings, 1, ttl_max_ms=REJOIN_TTL_MS, waiting=waits.append)
     assert waits[0] > REJOIN_TTL_MS
     assert counter > last.fence[1] + 2**20

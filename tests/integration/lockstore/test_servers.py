@@ -172,7 +172,7 @@ def test_a_set_lives_through_the_command_line(tmp_path: Path) -> None:
         assert after.returncode == 0 and "3 of 3 vote" in after.stdout
         refused = command_line(config_path, data, "recover", "--name", "lock-2")
         assert refused.returncode == 1 and "admitted already" in refused.stderr
-        assert command_line(config_path, data, "recover", "--name", "lok-2").returncode == 2
+        assert command_line(config_path, data, "recover", "--name", "lok-2").returncode == 78
         stopped = command_line(config_path, data, "stop", "--name", "lock-2")
         assert (stopped.returncode, stopped.stdout) == (0, "lock-2: stopped\n")
         wait_until(lambda: children[1].poll() is not None, "lock-2 ended", DEADLINE_S)

@@ -41,7 +41,7 @@ class Processes:
         config = from_toml(tomllib.loads(self.config.read_text()))
         for name in LOCKS:
             start_server(config, name, self.folder)
-        initialise(addresses(config), admin_settings(self.folder), config.generation)
+        initialise(addresses(config), admin_settings(config, self.folder), config.generation)
 
     def stop_locks(self) -> None:
         config = from_toml(tomllib.loads(self.config.read_text()))

@@ -21,7 +21,7 @@ def test_values_are_taken() -> None:
 @pytest.mark.parametrize(
     ("table", "key", "word"),
     [
-        ({"timetable": []}, "client.timetable", 'did you mean "timetables"'),
+        ({"timetable": []}, "client.timetable", 'did you mean timetables'),
         ({"timetable_days": 0}, "client.timetable_days", "not within"),
         ({"timetable_days": True}, "client.timetable_days", "whole number"),
         ({"timetables": "data"}, "client.timetables", "list of folders"),

@@ -42,7 +42,7 @@ def test_every_setting_is_documented_with_its_default(table: str) -> None:
         if field.name not in LISTS:
             assert field.default is not MISSING, f"[{table}] {field.name} has no default: say so in the documentation"
             value = list(field.default) if isinstance(field.default, tuple) else field.default
-            expected[field.name] = f'"{value}"' if isinstance(value, str) else str(value)
+            expected[field.name] = f'"{value}"' if isinstance(value, str) else str(value).lower()
     assert expected == documented(table)
 
 

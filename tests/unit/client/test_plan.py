@@ -31,7 +31,7 @@ def test_the_processes_in_the_order_of_starting() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update({"lockstor": {}}), ("lockstor", 'did you mean "lockstore"')),
+        (lambda m: m.update({"lockstor": {}}), ("lockstor", 'did you mean lockstore')),
         (lambda m: m["lockstore"]["server"].pop(), ("lockstore.server", "even number")),
         (lambda m: m["lockstore"].update({"tll_ms": 1}), ("lockstore.tll_ms", "ttl_ms")),
         (lambda m: m["manager"]["manager"][0].update({"port": 7201}), ("manager.manager.port", "7201", "node-1")),

@@ -41,7 +41,7 @@ def test_the_argument_stays_as_it_was() -> None:
 
 def test_an_unknown_profile_names_the_nearest() -> None:
     """A slip on the command line must not start the default cluster."""
-    with pytest.raises(ConfigInvalid, match='did you mean "far"') as caught:
+    with pytest.raises(ConfigInvalid, match='did you mean far') as caught:
         profiles.resolve(FILE, "fare")
     assert "profile.fare" == caught.value.fields["key"]
 
