@@ -404,6 +404,18 @@ class Holdfast:
         request = messages.Manifest(operator_key=operator_key, service_id=service_id, deadline_ms=self.deadline_ms)
         return self._ask("manifest", request, messages.ManifestAnswer)
 
+    def count(self, operator_key: str, operator: str, counter: str, add: int, *, request_id: str = "") -> messages.Counted:
+        """Add to a counter of an operator, exactly once for a request id; 0 only asks. See examples/counter.py."""
+        request = messages.Count(
+            request_id=request_id or new_request_id(),
+            operator_key=operator_key,
+            operator=operator,
+            counter=counter,
+            add=add,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("count", request, messages.Counted)
+
     def create_operator(
         self, admin_key: str, code: str, name: str, kind: str, operator_key_digest: bytes = b"", *, request_id: str = ""
     ) -> messages.Created:

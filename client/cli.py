@@ -19,6 +19,7 @@ import typer
 from client import (
     commands_certificates,
     commands_cluster,
+    commands_console,
     commands_import,
     commands_looking,
     commands_operating,
@@ -70,6 +71,7 @@ commands_import.register(app)
 commands_cluster.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
+commands_console.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

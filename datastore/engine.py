@@ -316,6 +316,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.Unblock: operating.unblock,
     wire.SetService: operating.set_service,
     wire.SetOperator: operating.set_operator,
+    wire.Count: operating.count,
     wire.Import: operating.import_timetable,
     wire.Sweep: operating.sweep,
     wire.Erase: _erase,

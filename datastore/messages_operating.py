@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from datastore.messages_base import (
     Answer,
@@ -73,6 +76,22 @@ class ManifestAnswer(Answer, kw_only=True):
     blocked: list[tuple[str, str]]  # (seat, reason)
     held: int
     free: int
+    lsn: int
+
+
+class Count(Write, frozen=True, kw_only=True):
+    """Add to a counter of an operator; `add` 0 asks how it stands. Needs the operator's key."""
+
+    operator_key: Secret
+    operator: OperatorCode
+    counter: Word
+    add: Annotated[int, Meta(ge=-(2**53), le=2**53)]
+
+
+class Counted(Answer, kw_only=True):
+    operator: str
+    counter: str
+    value: int
     lsn: int
 
 

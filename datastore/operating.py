@@ -6,11 +6,12 @@ from typing import Any
 
 from datastore import errors, wire
 from datastore.importing import decide_import
-from datastore.model import HoldState, SeatState, ServiceState
+from datastore.model import DATASET_PATTERN, HoldState, SeatState, ServiceState
 from datastore.overlay import Batch
 from datastore.rows import Event, Kind, OperatorRow, SeatRow, ServiceRow, encode_row
 from datastore.taking import cancel_order, check_seats, free_hold, take
 
+COUNTER_MAX = 2**53  # What every reader of JSON keeps exactly.
 SWEEP_MAX = 500  # Holds in one entry: what is left over waits for the next sweep.
 
 
@@ -93,6 +94,16 @@ def set_operator(batch: Batch, command: wire.SetOperator) -> dict[str, Any]:
     row = OperatorRow(command.code, command.name, command.kind, digest)
     batch.events.append(Event(Kind.OPERATOR, command.code, encode_row(row)))
     return {"code": command.code, "lsn": batch.lsn}
+
+
+def count(batch: Batch, command: wire.Count) -> dict[str, Any]:
+    if not DATASET_PATTERN.fullmatch(command.counter):
+        raise errors.InvalidRequest(f"{errors.shown(command.counter)} is not a counter's name: a-z, 0-9 and '-', up to 32", field="counter")
+    value = batch.counter(command.counter) + command.add
+    if abs(value) > COUNTER_MAX:
+        raise errors.InvalidRequest(f"counter {command.counter} would leave its bounds of {COUNTER_MAX}", field="add")
+    batch.put_counter(command.counter, value)
+    return {"counter": command.counter, "value": value, "lsn": batch.lsn}
 
 
 def import_timetable(batch: Batch, command: wire.Import) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datastore import errors
-from datastore.rows import ErasedRow, Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
+from datastore.rows import CounterRow, ErasedRow, Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
 from datastore.state import AppliedState, ServiceFacts
 
 
@@ -20,6 +20,7 @@ class Batch:
         self._closed: dict[str, HoldRow] = {}
         self._orders: dict[str, OrderRow] = {}
         self._services: dict[str, ServiceRow] = {}
+        self._counters: dict[str, int] = {}
         self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
         self.erases = False
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
@@ -98,6 +99,13 @@ class Batch:
     def put_erased(self, digest: bytes, row: ErasedRow) -> None:
         self.erases = True
         self.events.append(Event(Kind.ERASED, digest.hex(), encode_row(row)))
+
+    def counter(self, name: str) -> int:
+        return self._counters[name] if name in self._counters else self.state.counter(name)
+
+    def put_counter(self, name: str, value: int) -> None:
+        self._counters[name] = value
+        self.events.append(Event(Kind.COUNTER, name, encode_row(CounterRow(value))))
 
     def put_service(self, service_id: str, row: ServiceRow) -> None:
         self._services[service_id] = row

@@ -8,6 +8,7 @@ The partition asks here only after a majority has confirmed the reign since the 
     orders {references}       those that exist, as above
     seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason]
     manifest {service_id}     {"orders": [as above], "blocked": {seat id: reason}, "held": seats of open holds}
+    counter {counter}         {"counter", "value"}
     request {request_id}      {"digest", "outcome"} as first given, or None
 """
 
@@ -105,6 +106,10 @@ class Reader:
             "held": [seat_id for seat_id, row in rows.items() if row.state == SeatState.HELD],
         }
 
+    def _counter(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
+        name = _text(arguments, "counter")
+        return {"counter": name, "value": self._state.counter(name)}
+
     def _service(self, arguments: Mapping[str, Any]) -> str:
         service_id = _text(arguments, "service_id")
         if self._state.facts(service_id) is None:
@@ -133,6 +138,7 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "orders": Reader._orders,
     "seats": Reader._seats,
     "manifest": Reader._manifest,
+    "counter": Reader._counter,
     "request": Reader._request,
 }
 

@@ -29,6 +29,7 @@ class Kind(IntEnum):
     DATASET = 10
     CONFIG = 11  # one row, key "": the voters
     ERASED = 12  # key: digest (hexadecimal) of a side record that was erased; it never comes back
+    COUNTER = 20  # key: its name; the smallest thing that is replicated (examples/counter.py)
 
 
 class Event(NamedTuple):
@@ -143,6 +144,10 @@ class ErasedRow(msgspec.Struct, array_like=True):
     stamp_ms: int
 
 
+class CounterRow(msgspec.Struct, array_like=True):
+    value: int
+
+
 ROW_TYPES: dict[int, Any] = {
     Kind.SEAT: SeatRow,
     Kind.OPEN_HOLD: HoldRow,
@@ -156,6 +161,7 @@ ROW_TYPES: dict[int, Any] = {
     Kind.DATASET: DatasetRow,
     Kind.CONFIG: ConfigRow,
     Kind.ERASED: ErasedRow,
+    Kind.COUNTER: CounterRow,
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}
 _encoder = msgspec.msgpack.Encoder()

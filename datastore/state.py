@@ -112,6 +112,11 @@ class AppliedState:
         row: OrderRow | None = self._row(Kind.ORDER, reference)
         return row
 
+    def counter(self, name: str) -> int:
+        """Return a counter's value; 0 for one that nobody has added to."""
+        row = self._row(Kind.COUNTER, name)
+        return row.value if row is not None else 0
+
     def _row(self, kind: Kind, key: str) -> Any:
         value = self.store.get(kind, key)
         return None if value is None else decode_row(kind, value)
@@ -165,7 +170,7 @@ class AppliedState:
                     rows[seat_id] = decode_row(Kind.SEAT, value)
             elif kind == Kind.OPEN_HOLD:
                 self._apply_open_hold(key, value)
-            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED):
+            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.COUNTER):
                 self._apply_inventory(kind, key, value)
 
     def _apply_open_hold(self, hold_id: str, value: bytes) -> None:

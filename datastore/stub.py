@@ -11,6 +11,7 @@ from typing import Any
 from datastore import wire, wire_ledger
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import OutcomeUnknown
+from datastore.ledger import SealedEntry, unseal
 
 # An entry that carries a whole timetable is the largest thing that travels; all nodes and their callers agree on it.
 NODE_LIMITS = EdgeLimits(frame_bytes_max=16 * 1024 * 1024)
@@ -82,6 +83,14 @@ class NodeStub:
         """Return sealed entries for an audit (`datastore.ledger` of the node's package opens them)."""
         found: list[bytes] = wire.decode(list[bytes], self._call("entries", wire.encode(request), timeout_ms))
         return found
+
+    def log(self, request: wire.EntriesRequest, timeout_ms: int) -> list[SealedEntry]:
+        """Return committed entries, opened and their hashes checked, for people to look at.
+
+        Raises:
+            LedgerDamaged: Bytes that are no entry.
+        """
+        return [unseal(data) for data in self.entries(request, timeout_ms)]
 
     def status(self, timeout_ms: int) -> wire.NodeStatus:
         status: wire.NodeStatus = wire.decode(wire.NodeStatus, self._call("status", b"", timeout_ms))

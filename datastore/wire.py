@@ -136,7 +136,14 @@ class Sweep(Command, frozen=True, tag="sweep"):
     """Abort what is due. Without effect where nothing is; not recorded as a request."""
 
 
-AnyCommand = Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep | Erase
+class Count(Command, frozen=True, tag="count"):
+    """Add to a counter of the operator: the smallest command there is, to watch one travel (examples/counter.py)."""
+
+    counter: str
+    add: int
+
+
+AnyCommand = Count | Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep | Erase
 
 
 class ImportBody(msgspec.Struct, array_like=True):

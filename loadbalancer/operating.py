@@ -89,6 +89,19 @@ class Operating:
             lsn=result.lsn,
         )
 
+    def count(self, request: messages.Count) -> messages.Counted:
+        """Add to a counter: exactly once under its request id, whoever dies meanwhile."""
+        self._balancer.require_operator(request.operator, request.operator_key)
+        deadline_ms = now_ms() + request.deadline_ms
+        if request.add:
+            asked = ask_digest("count", request.operator, request.counter, request.add)
+            command = wire.Count(request.request_id, asked, request.counter, request.add)
+            value = self._balancer.decide(request.operator, command, deadline_ms)
+        else:
+            result = self._balancer.read(request.operator, "counter", {"counter": request.counter}, deadline_ms)
+            value = {**result.value, "lsn": result.lsn}
+        return messages.Counted(operator=request.operator, **value)
+
     def create_operator(self, request: messages.CreateOperator) -> messages.Created:
         """Make an operator and its partition, or change who acts for it."""
         self._balancer.require_admin(request.admin_key)

@@ -123,6 +123,7 @@ def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
         "unblock": operating.unblock,
         "change_service": operating.change_service,
         "manifest": operating.manifest,
+        "count": operating.count,
         "create_operator": operating.create_operator,
         "import": operating.import_timetable,
         "dataset_numbers": operating.dataset_numbers,

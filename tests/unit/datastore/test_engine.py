@@ -53,6 +53,17 @@ def test_repeat_gives_first_answer_even_after_the_world_changed(partition: Parti
     assert row is not None and row.state == SeatState.FREE
 
 
+def test_a_counter_adds_each_request_once(partition: Partition) -> None:
+    """Within a batch and over batches; a refused one changes nothing."""
+    first, again, second = wire.Count("c-1", b"1", "hits", 5), wire.Count("c-1", b"1", "hits", 5), wire.Count("c-2", b"2", "hits", -2)
+    assert [5, 5, 3] == [outcome.unwrap()["value"] for outcome in partition.submit(first, again, second)]
+    assert 5 == partition.submit(first)[0].unwrap()["value"]
+    for wrong in (wire.Count("c-3", b"3", "No Name", 1), wire.Count("c-4", b"4", "hits", 2**53)):
+        with pytest.raises(errors.InvalidRequest):
+            partition.submit(wrong)[0].unwrap()
+    assert 3 == partition.submit(wire.Count("c-5", b"5", "hits", 0))[0].unwrap()["value"]
+
+
 def test_repeat_of_a_refusal_is_the_refusal(partition: Partition) -> None:
     partition.submit(partition.hold("one", "1A"))
     late = partition.hold("two", "1A", owner="bob")
