@@ -16,7 +16,8 @@ from datastore.state import StoreReader
 from datastore.wire import FeedPart, SnapshotPage
 
 # What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
-KINDS_HIDDEN = frozenset({int(Kind.OPEN_HOLD), int(Kind.CLOSED_HOLD), int(Kind.ORDER), int(Kind.CONFIG), int(Kind.ERASED), int(Kind.COUNTER)})
+HIDDEN = (Kind.OPEN_HOLD, Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.COUNTER)
+KINDS_HIDDEN = frozenset(map(int, HIDDEN))
 
 # In this order, so that whoever reads a seat already knows its service's layout.
 SNAPSHOT_KINDS = tuple(map(int, (Kind.OPERATOR, Kind.DATASET, Kind.PLACE, Kind.LAYOUT, Kind.SCHEDULE, Kind.SERVICE, Kind.SEAT)))
