@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
-from math import asin, cos, radians, sin, sqrt
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -25,6 +24,7 @@ from client.numbering import NATURAL_LENGTH_MAX, numbered
 from client.seasons import Span, arrival, block_minutes, spans
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import NUMBER_PATTERN, OPERATOR_PATTERN, Layout, LayoutSpec, Place, Schedule, is_date
+from datastore.timetable import miles_between
 
 COLUMNS = (
     "operator", "number", "from", "to", "departs", "arrives", "arrives_day", "days", "valid_from", "valid_to", "block_min", "miles",
@@ -368,16 +368,6 @@ def from_object(item: object) -> dict[str, Any]:
         if name not in IGNORED:
             row[name] = value
     return row
-
-
-@lru_cache(maxsize=65_536)
-def miles_between(one: Place, two: Place) -> int:
-    """Return the great-circle distance in miles; 0 where a place has no coordinates."""
-    if not (one.latitude or one.longitude) or not (two.latitude or two.longitude):
-        return 0
-    first, second = radians(one.latitude), radians(two.latitude)
-    half = sin((second - first) / 2) ** 2 + cos(first) * cos(second) * sin(radians(two.longitude - one.longitude) / 2) ** 2
-    return round(2 * 3958.8 * asin(sqrt(half)))
 
 
 _KNOWN = frozenset(COLUMNS)

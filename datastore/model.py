@@ -147,6 +147,22 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     longitude: float = 0.0
 
 
+class ConnectingTime(msgspec.Struct, frozen=True, array_like=True):
+    """A line of the table of minimum connecting times; the most telling line that fits a connection decides.
+
+    Attributes:
+        place: Where the change happens; "" everywhere.
+        arriving, departing: Codes of the operators before and after the change; "" any.
+        domestic_min, international_min: Minutes needed; -1 says nothing of that kind.
+    """
+
+    place: str
+    arriving: str = ""
+    departing: str = ""
+    domestic_min: int = -1
+    international_min: int = -1
+
+
 class Section(msgspec.Struct, frozen=True, array_like=True):
     """A block of a layout: every row crossed with every column but the missing ones.
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datastore.model import HoldState, LayoutSpec, OrderState, Place, Schedule, SeatState, ServiceState
+from datastore.model import ConnectingTime, HoldState, LayoutSpec, OrderState, Place, Schedule, SeatState, ServiceState
 
 
 class Kind(IntEnum):
@@ -127,6 +127,7 @@ class DatasetRow(msgspec.Struct, array_like=True):
     rows: int
     imported_ms: int
     digest: bytes
+    connecting: tuple[ConnectingTime, ...] = ()  # minimum connecting times, replaced with the dataset
 
 
 class ConfigRow(msgspec.Struct, array_like=True):

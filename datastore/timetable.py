@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from math import asin, cos, radians, sin, sqrt
 from zoneinfo import ZoneInfo
 
 from datastore.model import Layout, LayoutSpec, Place, Schedule, Service, ServiceKey
+
+EARTH_RADIUS_MILES = 3958.8  # the mean radius, IUGG
 
 
 class Timetable:
@@ -106,6 +109,16 @@ class Timetable:
         arrives = instant_ms(day, schedule.arrives_min, schedule.arrives_day, destination.zone if destination else "UTC")
         service_id = f"{self.operator}{schedule.number}-{schedule.origin}-{day}"
         return Service(service_id, self.operator, dataset, day, schedule, departs, arrives)
+
+
+@lru_cache(maxsize=65_536)
+def miles_between(one: Place, two: Place) -> int:
+    """Return the great-circle distance in miles; 0 where a place has no coordinates."""
+    if not (one.latitude or one.longitude) or not (two.latitude or two.longitude):
+        return 0
+    first, second = radians(one.latitude), radians(two.latitude)
+    half = sin((second - first) / 2) ** 2 + cos(first) * cos(second) * sin(radians(two.longitude - one.longitude) / 2) ** 2
+    return round(2 * EARTH_RADIUS_MILES * asin(sqrt(half)))
 
 
 def runs_on(schedule: Schedule, day: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from datastore.errors import HoldfastError, InvalidRequest, error_from_data
-from datastore.model import LayoutSpec, Place, Schedule
+from datastore.model import ConnectingTime, LayoutSpec, Place, Schedule
 from datastore.wire_ledger import LedgerReport
 
 WIRE_VERSION = 1
@@ -154,6 +154,7 @@ class ImportBody(msgspec.Struct, array_like=True):
     schedules: list[Schedule]
     layouts: list[LayoutSpec]
     places: list[Place]
+    connecting: list[ConnectingTime] = []
 
 
 # --- submit: load balancer -> manager -> primary ------------------------------------------------------------------

@@ -58,6 +58,16 @@ def days_ahead(departs_ms: int, now_ms: int) -> int:
     return (departs_ms - now_ms) // DAY_MS
 
 
+def fare_step(days: int) -> int:
+    """Return which of the formula's steps by days serves: 0 is the farthest from departure, and prices never fall from one to the next."""
+    return next((step for step, (least, _) in enumerate(DAYS_PERMILLE) if days >= least), len(DAYS_PERMILLE))
+
+
+def days_of_step(step: int) -> int:
+    """Return a number of days before departure that is in the step."""
+    return DAYS_PERMILLE[step][0] if step < len(DAYS_PERMILLE) else 0
+
+
 def price_table(schedule: Schedule, layout: Layout, days: int) -> PriceTable:
     """Return the price of every (cabin, zone) of the layout, `days` before departure."""
     pairs = dict.fromkeys((seat.cabin, seat.zone) for seat in layout.seats)

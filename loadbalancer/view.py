@@ -26,6 +26,7 @@ from loadbalancer.nearby import hint
 SALES_MAX = 20_000
 SEEN_MAX = (1 << 62) - 1
 LOCK_PREFIX = "seat:"
+DATE_AT = -len("2026-12-01")  # A service's id ends with its date.
 
 
 class _StateOnly(msgspec.Struct, array_like=True):
@@ -78,6 +79,8 @@ class OperatorView:
 
     Attributes:
         taken: service_id -> seat_id -> row image of every seat that is not free.
+        seat_changes: service_id -> how often seats of it changed: what was worked out of `taken` is good until it moves.
+        touched: Local date -> services of it with seats taken or a state of their own; all others are as the timetable says.
         version: Rises with every change of the timetable.
         heard_ms: Monotonic time at which a feed last confirmed the position.
     """
@@ -90,6 +93,8 @@ class OperatorView:
         self.datasets: dict[str, DatasetRow] = {}
         self.services: dict[str, ServiceRow] = {}
         self.taken: dict[str, dict[str, bytes]] = {}
+        self.seat_changes: dict[str, int] = {}
+        self.touched: dict[str, set[str]] = {}
         self.lsn = 0
         self.hash = b""
         self.stamp_ms = 0
@@ -98,19 +103,23 @@ class OperatorView:
 
     def apply(self, events: Iterable[tuple[int, str, bytes]]) -> None:
         """Store row images in log order. The caller holds `guard` and moves `lsn` afterwards."""
-        taken = self.taken
+        taken, changes = self.taken, self.seat_changes
         for kind, key, value in events:
             if kind == Kind.SEAT:
                 service_id, _, seat_id = key.rpartition("/")
+                changes[service_id] = changes.get(service_id, 0) + 1
                 if value and _decode_state(value).state != SeatState.FREE:
                     seats = taken.get(service_id)
                     if seats is None:
                         seats = taken[service_id] = {}
+                        self.touched.setdefault(service_id[DATE_AT:], set()).add(service_id)
                     seats[seat_id] = value
                 elif (seats := taken.get(service_id)) is not None:
                     seats.pop(seat_id, None)
                     if not seats:
                         del taken[service_id]
+                        if service_id not in self.services:
+                            self.touched[service_id[DATE_AT:]].discard(service_id)
             else:
                 self._apply_rare(kind, key, value)
 
@@ -118,8 +127,10 @@ class OperatorView:
         row = decode_row(kind, value) if value else None
         if kind == Kind.SERVICE:
             _put(self.services, key, row)
+            self.touched.setdefault(key[DATE_AT:], set()).add(key)
         elif kind == Kind.DATASET:
             _put(self.datasets, key, row)
+            self.version += 1
         elif kind == Kind.OPERATOR:
             self.row = row
         elif kind == Kind.SCHEDULE:
