@@ -14,6 +14,7 @@ from datastore import messages
 from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
 from datastore.rows import SeatRow
 from loadbalancer.fares import days_ahead, price_table
+from loadbalancer.party import seats_by_zone
 from loadbalancer.view import OperatorView, Sale
 
 SEAT_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
@@ -141,21 +142,13 @@ def service_info(view: OperatorView, service: Service, layout: Layout, now_ms: i
 
 def cheapest(layout: Layout, taken: Sequence[str], minor: Mapping[tuple[str, str], int], currency: str) -> Money | None:
     """Return the least price of a free seat, or None where none is free."""
-    left = dict(_seats_per_zone(layout))
+    left = dict(seats_by_zone(layout))
     for seat_id in taken:
         seat = layout.by_id.get(seat_id)
         if seat is not None:
             left[seat.cabin, seat.zone] -= 1
     free = [minor[pair] for pair, seats in left.items() if seats > 0]
     return Money(min(free), currency) if free else None
-
-
-@lru_cache(maxsize=512)
-def _seats_per_zone(layout: Layout) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for seat in layout.seats:
-        counts[seat.cabin, seat.zone] = counts.get((seat.cabin, seat.zone), 0) + 1
-    return counts
 
 
 @lru_cache(maxsize=4_096)

@@ -14,6 +14,7 @@ from datastore.model import parse_service_id
 from loadbalancer.basket import NO_SIDES, Basket
 from loadbalancer.batching import Pipeline, Submitter, Waiter, now_ms
 from loadbalancer.config import LoadBalancerConfig
+from loadbalancer.finding import Finder
 from loadbalancer.following import FeedSource, Follower
 from loadbalancer.identity import is_key
 from loadbalancer.view import Catalogue, Sale
@@ -66,6 +67,10 @@ class Balancer:
     locks: LockProbe
     admin_digest: bytes
     started_ms: int = field(default_factory=now_ms)
+
+    def __post_init__(self) -> None:
+        """Make the search index, empty until the first search."""
+        self.finder = Finder(self.catalogue, self.config.offer_ttl_ms)
 
     def decide(
         self, operator: str, command: wire.AnyCommand, deadline_ms: int, sides: dict[bytes, bytes] = NO_SIDES

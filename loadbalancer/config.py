@@ -23,6 +23,7 @@ class LoadBalancerConfig:
         hold_ttl_ms: How long a hold lasts when the buyer names no time.
         hold_ttl_max_ms: The longest time from a hold's creation to its end, extensions included (Z11).
         seats_per_hold_max: Seats in one hold.
+        offer_ttl_ms: How long an offer of a search may be taken to a hold.
         owner_holds_max: Open holds of one owner with one operator.
         service_holds_max: Open holds of one owner on one service.
         lanes: Threads that carry batches to the managers; an operator has at most one batch under way.
@@ -39,6 +40,7 @@ class LoadBalancerConfig:
     hold_ttl_ms: int = 900_000
     hold_ttl_max_ms: int = 1_800_000
     seats_per_hold_max: int = 9
+    offer_ttl_ms: int = 900_000
     owner_holds_max: int = 50
     service_holds_max: int = 10
     lanes: int = 16
@@ -65,6 +67,7 @@ _BOUNDS: dict[str, Bounds] = {
     "hold_ttl_ms": (1_000, 86_400_000, "a shorter hold ends before anybody can pay, a longer one keeps seats from buyers"),
     "hold_ttl_max_ms": (1_000, 86_400_000, "a shorter hold ends before anybody can pay, a longer one keeps seats from buyers"),
     "seats_per_hold_max": (1, 400, "a hold has at least one seat, and its locks travel in one message"),
+    "offer_ttl_ms": (1_000, 86_400_000, "a shorter offer ends before anybody can take it, a longer one promises what will have changed"),
     "owner_holds_max": (1, 1_000_000, "an owner needs at least one hold"),
     "service_holds_max": (1, 1_000_000, "an owner needs at least one hold"),
     "lanes": (1, 256, "each lane is a thread"),

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from datastore.model import DAY_MS, Layout, Schedule
+from loadbalancer.party import seats_by_zone
 
 LABEL_STATED = "stated by the operator"
 LABEL_FORMULA = "formula"
@@ -70,10 +71,9 @@ def days_of_step(step: int) -> int:
 
 def price_table(schedule: Schedule, layout: Layout, days: int) -> PriceTable:
     """Return the price of every (cabin, zone) of the layout, `days` before departure."""
-    pairs = dict.fromkeys((seat.cabin, seat.zone) for seat in layout.seats)
     stated = {(cabin, zone): minor for cabin, zone, minor in schedule.fares}
     minor = {}
-    for cabin, zone in pairs:
+    for cabin, zone in seats_by_zone(layout):
         price = stated.get((cabin, zone), stated.get((cabin, "")))
         minor[cabin, zone] = formula_minor(schedule, cabin, zone, days) if price is None else price
     percent = {cabin: _refund_percent(schedule, cabin) for cabin in layout.cabins}

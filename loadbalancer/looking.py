@@ -34,18 +34,6 @@ class Looking:
                 found.append(messages.OperatorInfo(view.code, name, kind, len(view.timetable.schedules), sorted(view.datasets)))
         return messages.OperatorsAnswer(operators=found, partial=self._balancer.staleness(self._balancer.catalogue.codes()))
 
-    def places(self, request: messages.Places) -> messages.PlacesAnswer:
-        """List places of any operator by code."""
-        like = request.like.casefold()
-        found: dict[str, messages.PlaceInfo] = {}
-        for view in self._views():
-            with view.guard:
-                places = list(view.timetable.places.values())
-            for place in places:
-                if any(like in word.casefold() for word in (place.code, place.name, place.city)):
-                    found.setdefault(place.code, messages.PlaceInfo(place.code, place.name, place.city, place.country, place.zone))
-        return messages.PlacesAnswer(places=[found[code] for code in sorted(found)])
-
     def services(self, request: messages.ListServices) -> messages.ServicesAnswer:
         """List the services of a day, by local time of departure."""
         if not is_date(request.date):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Generic, NamedTuple, TypeVar
 
 Kept = TypeVar("Kept")
@@ -25,14 +26,15 @@ class Frontier(Generic[Kept]):
 
     def __init__(self, *, cheapest_only: bool = False) -> None:
         self.members: list[tuple[Merit, Kept]] = []
-        self._merits: list[tuple[int, int, int, int]] = []
+        self._merits: list[Merit] = []
         self._cheapest_only = cheapest_only
 
     def covers(self, arrives: int, duration: int, stops: int, price: int) -> bool:
         """Return whether a member is as good in everything, so that nothing of these bounds is worth looking at."""
         if self._cheapest_only:
             return bool(self._merits) and (self._merits[0][3], self._merits[0][0]) <= (price, arrives)
-        for known in self._merits:
+        # Not any(): this is where a search spends its time.
+        for known in self._merits:  # noqa: SIM110
             if known[0] <= arrives and known[1] <= duration and known[3] <= price and known[2] <= stops:
                 return True
         return False
@@ -50,7 +52,7 @@ class Frontier(Generic[Kept]):
                 if not (arrives <= merit.arrives and duration <= merit.duration and stops <= merit.stops and price <= merit.price)
             ]
         self.members.append((Merit(arrives, duration, stops, price), kept))
-        self._merits = [tuple(merit) for merit, _ in self.members]
+        self._merits = [merit for merit, _ in self.members]
 
 
 WORDS: tuple[str, ...] = ("earliest arrival", "shortest", "fewest stops", "cheapest")
@@ -90,7 +92,4 @@ def _reason(merit: Merit, merits: Sequence[Merit], best: Sequence[int], shown: C
 
 def _subsets(size: int) -> list[tuple[int, ...]]:
     order = (3, 2, 0, 1)  # People think of the price first.
-    if size == 1:
-        return [(one,) for one in order]
-    pairs = [(one, two) for place, one in enumerate(order) for two in order[place + 1 :]]
-    return pairs if size == 2 else [tuple(which for which in order if which != left) for left in reversed(order)]
+    return list(combinations(order, size))

@@ -14,11 +14,11 @@ from datastore.model import Layout
 
 
 class Part(NamedTuple):
-    """`count` seats of one price."""
+    """So many seats of one price."""
 
     cabin: str
     zone: str
-    count: int
+    seats: int
     each_minor: int
 
 
@@ -50,12 +50,12 @@ def party_fare(minor: Mapping[tuple[str, str], int], free: Mapping[tuple[str, st
         parts: list[Part] = []
         needed = passengers
         for price, zone in zones:
-            count = min(needed, free[word, zone])
-            parts.append(Part(word, zone, count, price))
-            needed -= count
+            taken = min(needed, free[word, zone])
+            parts.append(Part(word, zone, taken, price))
+            needed -= taken
             if not needed:
                 break
-        total = sum(part.count * part.each_minor for part in parts)
+        total = sum(part.seats * part.each_minor for part in parts)
         if best is None or total < best.total_minor:
             best = PartyFare(tuple(parts), total, left)
     return best

@@ -300,7 +300,7 @@ class _Pair:
             search.count_work()
         # The cheapest first: what they give lets others be passed over.
         pairs.sort(key=_price_and_names)
-        for price, here, there, line in pairs:
+        for _, here, there, line in pairs:
             self._middle(before[here], line, after[there], lows[line])
 
     def _middle(self, before: _Side, line: Line, after: _Side, low: int) -> None:

@@ -23,7 +23,8 @@ from loadbalancer.fares import CURRENCY, days_of_step, price_table
 from loadbalancer.party import PartyFare, party_fare, seats_by_zone
 from loadbalancer.view import OperatorView
 
-# Departures kept worked out, over all lines. One takes some hundred bytes with its prices; when there are more, all are forgotten and made again as needed.
+# Departures kept worked out, over all lines; when there are more, all are forgotten and made again as needed. One takes some
+# hundred bytes with its prices.
 TRIPS_MAX = 1_000_000
 
 FareKey = tuple[int, str, int]  # passengers, cabin, step by days before departure
@@ -33,7 +34,7 @@ class Row:
     """A schedule ready to be searched. `prefix` + date is the service's id."""
 
     __slots__ = (
-        "days", "departs", "arrives", "arrives_day", "fares", "first", "last", "layout", "operator", "prefix", "schedule", "view"
+        "arrives", "arrives_day", "days", "departs", "fares", "first", "last", "layout", "operator", "prefix", "schedule", "view"
     )  # fmt: skip
 
     def __init__(self, view: OperatorView, schedule: Schedule, layout: Layout, fares: dict[FareKey, PartyFare | None]) -> None:
@@ -100,7 +101,9 @@ class Line:
         fastest_min: The least minutes that any of them takes.
     """
 
-    __slots__ = ("_breaks", "_latest_day", "_trips", "_zones", "currency", "destination", "fastest_min", "lows", "miles", "origin", "rows", "views")
+    __slots__ = (
+        "_breaks", "_latest_day", "_trips", "_zones", "currency", "destination", "fastest_min", "lows", "miles", "origin", "rows", "views"
+    )  # fmt: skip
 
     def __init__(self, origin: Place, destination: Place, currency: str, rows: list[Row]) -> None:
         self.origin = origin.code
@@ -183,7 +186,7 @@ class Network(NamedTuple):
         into: To -> the places with a line there.
     """
 
-    lines: Mapping[str, Mapping[str, Mapping[str, Line]]]
+    lines: dict[str, dict[str, dict[str, Line]]]
     into: Mapping[str, Sequence[str]]
     places: Mapping[str, Place]
     connecting: ConnectingTimes

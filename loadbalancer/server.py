@@ -18,6 +18,7 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
 from loadbalancer.looking import Looking
 from loadbalancer.operating import Operating
+from loadbalancer.searching import Searching
 from loadbalancer.selling import Selling
 from loadbalancer.view import Catalogue
 from loadbalancer.watching import Watching
@@ -101,15 +102,19 @@ class BalancerServer:
 
 def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
     looking, selling, booking = Looking(balancer), Selling(balancer), Booking(balancer)
-    operating = Operating(balancer)
+    operating, searching = Operating(balancer), Searching(balancer)
     plain: dict[str, Callable[[Any], messages.Answer]] = {
         "operators": looking.operators,
-        "places": looking.places,
+        "places": searching.places,
         "services": looking.services,
         "seat_map": looking.seat_map,
         "watch_seats": looking.watch_seats,
         "list_seats": looking.list_seats,
         "query_seat": looking.query_seat,
+        "search": searching.search,
+        "calendar": searching.calendar,
+        "routes": searching.routes,
+        "paths": searching.paths,
         "hold": selling.hold,
         "hold_many": selling.hold_many,
         "extend": selling.extend,

@@ -88,9 +88,11 @@ def _continued(
     if len(chain) > query.stops_max or here in visited:
         return
     for leg in legs:
-        if leg.service.schedule.origin == here and _connects(chain[-1], leg, places, connecting, query) and leg.currency == chain[0].currency:
-            if leg.service.schedule.destination not in visited:
-                yield from _continued((*chain, leg), destination, legs, places, connecting, query)
+        onward = leg.service.schedule
+        if onward.origin != here or onward.destination in visited or leg.currency != chain[0].currency:
+            continue
+        if _connects(chain[-1], leg, places, connecting, query):
+            yield from _continued((*chain, leg), destination, legs, places, connecting, query)
 
 
 def _connects(before: Leg, after: Leg, places: Mapping[str, Place], connecting: ConnectingTimes, query: Query) -> bool:

@@ -22,7 +22,10 @@ PLACES = (
 )
 ZONES = {place.code: place.zone for place in PLACES}
 CODES = [place.code for place in PLACES]
-LAYOUT = LayoutSpec("L", "Small", (Section("J", "B", ("1",), ("A", "B")), Section("Y", "A", ("2",), ("A", "B")), Section("Y", "B", ("3",), ("A", "B"))))
+COLUMNS = ("A", "B")
+SECTIONS = (Section("J", "B", ("1",), COLUMNS), Section("Y", "A", ("2",), COLUMNS), Section("Y", "B", ("3",), COLUMNS))
+LAYOUT = LayoutSpec("L", "Small", SECTIONS)
+FARES = [(), *((("Y", "", minor),) for minor in (1_000, 2_000, 10_000, 20_000)), (("J", "", 15_000), ("Y", "B", 9_000))]
 SEATS = ("1A", "1B", "2A", "2B", "3A", "3B")
 # Days about the changes of clocks in both halves of the world, and plain ones.
 DAYS = [date(2026, 3, 8), date(2026, 4, 5), date(2026, 7, 1), date(2026, 9, 27), date(2026, 10, 4), date(2026, 11, 1)]
@@ -31,7 +34,7 @@ DAYS = [date(2026, 3, 8), date(2026, 4, 5), date(2026, 7, 1), date(2026, 9, 27),
 def schedule(random: Random, number: int, day: date) -> Schedule:
     """Return a row between two of the places, about the day."""
     origin, destination = random.sample(CODES, 2)
-    fares = random.choice([(), (("Y", "", 10_000),), (("Y", "", 2_000),), (("Y", "", 1_000),), (("J", "", 15_000), ("Y", "B", 9_000)), (("Y", "", 20_000),)])
+    fares = random.choice(FARES)
     departs = random.randrange(48) * 30
     arrives_min, arrives_day = arrival(day.isoformat(), departs, random.randint(2, 30) * 30, ZONES[origin], ZONES[destination])
     return Schedule(

@@ -28,7 +28,7 @@ def vectors(found: list[Found], query: Query) -> set[exhaustive.Vector]:
     """Return what the plain twin compares by."""
     midnight = query.ordinal * DAY_MIN
     return {
-        (to_ms(midnight + one.merit.arrives), one.merit.duration * MINUTE_MS, one.merit.stops, one.merit.price, one.currency) for one in found
+        (to_ms(midnight + merit.arrives), merit.duration * MINUTE_MS, merit.stops, merit.price, currency) for merit, _, currency in found
     }
 
 
