@@ -5,7 +5,8 @@ It looks at row images only, not at how the engine came to them:
 - a seat may pass from one hold to another, or become free, only when the hold it leaves is released or expired, or was
   converted to an order that is cancelled, at the end of the same entry at the latest;
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
-- what a standing hold claims is what the seat's row says.
+- what a standing hold claims is what the seat's row says;
+- a leg of a basket that another operator decides ends, in either way, only in an entry that carries that decision's evidence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
 from datastore.model import HoldState, OrderState, SeatState
-from datastore.rows import HoldRow, Kind, OrderRow, SeatRow, decode_row
+from datastore.rows import HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row
 
 
 class Report(NamedTuple):
@@ -62,6 +63,7 @@ class Audit:
         lsn = sealed.entry.lsn
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
+        followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
             self._events += 1
             if kind == Kind.SEAT:
@@ -73,6 +75,10 @@ class Audit:
             elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) and value:
                 hold: HoldRow = decode_row(kind, value)
                 holds[hold.hold_id] = self._holds[hold.hold_id] = hold
+            elif kind == Kind.CLOSED_LEG or (kind == Kind.LEG and value):
+                leg: LegRow = decode_row(kind, value)
+                if all(leg.evidence):
+                    followed.add(leg.basket_id)
             elif kind == Kind.ORDER and value:
                 order: OrderRow = decode_row(kind, value)
                 self._orders[order.reference] = order
@@ -81,6 +87,9 @@ class Audit:
         for key, hold_id in left:
             if self._stands(hold_id):
                 self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")
+        for hold in holds.values():
+            if hold.anchor and hold.state not in (HoldState.ACTIVE, HoldState.PAYING) and hold.basket not in followed:
+                self._violations.append(f"entry {lsn}: leg {hold.hold_id} ended without a decision of {hold.anchor}")
         self._compare_claims(lsn, holds)
 
     def _compare_claims(self, lsn: int, holds: dict[str, HoldRow]) -> None:

@@ -21,13 +21,27 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from datastore import errors, operating, wire
+from datastore import anchors, commands, errors, legs, operating, wire
 from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
-from datastore.model import Epoch, HoldState, OrderState, SeatState
+from datastore.model import Epoch, HoldState, OrderState, SeatState, is_basket
+from datastore.outcomes import hold_value, order_value
 from datastore.overlay import Batch
 from datastore.rows import ErasedRow, Event, HoldRow, OrderRow, SeatRow
 from datastore.state import AppliedState
-from datastore.taking import cancel_order, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take
+from datastore.taking import (
+    cancel_order,
+    capture_payment,
+    check_limits,
+    check_on_sale,
+    check_seats,
+    copy,
+    expire,
+    free_hold,
+    free_reference,
+    refund_of,
+    set_seats,
+    take,
+)
 
 COME_AGAIN = (errors.StaleFence, errors.ResolveNeeded, errors.RequestInProgress)
 
@@ -96,7 +110,9 @@ def _decide_one(batch: Batch, command: wire.AnyCommand) -> tuple[wire.Outcome, b
     try:
         if batch.timetable_changed:
             raise errors.RequestInProgress("a new timetable comes first")
-        return wire.Outcome(batch.lsn, _handlers[type(command)](batch, command)), True
+        value = _handlers[type(command)](batch, command)
+        # A basket's record answers for itself: said again, HOLD_LEGS is told how the basket stands now.
+        return wire.Outcome(batch.lsn, value), type(command) is not commands.HoldLegs
     except errors.InvariantBroken:
         raise
     except errors.HoldfastError as error:
@@ -148,8 +164,6 @@ def _hold(batch: Batch, command: wire.Hold) -> dict[str, Any]:
         currency=command.currency,
         prices=command.prices,
         refundable_percent=command.refundable_percent,
-        anchor=command.anchor,
-        legs=command.legs,
     )
     for seat_id in command.seats:
         batch.put_seat(
@@ -171,9 +185,10 @@ def _live_hold(batch: Batch, hold_id: str, owner: str) -> HoldRow:
         raise _why_not_open(batch, hold_id, owner)
     if not hmac.compare_digest(hold.owner, owner):
         raise errors.HoldNotYours(f"hold {hold_id} belongs to somebody else", hold_id=hold_id)
+    if hold.basket:
+        raise errors.InvalidRequest(f"{hold_id} is one leg of {hold.basket}: all legs stand or fall together", field="hold_id")
     if hold.expires_ms <= batch.now_ms:
-        if not hold.anchor or hold.anchor == batch.state.operator:
-            free_hold(batch, hold, HoldState.EXPIRED)
+        expire(batch, hold)
         raise errors.HoldExpired(f"hold {hold_id} has expired", hold_id=hold_id, expires_ms=hold.expires_ms)
     return hold
 
@@ -193,6 +208,8 @@ def _why_not_open(batch: Batch, hold_id: str, owner: str) -> errors.Refusal:
 def _extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:
     if command.ttl_ms <= 0:
         raise errors.InvalidRequest("the time must be above zero", field="ttl_ms")
+    if is_basket(command.hold_id):
+        return anchors.extend(batch, command)
     hold = _live_hold(batch, command.hold_id, command.owner)
     latest_ms = min(hold.created_ms + command.hold_ms_max, batch.facts(hold.service_id).service.departs_ms)
     row = copy(hold, expires_ms=max(hold.expires_ms, min(batch.now_ms + command.ttl_ms, latest_ms)))
@@ -201,6 +218,8 @@ def _extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:
 
 
 def _release(batch: Batch, command: wire.Release) -> dict[str, Any]:
+    if is_basket(command.hold_id):
+        return anchors.release(batch, command)
     hold = _live_hold(batch, command.hold_id, command.owner)
     return hold_value(free_hold(batch, hold, HoldState.RELEASED), batch.now_ms, batch.lsn)
 
@@ -208,11 +227,12 @@ def _release(batch: Batch, command: wire.Release) -> dict[str, Any]:
 def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
     hold = _live_hold(batch, command.hold_id, command.owner)
     facts = batch.facts(hold.service_id)
-    reference = next((word for word in command.references if word and batch.order(word) is None), "")
-    if not reference:
-        raise errors.RequestInProgress("none of the proposed references is free; propose others", references=list(command.references))
+    if hold.intent != command.intent:
+        raise errors.OrderNotPayable(f"hold {hold.hold_id} is being paid by {hold.intent or 'nothing'}", hold_id=hold.hold_id)
+    reference = free_reference(batch, command.references)
     set_seats(batch, hold, SeatState.HELD, SeatState.BOOKED)
     batch.close_hold(copy(hold, state=HoldState.CONVERTED, reference=reference))
+    capture_payment(batch, hold.intent, reference)
     order = OrderRow(
         reference=reference,
         hold_id=hold.hold_id,
@@ -229,6 +249,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         departs_ms=facts.service.departs_ms,
         lsn=batch.lsn,
         history=((hold.created_ms, "held"), (batch.now_ms, "confirmed")),
+        intent=hold.intent,
     )
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)
@@ -243,8 +264,7 @@ def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
         raise errors.AlreadyCancelled(f"booking {order.reference} is cancelled", reference=order.reference)
     if order.departs_ms <= batch.now_ms:
         raise errors.ServiceClosed(f"{order.service_id} has departed", service_id=order.service_id, state="departed")
-    refund = sum(order.prices) * order.refundable_percent // 100
-    return order_value(cancel_order(batch, order, refund, "cancelled"), batch.now_ms, batch.lsn)
+    return order_value(cancel_order(batch, order, refund_of(order), "cancelled"), batch.now_ms, batch.lsn)
 
 
 def _erase(batch: Batch, command: wire.Erase) -> dict[str, Any]:
@@ -260,50 +280,8 @@ def _erase(batch: Batch, command: wire.Erase) -> dict[str, Any]:
     return {"reference": order.reference, "erased": bool(command.record), "lsn": batch.lsn}
 
 
-# --- answers ------------------------------------------------------------------------------------------------------
-
-
-def hold_value(hold: HoldRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
-    """Return a hold as plain data; no personal data in it. `lsn`: of the write it answers, else the one that made the hold."""
-    return {
-        "hold_id": hold.hold_id,
-        "service_id": hold.service_id,
-        "seats": hold.seats,
-        "state": int(hold.state),
-        "created_ms": hold.created_ms,
-        "expires_ms": hold.expires_ms,
-        "now_ms": now_ms,
-        "currency": hold.currency,
-        "prices": hold.prices,
-        "refundable_percent": hold.refundable_percent,
-        "lsn": lsn or hold.lsn,
-        "reference": hold.reference,
-    }
-
-
-def order_value(order: OrderRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
-    """Return an order as plain data; names are in the side record `passengers`.
-
-    `made_lsn` is the entry that made the order; `lsn` that of the write it answers, else the same.
-    """
-    return {
-        "reference": order.reference,
-        "hold_id": order.hold_id,
-        "state": int(order.state),
-        "service_id": order.service_id,
-        "seats": order.seats,
-        "currency": order.currency,
-        "prices": order.prices,
-        "refundable_percent": order.refundable_percent,
-        "refund_minor": order.refund_minor,
-        "created_ms": order.created_ms,
-        "departs_ms": order.departs_ms,
-        "passengers": order.passengers,
-        "lsn": lsn or order.lsn,
-        "made_lsn": order.lsn,
-        "history": order.history,
-        "now_ms": now_ms,
-    }
+def _hold_legs(batch: Batch, command: commands.HoldLegs) -> dict[str, Any]:
+    return anchors.hold(batch, command) if command.anchor == batch.state.operator else legs.hold(batch, command)
 
 
 _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
@@ -320,4 +298,15 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.Import: operating.import_timetable,
     wire.Sweep: operating.sweep,
     wire.Erase: _erase,
+    commands.HoldLegs: _hold_legs,
+    commands.Decide: anchors.decide_commit,
+    commands.Abort: anchors.abort,
+    commands.Resolve: anchors.resolve,
+    commands.Finalise: legs.finalise,
+    commands.ReleaseLegs: legs.release,
+    commands.LegDue: legs.due,
+    commands.LegsDone: anchors.done,
+    commands.ServiceLost: anchors.service_lost,
+    commands.Paying: anchors.paying,
+    commands.Settle: anchors.settle,
 }

@@ -16,11 +16,38 @@ from datastore.state import StoreReader
 from datastore.wire import FeedPart, SnapshotPage
 
 # What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
-HIDDEN = (Kind.OPEN_HOLD, Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.COUNTER)
+# Open baskets, legs and payments are followed: they are what every balancer's reconciler has to finish.
+HIDDEN = (
+    Kind.OPEN_HOLD,
+    Kind.CLOSED_HOLD,
+    Kind.ORDER,
+    Kind.CONFIG,
+    Kind.ERASED,
+    Kind.COUNTER,
+    Kind.CLOSED_BASKET,
+    Kind.CLOSED_LEG,
+    Kind.CLOSED_PAYMENT,
+)
 KINDS_HIDDEN = frozenset(map(int, HIDDEN))
 
 # In this order, so that whoever reads a seat already knows its service's layout.
-SNAPSHOT_KINDS = tuple(map(int, (Kind.OPERATOR, Kind.DATASET, Kind.PLACE, Kind.LAYOUT, Kind.SCHEDULE, Kind.SERVICE, Kind.SEAT)))
+SNAPSHOT_KINDS = tuple(
+    map(
+        int,
+        (
+            Kind.OPERATOR,
+            Kind.DATASET,
+            Kind.PLACE,
+            Kind.LAYOUT,
+            Kind.SCHEDULE,
+            Kind.SERVICE,
+            Kind.SEAT,
+            Kind.BASKET,
+            Kind.LEG,
+            Kind.PAYMENT,
+        ),
+    )
+)
 
 PART_BYTES_MAX = 1024 * 1024
 PAGE_BYTES_MAX = 1024 * 1024

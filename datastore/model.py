@@ -60,6 +60,27 @@ class HoldState(IntEnum):
     CONVERTED = 2  # COMMITTED
     RELEASED = 3  # ABORTED by its owner
     EXPIRED = 4  # ABORTED by time
+    CANCELLED = 5  # a leg of a basket whose order was cancelled
+
+
+class BasketState(IntEnum):
+    """What the anchor says of a basket (B4): COMMITTED may become CANCELLED, CANCELLED and ABORTED are for good."""
+
+    PENDING = 0
+    PAYING = 1
+    COMMITTED = 2
+    CANCELLED = 3
+    ABORTED = 4
+
+
+class PaymentState(IntEnum):
+    """What is still to be done about a payment intent, as the anchor's ledger says (Q2-Q7)."""
+
+    PAYING = 0  # money may move; nothing is decided
+    CAPTURE = 1  # the sale is decided: take the money
+    VOID = 2  # there is no sale: cancel the intent, or refund it
+    REFUND = 3  # the sale was cancelled: `refund_minor` goes back
+    SETTLED = 4  # nothing more
 
 
 class OrderState(IntEnum):
@@ -303,6 +324,34 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
     currency: str = ""
     fares: tuple[tuple[str, str, int], ...] = ()
     refundable_percent: int = -1
+
+
+class Leg(msgspec.Struct, frozen=True, array_like=True):
+    """A basket's part on one service. `prices`: minor units beside `seats`, in the basket's one currency."""
+
+    operator: str
+    service_id: str
+    seats: tuple[str, ...]
+    prices: tuple[int, ...]
+    refundable_percent: int
+
+
+BASKET_MARK = ".trip."
+
+
+def is_basket(hold_id: str) -> bool:
+    """Return whether the id is that of a basket over several legs, not of one hold or of one leg."""
+    return BASKET_MARK in hold_id and hold_id.count(".") == 2
+
+
+def leg_hold_id(basket_id: str, number: int) -> str:
+    """Return the id of the hold that a basket has on its leg `number`."""
+    return f"{basket_id}.{number}"
+
+
+def operators_of(legs: Sequence[Leg]) -> tuple[str, ...]:
+    """Return the operators of a basket's legs, each once, the anchor (that of the first leg, Z3) first."""
+    return tuple(dict.fromkeys(leg.operator for leg in legs))
 
 
 class Service(NamedTuple):

@@ -6,10 +6,11 @@ from typing import Any
 
 from datastore import errors, wire
 from datastore.importing import decide_import
-from datastore.model import DATASET_PATTERN, HoldState, SeatState, ServiceState
+from datastore.legs import lose
+from datastore.model import DATASET_PATTERN, BasketState, HoldState, SeatState, ServiceState
 from datastore.overlay import Batch
 from datastore.rows import Event, Kind, OperatorRow, SeatRow, ServiceRow, encode_row
-from datastore.taking import cancel_order, check_seats, free_hold, take
+from datastore.taking import abort_basket, cancel_order, check_seats, expire, free_hold, price_of, take
 
 COUNTER_MAX = 2**53  # What every reader of JSON keeps exactly.
 SWEEP_MAX = 500  # Holds in one entry: what is left over waits for the next sweep.
@@ -73,16 +74,34 @@ def _empty_service(batch: Batch, service_id: str, reason: str) -> tuple[list[str
         hold = batch.open_hold(hold_id)
         if hold is None:
             raise errors.InvariantBroken(f"a seat of {service_id} is held by {hold_id}, which is not open")
-        free_hold(batch, hold, HoldState.RELEASED)
+        if hold.anchor:
+            lose(batch, hold.basket, reason)
+        elif hold.basket:
+            _abort(batch, hold.basket)
+        else:
+            free_hold(batch, hold, HoldState.RELEASED)
     cancelled: list[str] = []
     for hold_id in booked:
         closed = batch.closed_hold(hold_id)
+        if closed is not None and closed.anchor:
+            # Its anchor cancels the order; until then the seats stay as they are (I9).
+            lose(batch, closed.basket, reason)
+            cancelled.append(closed.reference)
+            continue
         order = batch.order(closed.reference) if closed is not None else None
         if order is None:
             raise errors.InvariantBroken(f"a seat of {service_id} is booked by {hold_id}, which has no order")
-        cancel_order(batch, order, sum(order.prices), f"service cancelled: {reason}")
+        cancel_order(batch, order, price_of(order), f"service cancelled: {reason}")
         cancelled.append(order.reference)
     return cancelled, len(holds)
+
+
+def _abort(batch: Batch, basket_id: str) -> None:
+    basket = batch.basket(basket_id)
+    if basket is None:
+        raise errors.InvariantBroken(f"a seat is held by basket {basket_id}, which is not recorded")
+    if basket.state in (BasketState.PENDING, BasketState.PAYING):
+        abort_basket(batch, basket, "service cancelled")
 
 
 def set_operator(batch: Batch, command: wire.SetOperator) -> dict[str, Any]:
@@ -123,7 +142,6 @@ def sweep(batch: Batch, _command: wire.Sweep) -> dict[str, Any]:
         current = batch.open_hold(hold.hold_id)
         if current is None or current.expires_ms > batch.now_ms:
             continue  # Closed or extended earlier in this batch.
-        if not current.anchor or current.anchor == batch.state.operator:
-            free_hold(batch, current, HoldState.EXPIRED)
-            swept += 1
+        expire(batch, current)
+        swept += 1
     return {"swept": swept}

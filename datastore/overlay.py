@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from datastore import errors
-from datastore.rows import CounterRow, ErasedRow, Event, HoldRow, Kind, OrderRow, SeatRow, ServiceRow, encode_row
+from datastore.model import BasketState, HoldState, PaymentState
+from datastore.rows import (
+    BasketRow,
+    CounterRow,
+    ErasedRow,
+    Event,
+    HoldRow,
+    Kind,
+    LegRow,
+    OrderRow,
+    PaymentRow,
+    SeatRow,
+    ServiceRow,
+    encode_row,
+)
 from datastore.state import AppliedState, ServiceFacts
 
 
@@ -21,6 +35,9 @@ class Batch:
         self._orders: dict[str, OrderRow] = {}
         self._services: dict[str, ServiceRow] = {}
         self._counters: dict[str, int] = {}
+        self._baskets: dict[str, BasketRow] = {}
+        self._legs: dict[str, LegRow] = {}
+        self._payments: dict[str, PaymentRow] = {}
         self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
         self.erases = False
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
@@ -62,6 +79,15 @@ class Batch:
 
     def service_row(self, service_id: str) -> ServiceRow | None:
         return self._services.get(service_id) or self.state.services.get(service_id)
+
+    def basket(self, basket_id: str) -> BasketRow | None:
+        return self._baskets.get(basket_id) or self.state.basket(basket_id)
+
+    def leg(self, basket_id: str) -> LegRow | None:
+        return self._legs.get(basket_id) or self.state.leg(basket_id)
+
+    def payment(self, intent: str) -> PaymentRow | None:
+        return self._payments.get(intent) or self.state.payment(intent)
 
     def count_holds(self, owner: str) -> int:
         """Return how many open holds the owner has, those whose time is over included."""
@@ -110,3 +136,27 @@ class Batch:
     def put_service(self, service_id: str, row: ServiceRow) -> None:
         self._services[service_id] = row
         self.events.append(Event(Kind.SERVICE, service_id, encode_row(row)))
+
+    def put_basket(self, row: BasketRow) -> None:
+        """Keep a basket among the open ones while anything is left to be done about it, else among the closed."""
+        is_open = row.state in (BasketState.PENDING, BasketState.PAYING) or bool(row.undone)
+        self._baskets[row.basket_id] = row
+        self._put_in(Kind.BASKET if is_open else Kind.CLOSED_BASKET, row.basket_id, row)
+
+    def put_leg(self, row: LegRow) -> None:
+        """Keep a leg among the open ones while the anchor's word is awaited, or it has to hear of a loss."""
+        is_open = row.state == HoldState.ACTIVE or bool(row.lost)
+        self._legs[row.basket_id] = row
+        self._put_in(Kind.LEG if is_open else Kind.CLOSED_LEG, row.basket_id, row)
+
+    def put_payment(self, row: PaymentRow) -> None:
+        """Keep a payment among the open ones until it is settled."""
+        self._payments[row.intent] = row
+        self._put_in(Kind.CLOSED_PAYMENT if row.state == PaymentState.SETTLED else Kind.PAYMENT, row.intent, row)
+
+    def _put_in(self, kind: Kind, key: str, row: BasketRow | LegRow | PaymentRow) -> None:
+        """Write a row into its table, and out of the open one's when it leaves that (a key that is not there is left so)."""
+        opened = {Kind.CLOSED_BASKET: Kind.BASKET, Kind.CLOSED_LEG: Kind.LEG, Kind.CLOSED_PAYMENT: Kind.PAYMENT}.get(kind)
+        if opened is not None:
+            self.events.append(Event(opened, key, b""))
+        self.events.append(Event(kind, key, encode_row(row)))

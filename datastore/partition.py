@@ -374,7 +374,7 @@ class Partition:
             self._state = AppliedState(self.operator, self.store)
         answered, self._in_flight = self._in_flight, []
         for submission, outcomes in answered:
-            submission.answer(outcomes, self.machine.epoch.counter, lsn, self.committed.stamp_ms)
+            submission.answer(outcomes, self.machine.epoch.counter, self.committed)
         self._quiet_since_ms = self._now_ms()
         self._on_commit()
 
@@ -454,7 +454,7 @@ class Partition:
         folded = fold(state, submissions, machine.tail, machine.epoch, stamp_ms, self._first_answer(places))
         if folded.sealed is None:
             for submission, outcomes in folded.answers:
-                submission.answer(outcomes, machine.epoch.counter, machine.tail.lsn, stamp_ms)
+                submission.answer(outcomes, machine.epoch.counter, machine.tail._replace(stamp_ms=stamp_ms))
             return
         self._in_flight = folded.answers
         self._in_flight_sides = folded.sides
@@ -467,6 +467,9 @@ class Partition:
 
         return first_answer
 
+    def _evidence(self, lsn: int) -> tuple[int, int, bytes]:
+        return self.machine.epoch_at(lsn).counter, lsn, self.store.hash_at(lsn)
+
     def _answer_questions(self, ticket: int) -> None:
         """Answer what a majority has confirmed, from applied state."""
         while self._questions and self._questions[0][0] <= ticket:
@@ -478,7 +481,7 @@ class Partition:
             request_id = str(arguments.get("request_id", ""))
             stamp_ms = self.machine.stamp(self._now_ms())
             places = self.store.requests([request_id], stamp_ms) if request_id else {}
-            reader = Reader(self._state, self.store.sides, self._first_answer(places))
+            reader = Reader(self._state, self.store.sides, self._first_answer(places), self._evidence)
             try:
                 question.answer(self.committed.lsn, stamp_ms, reader.answer(question.item.query, arguments, stamp_ms))
             except HoldfastError as error:

@@ -7,9 +7,13 @@ The partition asks here only after a majority has confirmed the reign since the 
     order {reference}         one order with its owner, token digest and side record (bytes, b"" when erased)
     orders {references}       those that exist, as above
     seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason]
-    manifest {service_id}     {"orders": [as above], "blocked": {seat id: reason}, "held": seats of open holds}
     counter {counter}         {"counter", "value"}
+    manifest {service_id}     {"orders": [as above], "legs": [booked here as part of a trip], "blocked": {seat id: reason},
+                              "held": seats of open holds}
     request {request_id}      {"digest", "outcome"} as first given, or None
+    baskets {basket_ids}      those that exist, at their anchor, with the evidence of their last decision and the side record
+    leg {basket_id}           what is held or booked here for a basket anchored elsewhere: {"state", "lsn", "numbers"}, or None
+    open {}                   what is left to be done: {"baskets", "legs", "payments"}
 """
 
 from __future__ import annotations
@@ -19,25 +23,38 @@ from typing import Any
 
 import msgspec
 
-from datastore.engine import FirstAnswer, hold_value, order_value
+from datastore.anchors import payment_value
+from datastore.engine import FirstAnswer
 from datastore.errors import InvalidRequest, UnknownHold, UnknownOrder, UnknownService, nearest, shown
-from datastore.model import HoldState, OrderState, SeatState
-from datastore.rows import HoldRow, OrderRow
+from datastore.model import HoldState, OrderState, SeatState, is_basket
+from datastore.outcomes import basket_value, hold_value, order_value
+from datastore.rows import BasketRow, HoldRow, OrderRow
 from datastore.state import AppliedState
 
 REFERENCES_MAX = 500
+OPEN_MAX = 500
 TEXT_LENGTH_MAX = 128
 
 Sides = Callable[[Sequence[bytes]], dict[bytes, bytes]]
+Evidence = tuple[int, int, bytes]
+
+
+def no_evidence(lsn: int) -> Evidence:
+    """Stand where no ledger lies behind the state: its answers prove nothing to other operators."""
+    return (0, lsn, b"")
 
 
 class Reader:
     """What questions are answered from."""
 
-    def __init__(self, state: AppliedState, sides: Sides, first_answer: FirstAnswer) -> None:
+    def __init__(
+        self, state: AppliedState, sides: Sides, first_answer: FirstAnswer, evidence: Callable[[int], Evidence] = no_evidence
+    ) -> None:
+        """Read from `state`; `evidence` gives (epoch's counter, lsn, hash) of a committed entry."""
         self._state = state
         self._sides = sides
         self._first_answer = first_answer
+        self._evidence = evidence
 
     def answer(self, query: str, arguments: Mapping[str, Any], now_ms: int) -> Any:
         """Return the answer as plain data.
@@ -53,6 +70,11 @@ class Reader:
 
     def _hold(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         hold_id = _text(arguments, "hold_id")
+        if is_basket(hold_id):
+            basket = self._state.basket(hold_id)
+            if basket is None:
+                raise UnknownHold(f"no hold {shown(hold_id)}", hold_id=shown(hold_id))
+            return {**basket_value(basket, now_ms), "owner": basket.owner}
         row = self._state.open_holds.get(hold_id) or self._state.closed_hold(hold_id)
         if row is None:
             raise UnknownHold(f"no hold {shown(hold_id)}", hold_id=shown(hold_id))
@@ -62,7 +84,11 @@ class Reader:
         held = self._state.holds_of_owner.get(_text(arguments, "owner"), set())
         rows = [self._state.open_holds[hold_id] for hold_id in sorted(held)]
         # One whose time is over is nobody's any more, whether or not the sweeper has come by.
-        return [{**hold_value(row, now_ms), "owner": row.owner} for row in rows if row.expires_ms > now_ms]
+        found = [{**hold_value(row, now_ms), "owner": row.owner} for row in rows if row.expires_ms > now_ms and not row.basket]
+        # A basket is one hold, told of by its anchor alone.
+        for basket_id in dict.fromkeys(row.basket for row in rows if row.basket and not row.anchor and row.expires_ms > now_ms):
+            found.append({**basket_value(self._state.baskets[basket_id], now_ms), "owner": self._state.baskets[basket_id].owner})
+        return found
 
     def _order(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         row = self._state.order(_text(arguments, "reference"))
@@ -98,10 +124,16 @@ class Reader:
     def _manifest(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         rows = self._state.seats(self._service(arguments))
         holds = dict.fromkeys(row.hold_id for row in rows.values() if row.state == SeatState.BOOKED)
-        references = [hold.reference for hold in map(self._state.closed_hold, holds) if hold is not None]
+        closed = [hold for hold in map(self._state.closed_hold, holds) if hold is not None]
+        legs = [hold for hold in closed if hold.basket]
+        records = self._sides([leg.passengers for leg in legs if leg.passengers])
+        references = [hold.reference for hold in closed if not hold.basket]
         orders = [order for order in map(self._state.order, references) if order is not None and order.state == OrderState.CONFIRMED]
         return {
             "orders": self._orders_with_sides(orders, now_ms),
+            "legs": [
+                {"reference": leg.reference, "seats": leg.seats, "record": records.get(leg.passengers, b"")} for leg in legs
+            ],
             "blocked": {seat_id: row.reason for seat_id, row in rows.items() if row.state == SeatState.BLOCKED},
             "held": [seat_id for seat_id, row in rows.items() if row.state == SeatState.HELD],
         }
@@ -109,6 +141,41 @@ class Reader:
     def _counter(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
         name = _text(arguments, "counter")
         return {"counter": name, "value": self._state.counter(name)}
+
+    def _baskets(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
+        wanted = arguments.get("basket_ids")
+        if not isinstance(wanted, list | tuple) or len(wanted) > REFERENCES_MAX:
+            raise InvalidRequest(f"basket_ids: a list of up to {REFERENCES_MAX} is needed", field="basket_ids")
+        rows = [self._state.basket(basket_id) for basket_id in wanted if isinstance(basket_id, str)]
+        return [self._basket(row, now_ms) for row in rows if row is not None]
+
+    def _basket(self, row: BasketRow, now_ms: int) -> dict[str, Any]:
+        record = self._sides([row.passengers]).get(row.passengers, b"") if row.passengers else b""
+        return {
+            **basket_value(row, now_ms),
+            "owner": row.owner,
+            "digest": row.digest,
+            "holds": row.holds,
+            "record": record,
+            "evidence": self._evidence(row.decided_lsn or row.lsn),
+        }
+
+    def _leg(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any] | None:
+        row = self._state.leg(_text(arguments, "basket_id"))
+        if row is None:
+            return None
+        return {"state": int(row.state), "lsn": row.lsn, "numbers": row.numbers, "due_ms": row.due_ms, "lost": row.lost}
+
+    def _open(self, _arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        waiting = [row for row in self._state.baskets.values() if row.undone or row.expires_ms <= now_ms]
+        return {
+            "baskets": [self._basket(row, now_ms) for row in waiting[:OPEN_MAX]],
+            "legs": [
+                {"basket_id": row.basket_id, "anchor": row.anchor, "due_ms": row.due_ms, "lost": row.lost}
+                for row in list(self._state.legs.values())[:OPEN_MAX]
+            ],
+            "payments": [payment_value(row) for row in list(self._state.payments.values())[:OPEN_MAX]],
+        }
 
     def _service(self, arguments: Mapping[str, Any]) -> str:
         service_id = _text(arguments, "service_id")
@@ -140,10 +207,13 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "manifest": Reader._manifest,
     "counter": Reader._counter,
     "request": Reader._request,
+    "baskets": Reader._baskets,
+    "leg": Reader._leg,
+    "open": Reader._open,
 }
 
 
 def _as_of(row: HoldRow, now_ms: int) -> HoldRow:
     """Return the hold as it is now: over when its time is, though no entry has said so yet."""
-    is_over = row.state == HoldState.ACTIVE and row.expires_ms <= now_ms and not row.anchor
+    is_over = row.state in (HoldState.ACTIVE, HoldState.PAYING) and row.expires_ms <= now_ms and not row.anchor
     return msgspec.structs.replace(row, state=HoldState.EXPIRED) if is_over else row

@@ -11,7 +11,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datastore.model import ConnectingTime, HoldState, LayoutSpec, OrderState, Place, Schedule, SeatState, ServiceState
+from datastore.model import (
+    BasketState,
+    ConnectingTime,
+    HoldState,
+    LayoutSpec,
+    Leg,
+    OrderState,
+    PaymentState,
+    Place,
+    Schedule,
+    SeatState,
+    ServiceState,
+)
 
 
 class Kind(IntEnum):
@@ -29,6 +41,12 @@ class Kind(IntEnum):
     DATASET = 10
     CONFIG = 11  # one row, key "": the voters
     ERASED = 12  # key: digest (hexadecimal) of a side record that was erased; it never comes back
+    BASKET = 13  # at the anchor, while something is left to be done: pending, paying, or legs that do not follow yet
+    CLOSED_BASKET = 14
+    LEG = 15  # key: the basket's id; at an operator that is not its anchor, while the anchor's word is awaited
+    CLOSED_LEG = 16
+    PAYMENT = 17  # key: the provider's id of the intent; while money may move or has to
+    CLOSED_PAYMENT = 18
     COUNTER = 20  # key: its name; the smallest thing that is replicated (examples/counter.py)
 
 
@@ -60,7 +78,15 @@ class SeatRow(msgspec.Struct, array_like=True):
 
 
 class HoldRow(msgspec.Struct, array_like=True):
-    """A hold, at its anchor or at another leg. `legs` and `anchor` serve baskets; one operator alone is its own anchor."""
+    """A hold: of one service, decided here; or a leg of a basket, decided at the basket's anchor.
+
+    Attributes:
+        anchor: Where it is decided when that is not here; "" is this operator.
+        reference: Of the order it became.
+        basket: The basket whose leg it is, "" for a hold of its own.
+        passengers: A booked leg's side record (digest); a single hold's stands in its order.
+        intent: The payment intent of a hold that is being paid (Q2).
+    """
 
     hold_id: str
     owner: str
@@ -73,13 +99,18 @@ class HoldRow(msgspec.Struct, array_like=True):
     currency: str
     prices: tuple[int, ...]  # minor units, beside `seats`
     refundable_percent: int
-    anchor: str = ""  # "" : this operator
-    legs: tuple[str, ...] = ()  # operators of the other legs, at the anchor
-    reference: str = ""  # of the order it became
+    anchor: str = ""
+    reference: str = ""
+    basket: str = ""
+    passengers: bytes = b""
+    intent: str = ""
 
 
 class OrderRow(msgspec.Struct, array_like=True):
-    """A booking at its anchor. Names stand in the side record `passengers` (digest), nowhere else."""
+    """A booking at its anchor. Names stand in the side record `passengers` (digest), nowhere else.
+
+    With `legs`, `hold_id` is the basket's, and service, seats, prices and percentage are those of the first leg.
+    """
 
     reference: str
     hold_id: str
@@ -98,6 +129,80 @@ class OrderRow(msgspec.Struct, array_like=True):
     history: tuple[tuple[int, str], ...] = ()  # (stamp_ms, what)
     cancelled_ms: int = 0
     refund_minor: int = 0
+    legs: tuple[Leg, ...] = ()
+    intent: str = ""
+
+
+class BasketRow(msgspec.Struct, array_like=True):
+    """The record that decides on a basket, at its anchor (B2-B8).
+
+    Attributes:
+        digest: Of what the caller asked.
+        driver: Nonce of the lock of whoever drives it: an older driver may not abort what a newer one has taken over.
+        legs: All of them, in the order of travel; empty in a tombstone (Z3).
+        lsn: The entry that made it. `decided_lsn`: the one that made its present state final, 0 before.
+        why: Of an aborted one: "refused", "failed", "released", "expired", "no record", "service cancelled".
+        undone: Operators that do not follow the decision yet (B5, B8).
+        holds: (operator, lsn) of the other operators' holds as proven before PAYING or DECIDE (Z4).
+        passengers: Side record of the order (digest); every leg's own follows from it.
+    """
+
+    basket_id: str
+    owner: str
+    state: BasketState
+    digest: bytes
+    driver: str
+    legs: tuple[Leg, ...]
+    currency: str
+    created_ms: int
+    expires_ms: int
+    lsn: int
+    decided_lsn: int = 0
+    why: str = ""
+    undone: tuple[str, ...] = ()
+    holds: tuple[tuple[str, int], ...] = ()
+    reference: str = ""
+    intent: str = ""
+    passengers: bytes = b""
+
+
+class LegRow(msgspec.Struct, array_like=True):
+    """What an operator knows of a basket that is decided elsewhere; its holds stand under `numbers`.
+
+    Attributes:
+        state: ACTIVE until the anchor's word is here, then CONVERTED, RELEASED or CANCELLED.
+        lsn: The entry that made the holds; FINALISE must name it.
+        due_ms: When to ask the anchor, on this log's clock: a hint, never a reason to free a seat (B6).
+        numbers: Places of these legs in the basket; empty in a tombstone.
+        evidence: (epoch, lsn, hash) of the anchor's log at which the decision stood.
+        lost: Why the operator took the service away, "" otherwise: the anchor has to hear of it.
+    """
+
+    basket_id: str
+    owner: str
+    anchor: str
+    state: HoldState
+    digest: bytes
+    lsn: int
+    due_ms: int
+    numbers: tuple[int, ...] = ()
+    evidence: tuple[int, int, bytes] = (0, 0, b"")
+    lost: str = ""
+
+
+class PaymentRow(msgspec.Struct, array_like=True):
+    """A payment intent at the anchor of what it pays (Q2). `hold_id`: the hold's or the basket's."""
+
+    intent: str
+    hold_id: str
+    owner: str
+    state: PaymentState
+    amount_minor: int
+    currency: str
+    since_ms: int
+    reference: str = ""
+    refund_minor: int = 0
+    note: str = ""
 
 
 class ServiceRow(msgspec.Struct, array_like=True):
@@ -162,6 +267,12 @@ ROW_TYPES: dict[int, Any] = {
     Kind.DATASET: DatasetRow,
     Kind.CONFIG: ConfigRow,
     Kind.ERASED: ErasedRow,
+    Kind.BASKET: BasketRow,
+    Kind.CLOSED_BASKET: BasketRow,
+    Kind.LEG: LegRow,
+    Kind.CLOSED_LEG: LegRow,
+    Kind.PAYMENT: PaymentRow,
+    Kind.CLOSED_PAYMENT: PaymentRow,
     Kind.COUNTER: CounterRow,
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}

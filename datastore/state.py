@@ -14,12 +14,15 @@ from typing import Any, NamedTuple, Protocol
 
 from datastore.model import Layout, LayoutSpec, SeatState, Service, ServiceKey, is_date
 from datastore.rows import (
+    BasketRow,
     DatasetRow,
     Event,
     HoldRow,
     Kind,
+    LegRow,
     OperatorRow,
     OrderRow,
+    PaymentRow,
     ScheduleRow,
     SeatRow,
     ServiceRow,
@@ -28,6 +31,9 @@ from datastore.rows import (
 from datastore.timetable import Timetable
 
 SERVICES_CACHED = 4096
+CLOSED_OF_OPEN = (Kind.CLOSED_BASKET, Kind.CLOSED_LEG, Kind.CLOSED_PAYMENT)
+OPEN_KINDS = (Kind.BASKET, Kind.LEG, Kind.PAYMENT)
+CLOSED_KINDS = frozenset({Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.COUNTER, *CLOSED_OF_OPEN})
 FACTS_CACHED = 16_384
 
 
@@ -61,10 +67,13 @@ class AppliedState:
         self.services: dict[str, ServiceRow] = {}
         self.open_holds: dict[str, HoldRow] = {}
         self.holds_of_owner: dict[str, set[str]] = {}
+        self.baskets: dict[str, BasketRow] = {}  # what is open: see `Kind`
+        self.legs: dict[str, LegRow] = {}
+        self.payments: dict[str, PaymentRow] = {}
         self._due: list[tuple[int, str]] = []
         self._seats: OrderedDict[str, dict[str, SeatRow]] = OrderedDict()
         self._facts: dict[str, ServiceFacts | None] = {}
-        for kind in (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE, Kind.OPEN_HOLD):
+        for kind in (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE, Kind.OPEN_HOLD, *OPEN_KINDS):
             self.apply(Event(kind, key, value) for key, value in store.scan(kind))
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -117,12 +126,24 @@ class AppliedState:
         row = self._row(Kind.COUNTER, name)
         return row.value if row is not None else 0
 
+    def basket(self, basket_id: str) -> BasketRow | None:
+        row: BasketRow | None = self.baskets.get(basket_id) or self._row(Kind.CLOSED_BASKET, basket_id)
+        return row
+
+    def leg(self, basket_id: str) -> LegRow | None:
+        row: LegRow | None = self.legs.get(basket_id) or self._row(Kind.CLOSED_LEG, basket_id)
+        return row
+
+    def payment(self, intent: str) -> PaymentRow | None:
+        row: PaymentRow | None = self.payments.get(intent) or self._row(Kind.CLOSED_PAYMENT, intent)
+        return row
+
     def _row(self, kind: Kind, key: str) -> Any:
         value = self.store.get(kind, key)
         return None if value is None else decode_row(kind, value)
 
     def due_holds(self, now_ms: int, limit: int) -> list[HoldRow]:
-        """Return up to `limit` open holds whose time is over, oldest first."""
+        """Return up to `limit` open holds whose time is over and that are decided here, oldest first."""
         found: list[HoldRow] = []
         seen: list[tuple[int, str]] = []
         while self._due and len(found) < limit and self._due[0][0] <= now_ms:
@@ -170,7 +191,13 @@ class AppliedState:
                     rows[seat_id] = decode_row(Kind.SEAT, value)
             elif kind == Kind.OPEN_HOLD:
                 self._apply_open_hold(key, value)
-            elif kind not in (Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.COUNTER):
+            elif kind in OPEN_KINDS:
+                rows_by_id: dict[str, Any] = (self.baskets, self.legs, self.payments)[OPEN_KINDS.index(kind)]
+                if value:
+                    rows_by_id[key] = decode_row(kind, value)
+                else:
+                    rows_by_id.pop(key, None)
+            elif kind not in CLOSED_KINDS:
                 self._apply_inventory(kind, key, value)
 
     def _apply_open_hold(self, hold_id: str, value: bytes) -> None:
@@ -179,7 +206,8 @@ class AppliedState:
             row: HoldRow = decode_row(Kind.OPEN_HOLD, value)
             self.open_holds[hold_id] = row
             self.holds_of_owner.setdefault(row.owner, set()).add(hold_id)
-            if old is None or old.expires_ms != row.expires_ms:
+            # What another operator decides is never freed by this clock (B6).
+            if not row.anchor and (old is None or old.expires_ms != row.expires_ms):
                 heapq.heappush(self._due, (row.expires_ms, hold_id))
         elif old is not None:
             held = self.holds_of_owner[old.owner]

@@ -8,6 +8,7 @@ from typing import Any
 
 from datastore import wire
 from datastore.errors import HoldfastError, OutcomeUnknown, QuorumLost
+from datastore.ledger import Position
 
 
 class Submission:
@@ -17,7 +18,9 @@ class Submission:
         abandoned: Nobody waits any more; if it has not been proposed yet, it never will be.
     """
 
-    __slots__ = ("_done", "abandoned", "commands", "epoch", "error", "lsn", "operator", "outcomes", "seen_ms", "sides", "stamp_ms")
+    __slots__ = (
+        "_done", "abandoned", "commands", "epoch", "error", "hash", "lsn", "operator", "outcomes", "seen_ms", "sides", "stamp_ms",
+    )  # fmt: skip
 
     def __init__(self, operator: str, commands: Sequence[wire.AnyCommand], sides: Mapping[bytes, bytes], seen_ms: int = 0) -> None:
         self.seen_ms = seen_ms
@@ -28,12 +31,14 @@ class Submission:
         self.outcomes = b""
         self.epoch = 0
         self.lsn = 0
+        self.hash = b""
         self.error: HoldfastError | None = None
         self.abandoned = False
         self._done = threading.Event()
 
-    def answer(self, outcomes: bytes, epoch: int, lsn: int, stamp_ms: int) -> None:
-        self.outcomes, self.epoch, self.lsn, self.stamp_ms = outcomes, epoch, lsn, stamp_ms
+    def answer(self, outcomes: bytes, epoch: int, at: Position) -> None:
+        """Give the answers with the committed position at which they stand, and the log's time."""
+        self.outcomes, self.epoch, self.lsn, self.hash, self.stamp_ms = outcomes, epoch, at.lsn, at.hash, at.stamp_ms
         self._done.set()
 
     def fail(self, error: HoldfastError) -> None:
@@ -49,7 +54,7 @@ class Submission:
             error = self.error
         if error is not None:
             return wire.SubmitResult(self.operator, b"", 0, 0, error.to_data())
-        return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn, stamp_ms=self.stamp_ms)
+        return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn, stamp_ms=self.stamp_ms, hash=self.hash)
 
 
 class Question:

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from datastore import errors, wire
-from datastore.model import HoldState, OrderState, SeatState, ServiceState
+from datastore.model import (
+    BasketState,
+    HoldState,
+    OrderState,
+    PaymentState,
+    SeatState,
+    ServiceState,
+    is_basket,
+    leg_hold_id,
+    operators_of,
+)
 from datastore.overlay import Batch
-from datastore.rows import HoldRow, OrderRow, SeatRow
+from datastore.rows import BasketRow, HoldRow, OrderRow, SeatRow
 from datastore.state import ServiceFacts
 
 STATE_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 
 
-def take(batch: Batch, command: wire.Hold | wire.Block) -> None:
+class Claim(NamedTuple):
+    """Free seats of one service that a lock's holder wants; `wire.Hold` and `wire.Block` have the same fields."""
+
+    service_id: str
+    seats: tuple[str, ...]
+    generation: int
+    counter: int
+    nonce: str
+
+
+def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
     """Check that every seat may be taken under the command's lock; due holds in the way are aborted (B6).
 
     Raises:
@@ -46,15 +66,19 @@ def take(batch: Batch, command: wire.Hold | wire.Block) -> None:
             f"the lock's fence {list(fence)} is older than {list(newest)}, which a seat has seen", fence=list(newest), got=list(fence)
         )
     for hold in due.values():
-        if hold.anchor and hold.anchor != batch.state.operator:
+        if hold.anchor:
             raise errors.ResolveNeeded(
-                f"a due hold is decided by {hold.anchor}", basket=hold.hold_id, anchor=hold.anchor, operator=batch.state.operator
+                f"a due hold is decided by {hold.anchor}",
+                basket=hold.basket,
+                anchor=hold.anchor,
+                operator=batch.state.operator,
+                owner=hold.owner,
             )
     for hold in due.values():
-        free_hold(batch, hold, HoldState.EXPIRED)
+        expire(batch, hold)
 
 
-def _unavailable(batch: Batch, command: wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
+def _unavailable(batch: Batch, command: Claim | wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
     # The whole taken set rides along: whoever wanted "any" proposes again from it (Z8).
     taken = [seat_id for seat_id, row in batch.touched(command.service_id).items() if row.state != SeatState.FREE]
     named = ", ".join(f"{conflict['seat']} is {conflict['state']}" for conflict in conflicts)
@@ -94,7 +118,16 @@ def check_on_sale(batch: Batch, facts: ServiceFacts) -> None:
         raise errors.ServiceClosed(f"{service.service_id} has departed", service_id=service.service_id, state="departed")
 
 
-def check_limits(batch: Batch, command: wire.Hold) -> None:
+class Limits(NamedTuple):
+    """How many open holds an owner may have; `wire.Hold` has the same fields."""
+
+    owner: str
+    service_id: str
+    owner_holds_max: int
+    service_holds_max: int
+
+
+def check_limits(batch: Batch, command: Limits | wire.Hold) -> None:
     """Refuse an owner who has too many open holds, with the operator or on the service.
 
     Raises:
@@ -118,7 +151,92 @@ def free_hold(batch: Batch, hold: HoldRow, state: HoldState) -> HoldRow:
     set_seats(batch, hold, SeatState.HELD, SeatState.FREE)
     closed: HoldRow = copy(hold, state=state)
     batch.close_hold(closed)
+    void_payment(batch, hold.intent)
     return closed
+
+
+def expire(batch: Batch, hold: HoldRow) -> None:
+    """End a due hold that is decided here; a leg takes its whole basket with it (B6)."""
+    if not hold.basket:
+        free_hold(batch, hold, HoldState.EXPIRED)
+        return
+    basket = batch.basket(hold.basket)
+    if basket is None:
+        raise errors.InvariantBroken(f"hold {hold.hold_id} is a leg of {hold.basket}, which is not recorded")
+    if batch.open_hold(hold.hold_id) is not None:  # Another leg of the same basket may have ended it just now.
+        abort_basket(batch, basket, "expired")
+
+
+def abort_basket(batch: Batch, basket: BasketRow, why: str) -> BasketRow:
+    """End a basket without a sale: the anchor's seats are free at once, the other operators follow (B6)."""
+    state = HoldState.EXPIRED if why == "expired" else HoldState.RELEASED
+    for hold in local_holds(batch, basket):
+        free_hold(batch, hold, state)
+    void_payment(batch, basket.intent)
+    row: BasketRow = copy(
+        basket, state=BasketState.ABORTED, why=why, undone=others_of(batch, basket), decided_lsn=batch.lsn
+    )
+    batch.put_basket(row)
+    return row
+
+
+def cancel_basket(batch: Batch, basket: BasketRow) -> BasketRow:
+    """End a sold basket: the anchor's seats are free at once, the other operators follow (B8)."""
+    for hold in local_holds(batch, basket, is_open=False):
+        set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
+        batch.close_hold(copy(hold, state=HoldState.CANCELLED))
+    row: BasketRow = copy(basket, state=BasketState.CANCELLED, undone=others_of(batch, basket), decided_lsn=batch.lsn)
+    batch.put_basket(row)
+    return row
+
+
+def local_holds(batch: Batch, basket: BasketRow, *, is_open: bool = True) -> list[HoldRow]:
+    """Return the holds of a basket's legs at its anchor.
+
+    Raises:
+        InvariantBroken: One is not there, or not as the basket's record says.
+    """
+    found = []
+    for number, leg in enumerate(basket.legs):
+        if leg.operator != batch.state.operator:
+            continue
+        hold_id = leg_hold_id(basket.basket_id, number)
+        hold = batch.open_hold(hold_id) if is_open else batch.closed_hold(hold_id)
+        if hold is None or (not is_open and hold.state != HoldState.CONVERTED):
+            raise errors.InvariantBroken(f"leg {hold_id} is not as its basket's record says ({BasketState(basket.state).name})")
+        found.append(hold)
+    return found
+
+
+def others_of(batch: Batch, basket: BasketRow) -> tuple[str, ...]:
+    """Return the basket's operators but this one."""
+    return tuple(operator for operator in operators_of(basket.legs) if operator != batch.state.operator)
+
+
+def void_payment(batch: Batch, intent: str) -> None:
+    """Note that there is no sale behind an intent: whatever became of it is to be undone (Q6, Z11)."""
+    payment = batch.payment(intent) if intent else None
+    if payment is not None and payment.state == PaymentState.PAYING:
+        batch.put_payment(copy(payment, state=PaymentState.VOID, since_ms=batch.now_ms))
+
+
+def capture_payment(batch: Batch, intent: str, reference: str) -> None:
+    """Note that the sale behind an intent is decided: the money is to be taken (Q5)."""
+    payment = batch.payment(intent) if intent else None
+    if payment is not None:
+        batch.put_payment(copy(payment, state=PaymentState.CAPTURE, since_ms=batch.now_ms, reference=reference))
+
+
+def free_reference(batch: Batch, references: Sequence[str]) -> str:
+    """Return the first proposed booking reference that no order has.
+
+    Raises:
+        RequestInProgress: None is free; others are to be proposed.
+    """
+    for word in references:
+        if word and batch.order(word) is None:
+            return word
+    raise errors.RequestInProgress("none of the proposed references is free; propose others", references=list(references))
 
 
 def set_seats(batch: Batch, hold: HoldRow, was: SeatState, now: SeatState) -> None:
@@ -145,10 +263,17 @@ def set_seats(batch: Batch, hold: HoldRow, was: SeatState, now: SeatState) -> No
 
 
 def cancel_order(batch: Batch, order: OrderRow, refund_minor: int, what: str) -> OrderRow:
-    hold = batch.closed_hold(order.hold_id)
-    if hold is None or hold.state != HoldState.CONVERTED:
-        raise errors.InvariantBroken(f"order {order.reference} has no converted hold")
-    set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
+    if is_basket(order.hold_id):
+        basket = batch.basket(order.hold_id)
+        if basket is None or basket.state != BasketState.COMMITTED:
+            raise errors.InvariantBroken(f"order {order.reference} has no committed basket")
+        cancel_basket(batch, basket)
+    else:
+        hold = batch.closed_hold(order.hold_id)
+        if hold is None or hold.state != HoldState.CONVERTED:
+            raise errors.InvariantBroken(f"order {order.reference} has no converted hold")
+        set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
+    _refund_payment(batch, order.intent, refund_minor)
     row: OrderRow = copy(
         order,
         state=OrderState.CANCELLED,
@@ -158,6 +283,27 @@ def cancel_order(batch: Batch, order: OrderRow, refund_minor: int, what: str) ->
     )
     batch.put_order(row)
     return row
+
+
+def _refund_payment(batch: Batch, intent: str, refund_minor: int) -> None:
+    payment = batch.payment(intent) if intent else None
+    if payment is None:
+        return
+    # What is still to be captured stays so: the refund follows the capture.
+    state = payment.state if payment.state == PaymentState.CAPTURE else PaymentState.REFUND
+    batch.put_payment(copy(payment, state=state, refund_minor=refund_minor, since_ms=batch.now_ms))
+
+
+def price_of(order: OrderRow) -> int:
+    """Return what an order costs, in minor units."""
+    return sum(sum(leg.prices) for leg in order.legs) if order.legs else sum(order.prices)
+
+
+def refund_of(order: OrderRow) -> int:
+    """Return what cancelling an order gives back by its fares' conditions, in minor units."""
+    if order.legs:
+        return sum(sum(leg.prices) * leg.refundable_percent // 100 for leg in order.legs)
+    return sum(order.prices) * order.refundable_percent // 100
 
 
 def copy(row: Any, **changes: Any) -> Any:

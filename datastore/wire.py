@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from datastore import commands
+from datastore.commands import Command
 from datastore.errors import HoldfastError, InvalidRequest, error_from_data
 from datastore.model import ConnectingTime, LayoutSpec, Place, Schedule
 from datastore.wire_ledger import LedgerReport
@@ -21,15 +23,8 @@ WIRE_VERSION = 1
 # --- commands: what a load balancer asks a partition to decide ---------------------------------------------------
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True):
-    """Base: `request_id` makes the command idempotent, `digest` is of what the caller asked (not of what we chose)."""
-
-    request_id: str
-    digest: bytes
-
-
 class Hold(Command, frozen=True, tag="hold"):
-    """Take free seats of one service. Prices are in minor units, beside `seats`. `anchor` "" is this operator."""
+    """Take free seats of one service. Prices are in minor units, beside `seats`."""
 
     hold_id: str
     owner: str
@@ -44,8 +39,6 @@ class Hold(Command, frozen=True, tag="hold"):
     refundable_percent: int
     owner_holds_max: int
     service_holds_max: int
-    anchor: str = ""
-    legs: tuple[str, ...] = ()
 
 
 class Extend(Command, frozen=True, tag="extend"):
@@ -73,6 +66,7 @@ class Confirm(Command, frozen=True, tag="confirm"):
     references: tuple[str, ...]
     token_digest: bytes
     passengers: bytes
+    intent: str = ""  # of a hold that is being paid: the sale takes the money (Q4)
 
 
 class Cancel(Command, frozen=True, tag="cancel"):
@@ -143,7 +137,32 @@ class Count(Command, frozen=True, tag="count"):
     add: int
 
 
-AnyCommand = Count | Hold | Extend | Release | Confirm | Cancel | Block | Unblock | SetService | SetOperator | Import | Sweep | Erase
+AnyCommand = (
+    Count
+    | Hold
+    | Extend
+    | Release
+    | Confirm
+    | Cancel
+    | Block
+    | Unblock
+    | SetService
+    | SetOperator
+    | Import
+    | Sweep
+    | Erase
+    | commands.HoldLegs
+    | commands.Decide
+    | commands.Abort
+    | commands.Resolve
+    | commands.Finalise
+    | commands.ReleaseLegs
+    | commands.LegDue
+    | commands.LegsDone
+    | commands.ServiceLost
+    | commands.Paying
+    | commands.Settle
+)
 
 
 class ImportBody(msgspec.Struct, array_like=True):
@@ -185,6 +204,7 @@ class SubmitResult(msgspec.Struct, array_like=True):
     lsn: int
     error: dict[str, Any] = {}
     stamp_ms: int = 0
+    hash: bytes = b""  # of the entry `lsn`: with it the answer is evidence for other operators (Z5)
 
 
 class Outcome(msgspec.Struct, array_like=True):
@@ -208,7 +228,7 @@ class ReadItem(msgspec.Struct, array_like=True):
     """One linearizable question to an operator's primary. `query` and `arguments`: see `datastore.reading`.
 
     Queries: "hold" {hold_id}; "order" {reference}; "orders" {references}; "seats" {service_id};
-    "manifest" {service_id}; "request" {request_id}; "holds" {owner}.
+    "manifest" {service_id}; "request" {request_id}; "holds" {owner}; "baskets" {basket_ids}; "leg" {basket_id}; "open" {}.
     """
 
     operator: str

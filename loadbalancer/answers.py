@@ -24,6 +24,7 @@ HOLD_WORDS = {
     HoldState.CONVERTED: "converted",
     HoldState.RELEASED: "released",
     HoldState.EXPIRED: "expired",
+    HoldState.CANCELLED: "cancelled",
 }
 ORDER_WORDS = ("confirmed", "cancelled")
 SERVICE_WORDS = {ServiceState.OPEN: "open", ServiceState.CLOSED: "closed", ServiceState.CANCELLED: "cancelled"}

@@ -26,7 +26,9 @@ PURE = {
     "client.tui.cabin",
     "client.tui.clock",
     "client.tui.trip",
+    "datastore.anchors",
     "datastore.audit",
+    "datastore.commands",
     "datastore.config",
     "datastore.digest",
     "datastore.engine",
@@ -34,6 +36,7 @@ PURE = {
     "datastore.feed",
     "datastore.importing",
     "datastore.ledger",
+    "datastore.legs",
     "datastore.memory",
     "datastore.messages",
     "datastore.messages_base",
@@ -43,6 +46,7 @@ PURE = {
     "datastore.messages_selling",
     "datastore.model",
     "datastore.operating",
+    "datastore.outcomes",
     "datastore.overlay",
     "datastore.reading",
     "datastore.recent",
@@ -97,6 +101,7 @@ PURE = {
 OPEN = {
     "datastore": {
         "certificates",
+        "commands",
         "config",
         "edge",
         "errors",

@@ -120,14 +120,6 @@ def test_due_hold_is_aborted_by_the_next_taker_in_the_same_entry(partition: Part
     assert seat(partition, "1B").state == SeatState.FREE  # type: ignore[union-attr]
 
 
-def test_due_hold_anchored_elsewhere_is_not_ours_to_end(partition: Partition) -> None:
-    partition.submit(partition.hold("one", "1A", ttl_ms=1000, anchor="QR"))
-    partition.now_ms += 5000
-    outcome = partition.submit(partition.hold("two", "1A", owner="bob"))[0]
-    assert (outcome.error["code"], outcome.error["fields"]["anchor"]) == ("resolve_needed", "QR")
-    assert partition.submit(wire.Sweep("", b""))[0].unwrap() == {"swept": 0}
-
-
 def test_sweep_frees_what_is_due_and_only_that(partition: Partition) -> None:
     partition.submit(partition.hold("one", "1A", ttl_ms=1000), partition.hold("two", "2A", ttl_ms=9000))
     partition.now_ms += 1500

@@ -1,0 +1,161 @@
+"""The commands of a basket over several operators, and of its payment. Pure.
+
+`datastore.wire` has those of one operator alone. Two things are alike in all of these:
+
+- A basket's life has few states and none comes twice, so what is said again finds its own effect and changes nothing.
+  Only refusals that a caller was told are recorded under a request id (Z2): HOLD_LEGS and DECIDE carry one, the others "".
+- What follows a decision of the anchor carries the position of the anchor's log at which it stood, as evidence (Z5).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from datastore.model import Leg
+
+Evidence = tuple[int, int, bytes]  # (epoch's counter, lsn, hash) of a committed entry at the anchor
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True):
+    """Base: `request_id` makes the command idempotent, `digest` is of what the caller asked (not of what we chose)."""
+
+    request_id: str
+    digest: bytes
+
+
+class HoldLegs(Command, frozen=True, tag="hold_legs"):
+    """B2: take the seats of all legs that this operator has in the basket, or none.
+
+    At the anchor `legs` has all legs of the basket and the record is made (PENDING); elsewhere only the operator's own,
+    `numbers` being their places in the basket. `ttl_ms` is the basket's: at the anchor its deadline, elsewhere a hint.
+    """
+
+    basket_id: str
+    owner: str
+    anchor: str
+    legs: tuple[Leg, ...]
+    numbers: tuple[int, ...]
+    currency: str
+    ttl_ms: int
+    generation: int
+    counter: int
+    nonce: str
+    owner_holds_max: int
+    service_holds_max: int
+
+
+class Decide(Command, frozen=True, tag="decide"):
+    """B4: DECIDE_COMMIT at the anchor, its entry is the sale.
+
+    Attributes:
+        holds: (operator, lsn) of every other operator's holds, gathered by linearizable reads before (Z4).
+        references, token_digest, passengers: As in CONFIRM; `passengers` is the whole order's side record.
+        leg_passengers: Side records of the anchor's own legs, in their order (Z12).
+        intent: The payment intent of a basket in PAYING (Q4).
+    """
+
+    basket_id: str
+    owner: str
+    holds: tuple[tuple[str, int], ...]
+    references: tuple[str, ...]
+    token_digest: bytes
+    passengers: bytes
+    leg_passengers: tuple[bytes, ...]
+    intent: str = ""
+
+
+class Abort(Command, frozen=True, tag="abort"):
+    """Z6, Z3: end a basket at the anchor that was refused or failed; without a record, write the tombstone.
+
+    Attributes:
+        operators: Others that may have heard of it.
+        driver: Nonce of the lock of whoever drove it; refused where another has taken over since.
+        why: "refused" or "failed".
+    """
+
+    basket_id: str
+    owner: str
+    operators: tuple[str, ...]
+    driver: str
+    why: str
+
+
+class Resolve(Command, frozen=True, tag="resolve"):
+    """B6: at the anchor, say how the basket stands; abort it if it is due, write a tombstone if nobody has heard of it."""
+
+    basket_id: str
+    owner: str
+    operator: str  # who asks: has a leg that is due
+
+
+class Finalise(Command, frozen=True, tag="finalise"):
+    """B5: at another operator, book what is held by the basket since `lsn`; anything else is left alone.
+
+    `passengers`: side records of this operator's legs, in their order (Z12).
+    """
+
+    basket_id: str
+    lsn: int
+    reference: str
+    passengers: tuple[bytes, ...]
+    evidence: Evidence
+
+
+class ReleaseLegs(Command, frozen=True, tag="release_legs"):
+    """B6, B8: at another operator, give back what the basket has, held or booked: it is ABORTED or CANCELLED.
+
+    Where nothing is known of it a tombstone is written, so that a HOLD_LEGS on its way finds that it comes too late.
+    """
+
+    basket_id: str
+    owner: str
+    anchor: str
+    evidence: Evidence
+
+
+class LegDue(Command, frozen=True, tag="leg_due"):
+    """Z11: at another operator, "not due yet": ask again in `remaining_ms`."""
+
+    basket_id: str
+    remaining_ms: int
+    evidence: Evidence
+
+
+class LegsDone(Command, frozen=True, tag="legs_done"):
+    """B5: at the anchor, these operators follow the decision `state` (a `BasketState`)."""
+
+    basket_id: str
+    operators: tuple[str, ...]
+    state: int
+
+
+class ServiceLost(Command, frozen=True, tag="service_lost"):
+    """At the anchor: an operator took the service of one leg away, so there is no trip: all legs are given back."""
+
+    basket_id: str
+    operator: str
+    reason: str
+
+
+class Paying(Command, frozen=True, tag="paying"):
+    """Q2: at the anchor of a hold or a basket: from here on money may move. The deadline is extended once, bounded.
+
+    `holds`: as in DECIDE, for a basket; () for a hold of one operator.
+    """
+
+    hold_id: str
+    owner: str
+    intent: str
+    amount_minor: int
+    currency: str
+    holds: tuple[tuple[str, int], ...]
+    ttl_ms: int
+    hold_ms_max: int
+
+
+class Settle(Command, frozen=True, tag="settle"):
+    """Q5-Q7: what the ledger asked for about an intent has been done at the provider. `note`: what, for people."""
+
+    intent: str
+    state: int  # the `PaymentState` that was carried out: a later one is not settled by it
+    note: str
