@@ -19,6 +19,7 @@ from datastore.messages_base import (
 from datastore.messages_looking import (
     ServiceInfo,
 )
+from datastore.messages_searching import OfferId
 from datastore.model import (
     Money,
     Passenger,
@@ -26,7 +27,11 @@ from datastore.model import (
 
 
 class HoldSeats(Write, frozen=True, kw_only=True):
-    """Hold the named seats, or `count` of the best (`cabin`, `together` narrow it). All or none."""
+    """Hold the named seats, or `count` of the best (`cabin`, `together` narrow it). All or none.
+
+    With an `offer` of a search, whose only leg is the service, nothing is held unless price and conditions are still as offered;
+    `count` seats are then taken at the price offered, and named ones cost what they cost.
+    """
 
     owner_key: Secret
     service_id: Word
@@ -35,6 +40,7 @@ class HoldSeats(Write, frozen=True, kw_only=True):
     cabin: Word = ""
     together: bool = False
     ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0  # 0: the cluster's default
+    offer: OfferId = ""
 
 
 class HoldAnswer(Answer, kw_only=True):

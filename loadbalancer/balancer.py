@@ -17,6 +17,7 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.finding import Finder
 from loadbalancer.following import FeedSource, Follower
 from loadbalancer.identity import is_key
+from loadbalancer.offers import TripOffer, check_offer
 from loadbalancer.view import Catalogue, Sale
 from lockstore.seatlocks import ServerState
 
@@ -127,6 +128,14 @@ class Balancer:
             except OutcomeUnknown as error:
                 raise OperatorUnavailable(f"{operator} does not answer", operator=operator) from error
             raise OperatorUnavailable(f"this balancer's view of {operator} is behind", operator=operator) from denial
+
+    def checked_offer(self, offer: str, deadline_ms: int) -> TripOffer:
+        """Return what an offer offers, all of which is true now (`deadline_ms`: monotonic).
+
+        Raises:
+            InvalidRequest, OfferExpired, PriceChanged, ServiceClosed, SeatUnavailable, ConnectionTooShort: See `offers.check_offer`.
+        """
+        return check_offer(self.finder.scene(wall_ms(), deadline_ms), offer)
 
     def staleness(self, operators: Sequence[str]) -> dict[str, str]:
         """Return the operators of which nothing was heard of late, with the reason: what `partial` says."""

@@ -47,8 +47,14 @@ class Finder:
         return self._book
 
     def scene(self, wall_ms: int, deadline_ms: int) -> Scene:
-        """Return what offers are made and judged from."""
-        return Scene(self._catalogue, self.network(deadline_ms), wall_ms, self._offer_ttl_ms)
+        """Return what offers are made and judged from; a hold does not wait for searches, but for the very first index."""
+        if self._index.network.places and self._mutex.acquire(blocking=False):
+            try:
+                self._index.refresh(self._catalogue.operators.copy())
+            finally:
+                self._mutex.release()
+        network = self._index.network if self._index.network.places else self.network(deadline_ms)
+        return Scene(self._catalogue, network, wall_ms, self._offer_ttl_ms)
 
     def search(self, queries: Sequence[Query], wall_ms: int, deadline_ms: int) -> list[list[Found]]:
         """Return what each query finds, over one state of the timetables."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from loadbalancer.connecting import is_international
 from loadbalancer.fares import CURRENCY, days_ahead, price_table
 from loadbalancer.party import Part, free_by_zone, party_fare
 from loadbalancer.search_index import Network
+from loadbalancer.seatchoice import choose
 from loadbalancer.view import Catalogue, OperatorView
 
 PERSON = b"holdfast-offer"
@@ -181,9 +182,22 @@ def leg_now(
     return offered, fare.left
 
 
-def other_seats(layout: Layout, part: Part) -> set[str]:
-    """Return the seats that a part of an offer does not pay for: what is left may be taken at its price."""
-    return {seat.seat_id for seat in layout.seats if (seat.cabin, seat.zone) != (part.cabin, part.zone)}
+def choose_offered(layout: Layout, taken: Collection[str], parts: Sequence[Part], *, together: bool) -> tuple[str, ...]:
+    """Return the best free seats at the prices of an offer's parts; empty where there are not so many, or not `together`."""
+    if together and len(parts) > 1:
+        paid = {(part.cabin, part.zone): part.seats for part in parts}
+        others = {seat.seat_id for seat in layout.seats if (seat.cabin, seat.zone) not in paid}
+        seats = choose(layout, {*taken, *others}, sum(paid.values()), cabin=parts[0].cabin, together=True).seats
+        where = [(layout.by_id[seat_id].cabin, layout.by_id[seat_id].zone) for seat_id in seats]
+        return seats if all(where.count(pair) == count for pair, count in paid.items()) else ()
+    found: list[str] = []
+    for part in parts:
+        others = {seat.seat_id for seat in layout.seats if (seat.cabin, seat.zone) != (part.cabin, part.zone)}
+        seats = choose(layout, {*taken, *others}, part.seats, cabin=part.cabin, together=together).seats
+        if not seats:
+            return ()
+        found += seats
+    return tuple(found)
 
 
 def _check_connections(scene: Scene, services: list[Service]) -> None:

@@ -9,16 +9,21 @@ from typing import Any
 
 from datastore import messages, wire
 from datastore.errors import (
+    ConnectionTooShort,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
     NoAdjacentBlock,
+    OfferExpired,
+    PriceChanged,
     SeatUnavailable,
+    ServiceClosed,
     UnknownHold,
     error_from_data,
     shown,
 )
+from datastore.model import parse_service_id
 from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer
@@ -26,6 +31,8 @@ from loadbalancer.basket import Basket, HoldDraft
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
+from loadbalancer.offers import choose_offered
+from loadbalancer.party import Part
 from loadbalancer.seatchoice import choose, count_free, has_block
 from loadbalancer.view import Offer, Sale
 
@@ -43,9 +50,21 @@ class Selling:
 
     def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer:
         """Hold the named seats, or the best available."""
-        deadline_ms = now_ms() + request.deadline_ms
+        return self._hold(request, now_ms() + request.deadline_ms)
+
+    def _hold(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer:
+        parts: tuple[Part, ...] = ()
+        if request.offer:
+            try:
+                parts = self._offered(request, deadline_ms)
+            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
+                # A repeat of what was done: the very hold may have changed the price.
+                made = self._made_before(request, deadline_ms)
+                if made is None:
+                    raise
+                return made
         if request.count:
-            return self._hold_any(request, deadline_ms)
+            return self._hold_any(request, deadline_ms, parts)
         waiter = Waiter(1)
         self._balancer.pipeline.put([self._basket(request, deadline_ms, waiter, 0)])
         return hold_answer(waiter.wait(deadline_ms)[0].unwrap())
@@ -56,9 +75,9 @@ class Selling:
         results: list[messages.HoldResult] = [messages.HoldResult() for _ in request.holds]
         named: list[tuple[int, messages.HoldSeats]] = []
         baskets: list[Basket] = []
-        waiter = Waiter(sum(not hold.count for hold in request.holds))
+        waiter = Waiter(sum(not (hold.count or hold.offer) for hold in request.holds))
         for place, hold in enumerate(request.holds):
-            if hold.count:
+            if hold.count or hold.offer:
                 continue
             named.append((place, hold))
             try:
@@ -75,7 +94,7 @@ class Selling:
                 else:
                     results[place].hold = hold_answer(outcome.value)
         for place, hold in enumerate(request.holds):
-            if hold.count:
+            if hold.count or hold.offer:
                 results[place] = self._one_of_many(hold, deadline_ms)
         return messages.HoldManyAnswer(results=results)
 
@@ -148,6 +167,7 @@ class Selling:
             minutes = config.hold_ttl_max_ms // 60_000
             raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
         owner = owner_of(request.owner_key)
+        offer = (request.offer,) if request.offer else ()
         if len(offers) == 1:  # The common case, and the hot one: nothing to gather.
             seat_id, key, price_minor, percent = offers[0]
             seats: tuple[str, ...] = (seat_id,)
@@ -160,7 +180,7 @@ class Selling:
             percent = min([offer.refundable_percent for offer in offers])
         draft = HoldDraft(
             request_id_of_attempt(request.request_id, attempt) if attempt else request.request_id,
-            ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms),
+            ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms, *offer),
             hold_id_of(sale.operator, owner, request.request_id, attempt),
             owner,
             request.service_id,
@@ -183,16 +203,19 @@ class Selling:
 
     def _one_of_many(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldResult:
         try:
-            return messages.HoldResult(hold=self._hold_any(request, deadline_ms))
+            return messages.HoldResult(hold=self._hold(request, deadline_ms))
         except HoldfastError as error:
             error.request_id = request.request_id
             return messages.HoldResult(error=error.to_data())
 
-    def _hold_any(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer:
+    def _hold_any(self, request: messages.HoldSeats, deadline_ms: int, parts: tuple[Part, ...] = ()) -> messages.HoldAnswer:
         """Propose, lock exactly those seats, HOLD; after a refusal propose again from what the primary said is taken.
 
         Attempts are numbered: a repeat of the request at any balancer walks the same chain of recorded answers, so that
         it meets the hold that an earlier try may have made instead of making a second one.
+
+        Args:
+            parts: Of an offer: only seats that they pay for.
         """
         if request.seats:
             raise InvalidRequest("name seats or ask for how many of the best, not both", field="count")
@@ -202,12 +225,14 @@ class Selling:
         while True:
             sale = self._balancer.sale(request.service_id, deadline_ms)
             self._check_cabin(sale, request.cabin)
-            seats = self._propose(sale, request, told)
+            seats = self._propose(sale, request, told, parts)
             if not seats:
                 found, told = self._look_closer(sale, request, attempt, deadline_ms)
                 if found is not None:
                     return found
-                seats = choose(sale.layout, told, request.count, cabin=request.cabin, together=request.together).seats
+                seats = _choice(sale, request, told, parts)
+                if not seats:
+                    self._wait_for_change(request, deadline_ms)
                 self._proposals.add(request.service_id, seats)
             waiter = Waiter(1)
             offers = [sale.offers[seat_id] for seat_id in seats]
@@ -222,10 +247,10 @@ class Selling:
             if now_ms() >= deadline_ms:
                 raise LockTimeout("other buyers were faster to the end; ask again", service_id=request.service_id)
 
-    def _propose(self, sale: Sale, request: messages.HoldSeats, told: set[str] | None) -> tuple[str, ...]:
+    def _propose(self, sale: Sale, request: messages.HoldSeats, told: set[str] | None, parts: tuple[Part, ...]) -> tuple[str, ...]:
         view = self._balancer.catalogue.operators[sale.operator]
         taken = set(view.taken.get(request.service_id) or ())
-        return self._proposals.propose(sale, request, taken | told if told else taken, view.lsn)
+        return self._proposals.propose(sale, request, taken | told if told else taken, view.lsn, parts)
 
     def _look_closer(
         self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
@@ -258,6 +283,57 @@ class Selling:
             raise NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {request.count} side by side", **facts)
         return None, taken
 
+    # --- offers ---------------------------------------------------------------------------------------------------
+
+    def _offered(self, request: messages.HoldSeats, deadline_ms: int) -> tuple[Part, ...]:
+        """Return what the request's offer pays for.
+
+        Raises:
+            OfferExpired, PriceChanged, ...: As `offers.check_offer`. InvalidRequest: The offer is of something else.
+        """
+        self._balancer.sale(request.service_id, deadline_ms)  # Whether the service exists is asked of its primary where in doubt.
+        offer = self._balancer.checked_offer(request.offer, deadline_ms)
+        if len(offer.legs) > 1:
+            services = ", ".join(leg.service_id for leg in offer.legs)
+            raise InvalidRequest(f"the offer is a trip of {len(offer.legs)} services ({services}): hold them together", field="offer")
+        leg = offer.legs[0]
+        if leg.service_id != request.service_id:
+            raise InvalidRequest(f"the offer is of {leg.service_id}, not of {request.service_id}", field="offer")
+        wanted = request.count or len(request.seats)
+        if wanted != offer.passengers or (request.cabin and request.cabin != leg.cabin):
+            raise InvalidRequest(f"the offer is of {counted(offer.passengers, 'seat')} in cabin {leg.cabin}", field="offer")
+        return leg.parts
+
+    def _made_before(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer | None:
+        """Return the hold that an earlier try of this request made."""
+        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
+        owner = owner_of(request.owner_key)
+        ids = [hold_id_of(operator, owner, request.request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
+        results = self._balancer.read_all([wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids], deadline_ms)
+        for result in results:
+            if not result.error:
+                return hold_answer(result.value)
+            if result.error.get("code") != UnknownHold.code:
+                raise error_from_data(result.error)
+        return None
+
+    def _wait_for_change(self, request: messages.HoldSeats, deadline_ms: int) -> None:
+        """The primary has fewer seats at the offered price than the view: wait until the offer is seen to have changed.
+
+        Raises:
+            PriceChanged, ...: As `offers.check_offer`. NoAdjacentBlock, SeatUnavailable: The view did not follow in time.
+        """
+        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
+        until_ms = min(deadline_ms, now_ms() + self._balancer.config.view_wait_ms)
+        while now_ms() < until_ms:
+            self._balancer.checked_offer(request.offer, deadline_ms)
+            self._balancer.follower.wait_for(operator, self._balancer.catalogue.operators[operator].lsn + 1, until_ms - now_ms())
+        self._balancer.checked_offer(request.offer, deadline_ms)
+        kind = NoAdjacentBlock if request.together else SeatUnavailable
+        seats = counted(request.count, "seat") + " side by side" * request.together
+        reason = f"{request.service_id} has no {seats} left at the offered price"
+        raise kind(reason, service_id=request.service_id, seats=[])
+
     def _check_cabin(self, sale: Sale, cabin: str) -> None:
         if cabin and cabin not in sale.layout.cabins:
             known = ", ".join(sale.layout.cabins)
@@ -271,15 +347,17 @@ class Proposals:
         self._mutex = threading.Lock()
         self._seats: dict[str, dict[str, int]] = {}  # service -> seat -> lsn that made the hold, 0 while under way
 
-    def propose(self, sale: Sale, request: messages.HoldSeats, taken: Collection[str], view_lsn: int) -> tuple[str, ...]:
+    def propose(
+        self, sale: Sale, request: messages.HoldSeats, taken: Collection[str], view_lsn: int, parts: tuple[Part, ...] = ()
+    ) -> tuple[str, ...]:
         """Return the best seats that are neither taken nor proposed, marked as proposed; empty where there are none."""
         service_id = request.service_id
         with self._mutex:
             proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= view_lsn}
-            choice = choose(sale.layout, {*taken, *proposed}, request.count, cabin=request.cabin, together=request.together)
-            proposed |= dict.fromkeys(choice.seats, 0)
+            seats = _choice(sale, request, {*taken, *proposed}, parts)
+            proposed |= dict.fromkeys(seats, 0)
             self._put(service_id, proposed)
-        return choice.seats
+        return seats
 
     def add(self, service_id: str, seats: Collection[str]) -> None:
         """Mark seats as proposed."""
@@ -302,6 +380,13 @@ class Proposals:
             self._seats[service_id] = proposed
         else:
             self._seats.pop(service_id, None)
+
+
+def _choice(sale: Sale, request: messages.HoldSeats, taken: Collection[str], parts: tuple[Part, ...]) -> tuple[str, ...]:
+    """Return the best free seats for the request, of those that an offer's parts pay for; empty where there are none."""
+    if parts:
+        return choose_offered(sale.layout, taken, parts, together=request.together)
+    return choose(sale.layout, taken, request.count, cabin=request.cabin, together=request.together).seats
 
 
 def _offer(sale: Sale, word: str) -> Offer:

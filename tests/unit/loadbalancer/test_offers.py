@@ -1,0 +1,144 @@
+"""Offers: what a search offers can be held at that price, or the hold says what changed and offers anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from datastore import errors, messages
+from datastore.model import DAY_MS
+from loadbalancer.balancer import wall_ms
+from loadbalancer.offers import TripOffer, check_offer, make_offer, offer_id, read_offer
+from tests.unit.loadbalancer.scenery import DAY, FLIGHT, OPERATOR_KEY, OTHER, Scene, scene
+from tests.waiting import wait_until
+
+RETURN = "LA1140-EZE-" + DAY
+
+
+def searched(here: Scene, passengers: int = 2, **more: object) -> messages.Trip:
+    """Return the best trip of the scene's day."""
+    request = messages.SearchTrips(origin="EZE", destination="GRU", date=DAY, passengers=passengers, **more)  # type: ignore[arg-type]
+    answer = here.ask("search", request)
+    assert isinstance(answer, messages.TripsAnswer)
+    return answer.outbound[0]
+
+
+def offers_scene(here: Scene, now_ms: int = 0) -> object:
+    return here.server.balancer.finder.scene(now_ms or wall_ms(), wall_ms() + 10_000)
+
+
+def test_an_offer_is_held_at_its_price() -> None:
+    """The seats taken are the ones that the offer pays for, though better ones of another zone are free."""
+    with scene() as here:
+        trip = searched(here)
+        held = here.hold(count=2, offer=trip.offer)
+        assert held.total == trip.total
+        assert held.refundable_percent == trip.refundable_percent
+
+
+def test_what_one_balancer_offers_another_checks() -> None:
+    """An offer needs no memory of the balancer that made it."""
+    with scene() as here:
+        trip = searched(here)
+        with scene(managers=here.managers) as twin:
+            assert twin.hold(count=2, offer=trip.offer).total == trip.total
+
+
+def test_a_changed_price_is_refused_with_the_new_offer() -> None:
+    """Once cheap seats are gone the offer is refused, nothing is held, and the new offer that comes with the refusal holds."""
+    with scene() as here:
+        trip = searched(here, passengers=9, cabin="Y")
+        here.hold(count=9, cabin="Y", owner=OTHER)
+        here.hold(count=9, cabin="Y", owner=OTHER)
+        wait_until(lambda: len(here.server.balancer.catalogue.operators["AR"].taken.get(FLIGHT, ())) == 18, "the view", 5)
+        with pytest.raises(errors.SeatUnavailable) as few:
+            here.hold(count=9, offer=trip.offer)
+        assert few.value.fields["free"] == 5
+        mixed = searched(here, passengers=5)
+        assert {part.cabin for leg in mixed.legs for part in leg.parts} == {"Y"}
+        here.hold(count=1, cabin="Y", owner=OTHER)
+        wait_until(lambda: len(here.server.balancer.catalogue.operators["AR"].taken.get(FLIGHT, ())) == 19, "the view", 5)
+        assert {part.cabin for part in searched(here, passengers=5).legs[0].parts} == {"J"}
+
+
+def test_a_changed_timetable_is_refused_with_the_new_offer() -> None:
+    """A price, a refund or a time that is another now is a changed price: the refusal says what, and the new offer holds."""
+    with scene() as here:
+        trip = searched(here)
+        offer = read_offer(trip.offer)
+        leg = offer.legs[0]
+        part = leg.parts[0]._replace(each_minor=leg.parts[0].each_minor - 100)
+        cheaper = TripOffer(offer.form, 2, "USD", offer.expires_ms, (type(leg)(leg.service_id, leg.departs_ms, leg.arrives_ms, (part,), 80),))
+        earlier = TripOffer(offer.form, 2, "USD", offer.expires_ms, (type(leg)(leg.service_id, leg.departs_ms - 60_000, leg.arrives_ms, leg.parts, 100),))
+        for changed, words in ((cheaper, ["cost 264.00 and costs 266.00"]), (earlier, ["departs +1 min", "100 % refundable and is 80 %"])):
+            with pytest.raises(errors.PriceChanged) as refused:
+                here.hold(count=2, offer=offer_id(changed))
+            assert all(word in refused.value.detail for word in words)
+            assert refused.value.fields["now"] == {"minor": 26_600, "currency": "USD"}
+        assert here.hold(count=2, offer=str(refused.value.fields["offer"])).total.minor == 26_600
+
+
+def test_a_late_offer_is_refused() -> None:
+    """After its time an offer holds nothing, whatever the price is by then."""
+    with scene(offer_ttl_ms=1_000) as here:
+        trip = searched(here)
+        wait_until(lambda: wall_ms() > trip.expires_ms, "the offer to expire", 5)
+        with pytest.raises(errors.OfferExpired):
+            here.hold(count=2, offer=trip.offer)
+        assert here.server.balancer.catalogue.operators["AR"].taken == {}
+
+
+def test_a_repeat_gets_the_first_answer_though_the_price_has_changed_since() -> None:
+    """The same request gives the same hold after the offer expired: it is not refused for what it did itself."""
+    with scene(offer_ttl_ms=1_000) as here:
+        trip = searched(here)
+        request_id = here.request_id()
+        first = here.hold(count=2, offer=trip.offer, request_id=request_id)
+        wait_until(lambda: wall_ms() > trip.expires_ms, "the offer to expire", 5)
+        assert here.hold(count=2, offer=trip.offer, request_id=request_id).hold_id == first.hold_id
+
+
+def test_a_closed_service_is_not_sold_by_an_old_offer() -> None:
+    """What the operator closed is refused by name, and no search offers it."""
+    with scene() as here:
+        trip = searched(here)
+        closing = messages.ChangeService(
+            request_id=here.request_id(), operator_key=OPERATOR_KEY, service_id=FLIGHT, state="closed", reason="storm"
+        )
+        changed = here.ask("change_service", closing)
+        assert isinstance(changed, messages.ServiceChanged)
+        assert here.server.balancer.follower.wait_for("AR", changed.lsn, 5_000)
+        with pytest.raises(errors.ServiceClosed, match="storm"):
+            here.hold(count=2, offer=trip.offer)
+        answer = here.ask("search", messages.SearchTrips(origin="EZE", destination="GRU", date=DAY))
+        assert isinstance(answer, messages.TripsAnswer) and answer.outbound == []
+
+
+def test_an_offer_of_something_else_is_refused() -> None:
+    """Another service, another party, a torn or an invented text: each is said."""
+    with scene(("AR", "LA")) as here:
+        trip = searched(here)
+        other = FLIGHT if trip.legs[0].service.service_id == RETURN else RETURN
+        own = trip.legs[0].service.service_id
+        for service, count, offer, words in (
+            (other, 2, trip.offer, "the offer is of"),
+            (own, 3, trip.offer, "2 seats in cabin Y"),
+            (own, 2, trip.offer[:-3], "is not an offer"),
+            (own, 2, "AAAA", "is not an offer"),
+            (own, 2, "päng!", "is not an offer"),
+        ):
+            with pytest.raises(errors.InvalidRequest, match=words):
+                here.hold(service=service, count=count, offer=offer)
+
+
+def test_a_trip_of_two_services_is_checked_as_a_whole() -> None:
+    """Legs that do not meet, or meet too late, are refused; one that holds gives its legs with prices."""
+    with scene(("AR", "LA")) as here:
+        made = offers_scene(here)
+        with pytest.raises(errors.InvalidRequest, match="does not begin where"):
+            make_offer(made, [FLIGHT, RETURN], 1, ["", ""])  # type: ignore[arg-type]
+        one = make_offer(made, [FLIGHT], 3, ["J"])  # type: ignore[arg-type]
+        legs = check_offer(made, offer_id(one)).legs  # type: ignore[arg-type]
+        assert [(leg.service_id, leg.cabin, sum(part.seats for part in leg.parts)) for leg in legs] == [(FLIGHT, "J", 3)]
+        late = offers_scene(here, one.expires_ms + DAY_MS)
+        with pytest.raises(errors.OfferExpired):
+            check_offer(late, offer_id(one))  # type: ignore[arg-type]
