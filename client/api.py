@@ -16,10 +16,11 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeGuard, TypeVar, cast
+from typing import TypeGuard, cast
 
 import msgspec
 
+from client.searches import Searches
 from datastore import messages
 from datastore.config import LinkSecurity, link_security
 from datastore.edge import Address, EdgeLimits, Tls, tls_of
@@ -31,7 +32,6 @@ __all__ = ["Address", "Holdfast", "HoldfastError", "Passenger", "connect", "new_
 
 DEADLINE_MS = 10_000
 SERVICES_REMEMBERED = 4_096
-Given = TypeVar("Given", bound=messages.Answer)
 
 
 def new_request_id() -> str:
@@ -107,7 +107,7 @@ def _address(word: str) -> Address:
     return Address(host.strip("[]"), int(port))
 
 
-class Holdfast:
+class Holdfast(Searches):
     """A cluster as its callers see it. Close it, or use it as a context."""
 
     def __init__(self, stub: BalancerStub, owner_key: str, deadline_ms: int = DEADLINE_MS) -> None:
@@ -159,9 +159,6 @@ class Holdfast:
                 # Another thread may have dropped the same one.
                 self._written.pop(next(iter(self._written)), None)
 
-    def _ask(self, method: str, request: messages.Request, kind: type[Given]) -> Given:
-        return cast(Given, self.call(method, request))
-
     # --- looking --------------------------------------------------------------------------------------------------
 
     def operators(self, like: str = "") -> list[messages.OperatorInfo]:
@@ -169,7 +166,7 @@ class Holdfast:
         return self._ask("operators", messages.Operators(like=like, deadline_ms=self.deadline_ms), messages.OperatorsAnswer).operators
 
     def places(self, like: str = "") -> list[messages.PlaceInfo]:
-        """Return airports and halls whose code, name or city contains `like`."""
+        """Return airports and halls whose code, city or name is like `like`, the most likely first; typing slips are forgiven."""
         return self._ask("places", messages.Places(like=like, deadline_ms=self.deadline_ms), messages.PlacesAnswer).places
 
     def services(
@@ -231,14 +228,18 @@ class Holdfast:
     # --- holding --------------------------------------------------------------------------------------------------
 
     def hold(
-        self, service_id: str, seats: Sequence[str], *, ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
+        self, service_id: str, seats: Sequence[str], *, ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0, offer: str = ""
     ) -> messages.HoldAnswer:
         """Take the named seats out of sale, all or none; `ttl_ms` 0 means the cluster's default.
 
+        Args:
+            offer: Of a search: nothing is held unless it is still true.
         Raises:
             SeatUnavailable: Somebody has one of them; `fields["seats"]` says which.
+            PriceChanged: The offer is no longer true; `fields["offer"]` is the new one.
         """
-        return self._ask("hold", self.hold_request(service_id, seats, ttl_ms, request_id, deadline_ms), messages.HoldAnswer)
+        request = self.hold_request(service_id, seats, ttl_ms, request_id, deadline_ms)
+        return self._ask("hold", msgspec.structs.replace(request, offer=offer) if offer else request, messages.HoldAnswer)
 
     def hold_request(
         self, service_id: str, seats: Sequence[str], ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
@@ -254,9 +255,23 @@ class Holdfast:
         )
 
     def hold_any(
-        self, service_id: str, count: int, *, cabin: str = "", together: bool = False, ttl_ms: int = 0, request_id: str = ""
+        self,
+        service_id: str,
+        count: int,
+        *,
+        cabin: str = "",
+        together: bool = False,
+        ttl_ms: int = 0,
+        request_id: str = "",
+        offer: str = "",
     ) -> messages.HoldAnswer:
-        """Hold `count` of the best seats left; `together` takes them side by side or not at all."""
+        """Hold `count` of the best seats left; `together` takes them side by side or not at all.
+
+        Args:
+            offer: Of a search, with this service alone: seats at the price offered, or nothing.
+        Raises:
+            PriceChanged: The offer is no longer true; `fields["offer"]` is the new one.
+        """
         if count < 1:
             raise InvalidRequest(f"{count} seats cannot be held; give 1 or more", field="count")
         request = messages.HoldSeats(
@@ -267,6 +282,7 @@ class Holdfast:
             cabin=cabin,
             together=together,
             ttl_ms=ttl_ms,
+            offer=offer,
             deadline_ms=self.deadline_ms,
         )
         return self._ask("hold", request, messages.HoldAnswer)

@@ -23,6 +23,7 @@ from client import (
     commands_import,
     commands_looking,
     commands_operating,
+    commands_search,
     commands_selling,
     commands_tui,
     exit_codes,
@@ -64,6 +65,7 @@ def options(
     context.obj = Session(config, profile, data)
 
 
+commands_search.register(app)
 commands_looking.register(app)
 commands_selling.register(app)
 commands_operating.register(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client import inputs
-from client.commands_looking import Json, ServiceId
+from client.commands_looking import Json
 from client.terminal import Session, tell
 from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
 
@@ -65,7 +65,7 @@ def _reference(session: Session, word: str) -> str:
 
 def hold(
     context: typer.Context,
-    service: ServiceId,
+    service: Annotated[str, typer.Argument(metavar="[SERVICE]", help="A service, e.g. AR1140-EZE-2026-12-01.")] = "",
     seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT]...", help="The seats, e.g. 12A 12B.")] = None,
     any_count: Annotated[
         int | None,
@@ -73,6 +73,7 @@ def hold(
     ] = None,
     cabin: Annotated[str, typer.Option("--cabin", help="With --any: never another cabin; Y keeps to economy.")] = "",
     together: Annotated[bool, typer.Option("--together", help="With --any: side by side or not at all.")] = False,
+    offer: Annotated[str, typer.Option("--offer", help="A trip of the last search by its number, or an offer's text.")] = "",
     lasting: Duration = "",
     request_id: RequestId = "",
     json: Json = False,
@@ -80,6 +81,10 @@ def hold(
     """Take seats out of sale for a while: all of them or none."""
     session: Session = context.obj
     named = inputs.seats(seats or [])
+    if offer:
+        service, any_count, offer = _offered(session, service, named, any_count, offer)
+    if not service:
+        raise InvalidRequest("name a service and seats (AR1140-EZE-tomorrow 12A), or a trip of a search (--offer 1)", field="service")
     if named and any_count is not None:
         raise InvalidRequest("name the seats (12A 12B) or say how many (--any 3), not both", field="seats")
     if not named and any_count is None:
@@ -90,10 +95,10 @@ def hold(
     service = inputs.service_id(service, date.today())
     with session.connect() as client:
         if any_count is None:
-            answer = client.hold(service, named, ttl_ms=ttl_ms, request_id=request_id)
+            answer = client.hold(service, named, ttl_ms=ttl_ms, request_id=request_id, offer=offer)
         else:
             answer = client.hold_any(
-                service, any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id
+                service, any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id, offer=offer
             )
     if json:
         session.print_json(answer)
@@ -106,6 +111,26 @@ def hold(
     tell(f"      holdfast extend {answer.hold_id} --for 20m")
     tell(f"      holdfast release {answer.hold_id}")
     return session.done(answer)
+
+
+def _offered(session: Session, service: str, named: list[str], any_count: int | None, word: str) -> tuple[str, int | None, str]:
+    """Return the service, how many of the best (None where seats are named), and the text of an offer.
+
+    Raises:
+        InvalidRequest: The last search has no such trip; or an offer's own text was given without its service.
+    """
+    kept = session.wallet.offers()
+    if word.isascii() and word.isdigit() and len(word) < 5:
+        if not 1 <= int(word) <= len(kept):
+            known = f"the last search has 1 to {len(kept)}" if kept else "search first: holdfast search FROM TO DATE"
+            raise InvalidRequest(f"there is no trip {word}; {known}", field="offer")
+        chosen = kept[int(word) - 1]
+    else:
+        found = [one for one in kept if one.offer == word.strip()]
+        if not found:
+            return service, any_count, word.strip()
+        chosen = found[0]
+    return service or chosen.services[0], None if named else any_count or chosen.passengers, chosen.offer
 
 
 def holds(context: typer.Context, json: Json = False) -> int:

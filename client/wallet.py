@@ -34,6 +34,15 @@ class KeptOrder:
     service_id: str
 
 
+@dataclass(frozen=True)
+class KeptOffer:
+    """An offer of the last search: its text, what it is of, and for how many."""
+
+    offer: str
+    services: list[str]
+    passengers: int
+
+
 def home(environment: Mapping[str, str]) -> Path:
     """Return the folder of the wallet."""
     if environment.get(HOME_VARIABLE):
@@ -54,6 +63,7 @@ class Wallet:
 
     def __init__(self, folder: Path, cluster: str) -> None:
         self.folder = folder
+        self._offers = folder / f"search-{cluster}.json"
         self._file = folder / f"orders-{cluster}.json"
 
     def owner_key(self) -> str:
@@ -85,6 +95,18 @@ class Wallet:
             for old in list(content["pending"])[:-PENDING_MAX]:
                 del content["pending"][old]
         return noted
+
+    def keep_offers(self, offers: list[KeptOffer]) -> None:
+        """Keep the offers of the last search, so that they can be named by their numbers."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.write_private(self._offers, json.dumps([asdict(one) for one in offers]) + "\n")
+
+    def offers(self) -> list[KeptOffer]:
+        """Return the offers of the last search; none where nothing was searched yet."""
+        try:
+            return [KeptOffer(**row) for row in json.loads(self._offers.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []  # Nothing is lost with them: search anew.
 
     def settle(self, what: str) -> None:
         """Forget a noted request: its outcome is known."""

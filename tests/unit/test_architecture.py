@@ -20,6 +20,7 @@ PURE = {
     "client.layouts",
     "client.numbering",
     "client.profiles",
+    "client.routemap",
     "client.seasons",
     "client.seatmap",
     "client.timetables",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from datastore import errors, messages
 from datastore.model import DAY_MS
 from loadbalancer.balancer import wall_ms
-from loadbalancer.offers import TripOffer, check_offer, make_offer, offer_id, read_offer
+from loadbalancer.batching import now_ms
+from loadbalancer.offers import Scene as OfferScene
+from loadbalancer.offers import check_offer, make_offer, offer_id, read_offer
 from tests.unit.loadbalancer.scenery import DAY, FLIGHT, OPERATOR_KEY, OTHER, Scene, scene
 from tests.waiting import wait_until
 
@@ -22,8 +25,8 @@ def searched(here: Scene, passengers: int = 2, **more: object) -> messages.Trip:
     return answer.outbound[0]
 
 
-def offers_scene(here: Scene, now_ms: int = 0) -> object:
-    return here.server.balancer.finder.scene(now_ms or wall_ms(), wall_ms() + 10_000)
+def judging(here: Scene, at_ms: int = 0) -> OfferScene:
+    return here.server.balancer.finder.scene(at_ms or wall_ms(), now_ms() + 10_000)
 
 
 def test_an_offer_is_held_at_its_price() -> None:
@@ -43,8 +46,8 @@ def test_what_one_balancer_offers_another_checks() -> None:
             assert twin.hold(count=2, offer=trip.offer).total == trip.total
 
 
-def test_a_changed_price_is_refused_with_the_new_offer() -> None:
-    """Once cheap seats are gone the offer is refused, nothing is held, and the new offer that comes with the refusal holds."""
+def test_what_was_sold_since_is_not_offered_again() -> None:
+    """An offer for more seats than its cabin has left is refused with what is left, and the next search goes to another cabin."""
     with scene() as here:
         trip = searched(here, passengers=9, cabin="Y")
         here.hold(count=9, cabin="Y", owner=OTHER)
@@ -67,8 +70,8 @@ def test_a_changed_timetable_is_refused_with_the_new_offer() -> None:
         offer = read_offer(trip.offer)
         leg = offer.legs[0]
         part = leg.parts[0]._replace(each_minor=leg.parts[0].each_minor - 100)
-        cheaper = TripOffer(offer.form, 2, "USD", offer.expires_ms, (type(leg)(leg.service_id, leg.departs_ms, leg.arrives_ms, (part,), 80),))
-        earlier = TripOffer(offer.form, 2, "USD", offer.expires_ms, (type(leg)(leg.service_id, leg.departs_ms - 60_000, leg.arrives_ms, leg.parts, 100),))
+        cheaper = replace(offer, legs=(replace(leg, parts=(part,)),))
+        earlier = replace(offer, legs=(replace(leg, departs_ms=leg.departs_ms - 60_000, refundable_percent=100),))
         for changed, words in ((cheaper, ["cost 264.00 and costs 266.00"]), (earlier, ["departs +1 min", "100 % refundable and is 80 %"])):
             with pytest.raises(errors.PriceChanged) as refused:
                 here.hold(count=2, offer=offer_id(changed))
@@ -133,12 +136,12 @@ def test_an_offer_of_something_else_is_refused() -> None:
 def test_a_trip_of_two_services_is_checked_as_a_whole() -> None:
     """Legs that do not meet, or meet too late, are refused; one that holds gives its legs with prices."""
     with scene(("AR", "LA")) as here:
-        made = offers_scene(here)
+        made = judging(here)
         with pytest.raises(errors.InvalidRequest, match="does not begin where"):
-            make_offer(made, [FLIGHT, RETURN], 1, ["", ""])  # type: ignore[arg-type]
-        one = make_offer(made, [FLIGHT], 3, ["J"])  # type: ignore[arg-type]
-        legs = check_offer(made, offer_id(one)).legs  # type: ignore[arg-type]
+            make_offer(made, [FLIGHT, RETURN], 1, ["", ""])
+        one = make_offer(made, [FLIGHT], 3, ["J"])
+        legs = check_offer(made, offer_id(one)).legs
         assert [(leg.service_id, leg.cabin, sum(part.seats for part in leg.parts)) for leg in legs] == [(FLIGHT, "J", 3)]
-        late = offers_scene(here, one.expires_ms + DAY_MS)
+        late = judging(here, one.expires_ms + DAY_MS)
         with pytest.raises(errors.OfferExpired):
-            check_offer(late, offer_id(one))  # type: ignore[arg-type]
+            check_offer(late, offer_id(one))
