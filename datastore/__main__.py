@@ -67,7 +67,13 @@ def serve(name: str, file: Path, data: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
     tls = tls_of(config.links, data, name)
-    node = Node(name, config, data, on_fatal=stop_now, tls=tls)
+    removed: list[str] = []
+
+    def end_removed(reason: str) -> None:
+        removed.append(reason)
+        ended.set()
+
+    node = Node(name, config, data, on_fatal=stop_now, on_removed=end_removed, tls=tls)
     server = NodeServer(node, Address(where.host, where.port), tls=tls)
     server.start()
     node.start()
@@ -78,7 +84,7 @@ def serve(name: str, file: Path, data: Path) -> int:
     log.info("ends")
     server.close()
     node.close()
-    return 0
+    return EXIT_CONFIG if removed else 0
 
 
 def stop_now(error: BaseException) -> None:

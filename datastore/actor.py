@@ -51,11 +51,17 @@ class Actor:
         Raises:
             OutcomeUnknown: It has not run by then; it may yet.
         """
+        if self._dead:
+            raise OutcomeUnknown("the partition has stopped")
         job = _Job(work)
         self.post(job.run)
         if not job.done.wait(timeout_s):
             raise OutcomeUnknown("the partition is busy")
         return job.result()
+
+    def stop(self) -> None:
+        """Run nothing any more; what is posted from now on is dropped."""
+        self._dead = True
 
     def _run(self) -> None:
         inbox = self._inbox

@@ -23,6 +23,7 @@ HIDDEN = (
     Kind.ORDER,
     Kind.CONFIG,
     Kind.ERASED,
+    Kind.REIGN,
     Kind.COUNTER,
     Kind.CLOSED_BASKET,
     Kind.CLOSED_LEG,

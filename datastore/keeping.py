@@ -214,7 +214,7 @@ class Keeper:
         if not missing or not isinstance(store, SqliteStore):
             return False
         segment = missing[0]
-        for name, peer in self._peers.items():
+        for name, peer in list(self._peers.items()):
             try:
                 data = _fetched(peer, partition.operator, segment)
                 store.folder.install(segment, data)

@@ -47,8 +47,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         stamp_ms: The log clock (R17); never falls along the log.
-        kind: "noop" opens a reign, "config" does so and names the voters, "batch" carries decided commands, "erase" too, and
-            some of them erase side records.
+        kind: "noop" opens a reign, "config" names the voters (the first one opens a reign too), "batch" carries decided commands,
+            "erase" too, and some of them erase side records.
         requests: (request_id, digest of what was asked) beside the outcomes; ("", b"") where nothing is recorded.
         outcomes: One MessagePack `list[Outcome]` for each submission, in the order of `requests`: the very bytes answered.
         events: Row images (kind, key, value); b"" deletes.

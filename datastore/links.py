@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from datastore import wire
+from datastore.edge import Address
 from datastore.errors import HoldfastError, NodeUnreachable
 from datastore.stub import NodeStub
 
@@ -50,6 +51,10 @@ class Link:
             threading.Thread(target=self._send_all, name=f"link-{stub.name}-{number}", daemon=True) for number in range(SENDERS)
         ]
 
+    @property
+    def address(self) -> Address:
+        return self._stub.address
+
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
@@ -69,8 +74,12 @@ class Link:
     def close(self) -> None:
         with self._ready:
             self._closed = True
+            left = list(self._waiting)
+            self._waiting.clear()
             self._ready.notify_all()
         self._stub.close()
+        for outgoing in left:
+            outgoing.done(None)
 
     def _take(self) -> list[Outgoing]:
         """Return what waits, up to a message's size; [] when the link is closed."""
@@ -119,11 +128,38 @@ class Links:
     """All links of one node, by the name of the other."""
 
     def __init__(self, stubs: Mapping[str, NodeStub], timeout_ms: int, retry_ms: int) -> None:
+        self._timeout_ms = timeout_ms
+        self._retry_ms = retry_ms
+        # Replaced as a whole, never changed: senders on other threads take no lock.
         self._links = {name: Link(stub, timeout_ms, retry_ms) for name, stub in stubs.items()}
+        self._started = False
 
     def start(self) -> None:
+        self._started = True
         for link in self._links.values():
             link.start()
+
+    def put(self, stub: NodeStub) -> None:
+        """Send to the node of that stub from now on, where it was not known or was elsewhere. Called by one thread at a time."""
+        before = self._links.get(stub.name)
+        link = Link(stub, self._timeout_ms, self._retry_ms)
+        self._links = {**self._links, stub.name: link}
+        if self._started:
+            link.start()
+        if before is not None:
+            before.close()
+
+    def drop(self, name: str) -> None:
+        """Send nothing more to that node."""
+        before = self._links.get(name)
+        self._links = {known: link for known, link in self._links.items() if known != name}
+        if before is not None:
+            before.close()
+
+    def address(self, name: str) -> Address | None:
+        """Return where the node of that name is sent to, None where it is not known."""
+        link = self._links.get(name)
+        return link.address if link is not None else None
 
     def send(self, node: str, outgoing: Outgoing, urgent: bool) -> None:
         """Send to a node; to one that the configuration does not name, nothing goes and `done` gets None."""

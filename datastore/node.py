@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from datastore import wire
+from datastore import cluster_record, record_file, wire
 from datastore.actor import Bell
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
@@ -23,7 +23,7 @@ from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.replication_steps import ReplicationSettings
 from datastore.sealing import SealingLimits
-from datastore.store import PUT_ASIDE, open_store
+from datastore.store import PUT_ASIDE, RETIRED, open_store, put_aside
 from datastore.stub import NodeStub
 
 CLOSE_S = 5.0
@@ -45,6 +45,7 @@ class Node:
         data: Path,
         *,
         on_fatal: Callable[[BaseException], None],
+        on_removed: Callable[[str], None] = lambda _reason: None,
         tls: Tls | None = None,
     ) -> None:
         """Take the folder, open and verify every store in it.
@@ -52,8 +53,9 @@ class Node:
         Args:
             data: The data folder; this node's files are in `data/name/`.
             on_fatal: Must end the process: called when a disk failed or an invariant is broken.
+            on_removed: Must end the process too, in order: called when the cluster's record says that this node was removed.
         Raises:
-            ConfigInvalid: The configuration has no such node, or another process has its folder.
+            ConfigInvalid: The configuration has no such node, another process has its folder, or the node was removed.
             DiskFailed: The folder or a store cannot be read or written.
         """
         config.node(name)
@@ -65,21 +67,31 @@ class Node:
         self._folder = data / name / "partitions"
         self._settings = ReplicationSettings(config.heartbeat_ms, config.suspicion_ms)
         self._on_fatal = on_fatal
+        self._on_removed = on_removed
+        self._tls = tls
         self._mutex = threading.Lock()
+        self._record_mutex = threading.Lock()
         self._partitions: dict[str, Partition] = {}
         self._stop = threading.Event()
-        stubs = {peer.name: NodeStub(Address(peer.host, peer.port), name=peer.name, tls=tls) for peer in config.nodes if peer.name != name}
-        self._links = Links(stubs, config.append_timeout_ms, config.retry_ms)
+        others = [peer for peer in config.nodes if peer.name != name]
+        # Grows with the nodes that are added; who reads it on another thread finds a node or does not.
+        self._stubs = {peer.name: NodeStub(Address(peer.host, peer.port), name=peer.name, tls=tls) for peer in others}
+        self._links = Links(self._stubs, config.append_timeout_ms, config.retry_ms)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _take_folder(self._folder.parent)
             found = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX and OPERATOR_PATTERN.fullmatch(path.stem))
         except OSError as cause:
             raise DiskFailed(f"{self._folder}: {cause}", node=name) from cause
+        self.record = record_file.read(self._folder.parent)
+        removed = self._why_removed()
+        if removed:
+            raise ConfigInvalid(removed, node=name)
+        self._meet(self.record)
         for path in found:
             self._open(path.stem)
         limits = SealingLimits(config.segment_entries, config.segment_bytes, config.tail_entries)
-        self.keeper = Keeper(self.partitions, stubs, limits, on_fatal)
+        self.keeper = Keeper(self.partitions, self._stubs, limits, on_fatal)
         self._clock = threading.Thread(target=self._tick_all, name="clock", daemon=True)
 
     def start(self) -> None:
@@ -116,6 +128,64 @@ class Node:
             found = self._partitions.get(operator)
             return found if found is not None else self._open(operator)
 
+    def renew(self, operator: str, store_uuid: str) -> Partition:
+        """Put a store aside that never takes part again and return an empty one in its place, with a new identity (R14, R15).
+
+        Asked again, it changes nothing: the store has another identity by then.
+
+        Raises:
+            InvalidRequest: The store leads, or there is none.
+        """
+        with self._mutex:
+            partition = self._partitions.get(operator)
+            if partition is None:
+                raise InvalidRequest(f"{self.name} has no store of {operator}", field="operator")
+            if partition.machine.store_uuid != store_uuid:
+                return partition
+            if partition.machine.is_primary:
+                raise InvalidRequest(f"the store of {operator} on {self.name} leads", field="store_uuid")
+            del self._partitions[operator]
+            partition.close(CLOSE_S)
+            aside = put_aside(self._folder / f"{operator}{SUFFIX}", RETIRED)
+            log.info("store retired operator=%s store=%s kept_as=%s", operator, store_uuid, aside.name)
+            return self._open(operator)
+
+    def take_record(self, record: wire.ClusterRecord) -> wire.ClusterRecord:
+        """Take in the newer lines of the cluster's record, on disk when this returns; return the whole of it."""
+        with self._record_mutex:
+            if cluster_record.is_behind(self.record, record):
+                merged = cluster_record.merged(self.record, record)
+                record_file.write(self._folder.parent, merged)
+                self.record = merged
+                self._meet(merged)
+                removed = self._why_removed()
+                if removed:
+                    log.error("removed reason=%s", removed)
+                    self._on_removed(removed)
+            return self.record
+
+    def _why_removed(self) -> str:
+        wish = cluster_record.nodes_of(self.record).get(self.name)
+        if wish is None or wish.state != cluster_record.REMOVED:
+            return ""
+        return (
+            f"{self.name} was removed from the cluster: its stores are retired and never vote again; to take part anew it needs"
+            f" an empty folder in place of {self._folder.parent}, and: holdfast node add {self.name}"
+        )
+
+    def _meet(self, record: wire.ClusterRecord) -> None:
+        """Know the nodes that were added since the configuration was written, and forget those that were removed."""
+        for name, wish in cluster_record.nodes_of(record).items():
+            address = Address(wish.host, wish.port)
+            if name == self.name:
+                continue
+            if wish.state == cluster_record.REMOVED:
+                self._links.drop(name)
+                self._stubs.pop(name, None)
+            elif self._links.address(name) != address:
+                self._stubs[name] = NodeStub(address, name=name, tls=self._tls)
+                self._links.put(self._stubs[name])
+
     def has_put_aside(self, operator: str) -> bool:
         """Return whether a damaged store of the operator was put aside here at some start."""
         return any(self._folder.glob(f"{operator}{SUFFIX}{PUT_ASIDE}*"))
@@ -140,7 +210,7 @@ class Node:
         for partition in self.partitions():
             partitions.append(partition.status())
             partitions[-1].ledger = self.keeper.report(partition)
-        return wire.NodeStatus(self.name, self.boot_id, monotonic_ms() - self.started_ms, wall_ms(), partitions)
+        return wire.NodeStatus(self.name, self.boot_id, monotonic_ms() - self.started_ms, wall_ms(), partitions, self.record)
 
     def _tick_all(self) -> None:
         """Tick every partition, then let each link send its heartbeats as one message."""

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from datastore import wire
+from datastore import administration, shipping, wire
 from datastore.actor import FATAL_CODES, Actor
+from datastore.configuration import ConfigChange
 from datastore.engine import FirstAnswer
 from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown
 from datastore.feed import PART_BYTES_MAX, page_of, part_of
 from datastore.folding import fold
-from datastore.ledger import KEEP_SHORT_MS, Position, SealedEntry, outcome_at, unseal
+from datastore.ledger import KEEP_SHORT_MS, Position, SealedEntry, outcome_at
 from datastore.links import Links, Outgoing
 from datastore.model import Epoch
 from datastore.reading import Reader
@@ -34,15 +35,18 @@ from datastore.replication_steps import (
     Persist,
     Plan,
     Promised,
+    Reason,
+    Reconfigured,
     ReplicationSettings,
     Send,
     StepDown,
     Write,
 )
+from datastore.reporting import partition_status
 from datastore.rows import ConfigRow, Kind
 from datastore.state import AppliedState
 from datastore.store_port import Store
-from datastore.submission import Question, Submission
+from datastore.submission import Question, Reconfiguration, Submission
 
 T = TypeVar("T")
 
@@ -92,6 +96,7 @@ class Partition:
         self._state: AppliedState | None = None
         self._primary_hint = ""
         self._waiting: deque[Submission] = deque()
+        self._changes: deque[Reconfiguration] = deque()
         self._alone = 0  # How many of those at the head are to be decided one by one.
         self._in_flight: list[tuple[Submission, bytes]] = []
         self._in_flight_sides: dict[bytes, bytes] = {}
@@ -126,11 +131,9 @@ class Partition:
         Raises:
             InvalidRequest, LedgerDamaged: The message is not one; nothing was done.
         """
-        message = _open_append(item)
+        message = shipping.opened(item)
         answer = self._actor.call(partial(self._appended, message, item), timeout_s)
-        return wire.AppendReply(
-            self.operator, answer.status, answer.epoch, answer.match_lsn, answer.store_uuid, answer.promised, answer.first_lsn
-        )
+        return shipping.reply_of(self.operator, answer)
 
     def promise(self, epoch: Epoch, wall_ms: int, timeout_s: float) -> wire.PromiseReply:
         return self._actor.call(partial(self._promised, epoch, wall_ms), timeout_s)
@@ -140,6 +143,18 @@ class Partition:
 
     def bootstrap(self, voters: dict[str, str], timeout_s: float) -> wire.BootstrapReply:
         return self._actor.call(partial(self._bootstrapped, voters), timeout_s)
+
+    def configure(self, item: administration.ConfigureItem) -> Reconfiguration:
+        """Queue a step of a change of the configuration (R15); wait on the result."""
+        change = Reconfiguration(item)
+        self._actor.post(partial(self._reconfigured, change))
+        return change
+
+    def hand_over(self, item: administration.HandOverItem, timeout_s: float) -> administration.HandOverReply:
+        """Prepare to give the role away; asked again until it is ready."""
+        hand_over = partial(self.machine.hand_over, Epoch(*item.epoch), item.store_uuid, item.pause_ms)
+        found = self.in_turn(lambda: hand_over(self._now_ms()), timeout_s)
+        return administration.HandOverReply(item.operator, found.status, found.lsn, found.reason)
 
     def tick(self) -> None:
         self._actor.post(self._ticked)
@@ -174,28 +189,12 @@ class Partition:
 
     def status(self) -> wire.PartitionStatus:
         """Return what is known without waiting for a turn: a disk that is slow must not make a node look dead."""
-        machine, now_ms = self.machine, self._now_ms()
-        serving = machine.serving and self._state is not None
-        return wire.PartitionStatus(
-            operator=self.operator,
-            role=machine.role,
-            store_uuid=machine.store_uuid,
-            promised=machine.promised,
-            epoch=machine.tail.epoch,
-            last_lsn=machine.tail.lsn,
-            commit_lsn=machine.commit_lsn,
-            applied_lsn=self.committed.lsn,
-            heard_age_ms=machine.heard_age_ms(now_ms),
-            serving=serving,
-            voters=dict(machine.config.voters),
-            stamp_ms=machine.stamp(now_ms) if serving else machine.tail.stamp_ms,
-            digest_lsn=(digest := self.store.flushed_digest)[0],
-            digest=digest[1],
-        )
+        return partition_status(self.store, self.machine, self.committed.lsn, self._state is not None, self._now_ms())
 
     def close(self, timeout_s: float) -> None:
         """Flush and close the store; nothing may be called after."""
         self._actor.call(self.store.close, timeout_s)
+        self._actor.stop()
 
     # --- events (one at a time) -----------------------------------------------------------------------------------
 
@@ -237,10 +236,7 @@ class Partition:
         if reply is None or reply.status not in ("ack", "gap", "epoch"):
             self._carry_out(self.machine.lost(send.store_uuid, send.seq))
             return
-        answer = AppendAnswer(
-            reply.status, Epoch(*reply.epoch), reply.match_lsn, reply.store_uuid, Epoch(*reply.promised), reply.first_lsn
-        )
-        self._carry_out(self.machine.answered(send.store_uuid, send.seq, answer, self._now_ms()))
+        self._carry_out(self.machine.answered(send.store_uuid, send.seq, shipping.answer_of(reply), self._now_ms()))
 
     def _promised(self, epoch: Epoch, wall_ms: int) -> wire.PromiseReply:
         plan = self.machine.promise(epoch, self._now_ms())
@@ -260,7 +256,8 @@ class Partition:
         )
 
     def _becoming(self, item: wire.BecomeItem) -> wire.BecomeReply:
-        plan = self.machine.become(Epoch(*item.epoch), item.store_uuid, item.log_time_base_ms, self._now_ms())
+        reason = Reason(item.before, item.why, item.by)
+        plan = self.machine.become(Epoch(*item.epoch), item.store_uuid, item.log_time_base_ms, self._now_ms(), reason)
         self._carry_out(plan)
         reply = plan.reply
         assert isinstance(reply, Became)
@@ -275,6 +272,12 @@ class Partition:
         if voters and self.machine.bootstrap(ConfigRow(voters)):
             self.store.save_config(ConfigRow(voters))
         return wire.BootstrapReply(self.operator, self.machine.store_uuid, dict(self.machine.config.voters), self.machine.tail.lsn)
+
+    def _reconfigured(self, change: Reconfiguration) -> None:
+        if self.machine.is_primary:
+            self._changes.append(change)
+        else:
+            change.answer(False, "this store is not the primary")
 
     def _ticked(self) -> None:
         now_ms = self._now_ms()
@@ -344,18 +347,8 @@ class Partition:
         if digests:
             sides = self.store.sides(digests)
             sides.update({digest: self._in_flight_sides[digest] for digest in digests if digest in self._in_flight_sides})
-        item = wire.AppendItem(
-            self.operator,
-            step.epoch,
-            step.previous_lsn,
-            step.previous_epoch,
-            [sealed.data for sealed in entries],
-            step.commit_lsn,
-            sides,
-            self._node,
-            [digest for digest in digests if digest not in sides and self.store.get(Kind.ERASED, digest.hex())],
-        )
-        size_bytes = sum(len(data) for data in item.entries) + sum(map(len, sides.values()))
+        erased = [digest for digest in digests if digest not in sides and self.store.get(Kind.ERASED, digest.hex())]
+        item, size_bytes = shipping.item_of(self.operator, step, entries, sides, self._node, erased)
         self._links.send(step.node, Outgoing(item, size_bytes, partial(self._reply_came, step)), step.urgent)
 
     def _reply_came(self, send: Send, reply: wire.AppendReply | None) -> None:
@@ -389,6 +382,8 @@ class Partition:
         for submission in self._waiting:
             submission.fail(self._not_primary())
         self._waiting.clear()
+        while self._changes:
+            self._changes.popleft().answer(False, "the primary changed")
         for _, question in self._questions:
             question.fail(self._not_primary())
         self._questions.clear()
@@ -403,6 +398,9 @@ class Partition:
 
     def _settle(self) -> bool:
         """Decide what waits, if nothing is in flight; return whether to look again."""
+        if self._changes and self.machine.may_propose:
+            self._change(self._changes.popleft())
+            return True
         if not self._waiting or self._state is None or not self.machine.may_propose:
             return False
         submissions = self._take_waiting()
@@ -419,6 +417,17 @@ class Partition:
             log.exception("a fault while deciding operator=%s", self.operator)
             self._cannot_decide(submissions, HoldfastError())
         return True
+
+    def _change(self, change: Reconfiguration) -> None:
+        item = change.item
+        step = ConfigChange(item.kind, item.store_uuid, item.node)
+        plan = self.machine.configure(step, item.config_lsn, self._now_ms())
+        reply = plan.reply
+        assert isinstance(reply, Reconfigured)
+        if reply.accepted:
+            log.info("configuration operator=%s lsn=%d step=%s store=%s node=%s", self.operator, reply.lsn, *step)
+        self._carry_out(plan)
+        change.answer(*reply)
 
     def _take_waiting(self) -> list[Submission]:
         taken: list[Submission] = []
@@ -491,10 +500,3 @@ class Partition:
             except Exception:
                 log.exception("a fault while reading operator=%s query=%s", self.operator, question.item.query[:32])
                 question.fail(HoldfastError())
-
-
-def _open_append(item: wire.AppendItem) -> Append:
-    entries = [unseal(data) for data in item.entries]
-    if any(sealed.entry.lsn != item.previous_lsn + 1 + index for index, sealed in enumerate(entries)):
-        raise InvalidRequest("entries that do not follow each other", field="entries")
-    return Append(Epoch(*item.epoch), item.previous_lsn, Epoch(*item.previous_epoch), entries, item.commit_lsn)

@@ -13,6 +13,9 @@ The rules are those of docs/replication.md, by their numbers:
 - R6 Only an entry of the own epoch is committed by counting voters; what came before commits with it. The primary counts
   itself only after its own flush (`wrote`).
 - R10 A primary that no majority has answered for twice the suspicion window steps down.
+- R15 The configuration changes by one voter an entry, in force when appended; only after an entry of the own epoch and the
+  previous change are committed, and never by a primary that removes itself (`configure`). A planned hand-over
+  (`hand_over`) stops taking, waits until the named store has everything, and leaves the rest to promise and become.
 - R17 Stamps come from a base fixed when the reign begins plus monotonic time since.
 - Z1 One entry is in flight: the next is decided from a state in which everything in the log is applied.
 - Z16 A machine is built as a follower; only BECOME makes a primary.
@@ -23,24 +26,27 @@ is sent next is always what the last reply said is missing; the shell reports ea
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import dropwhile
-
+from datastore.configuration import ADD_VOTER, REMOVE_VOTER, ConfigChange, changed, role_in
 from datastore.errors import InvariantBroken
-from datastore.ledger import CONFIG, NOOP, Entry, Position, SealedEntry, check_follows, seal
+from datastore.ledger import CONFIG, NOOP, Entry, SealedEntry, check_follows, seal
 from datastore.model import EPOCH_NONE, Epoch
+from datastore.replicated_log import ReplicatedLog
 from datastore.replication_steps import (
+    CAUGHT_UP_ENTRIES,
+    NO_REASON,
     Append,
     AppendAnswer,
     Became,
     Commit,
     Confirmed,
     Follower,
+    HandedOver,
     LogReader,
     Persist,
     Plan,
     Promised,
+    Reason,
+    Reconfigured,
     ReplicationSettings,
     Send,
     Step,
@@ -48,25 +54,20 @@ from datastore.replication_steps import (
     Summary,
     Write,
 )
-from datastore.rows import ConfigRow, Kind, decode_row, encode_row
+from datastore.rows import Kind, ReignRow, encode_row
 
 
-class Replica:
+class Replica(ReplicatedLog):
     """One partition's log on one store."""
 
     def __init__(self, summary: Summary, log: LogReader, settings: ReplicationSettings) -> None:
-        self.store_uuid = summary.store_uuid
+        super().__init__(summary, log)
         self.promised = summary.promised
         self.led = summary.led
-        self.tail = summary.tail
-        self.commit_lsn = summary.applied_lsn
         self.epoch = EPOCH_NONE  # of the reign, while primary
         self.is_primary = False
         self.heard_ms: int | None = None
-        self._log = log
         self._settings = settings
-        self._epochs = list(summary.epochs)
-        self._configs = list(summary.configs)
         self._followers: dict[str, Follower] = {}
         self._durable_lsn = summary.tail.lsn
         self._reign_lsn = 0
@@ -75,13 +76,10 @@ class Replica:
         self._ticket_confirmed = 0
         self._stamp_base_ms = 0
         self._became_ms = 0
+        self._heir = ""  # Whom a hand-over is for; until it is done or given up, nothing new is taken.
+        self._heir_until_ms = 0
 
     # --- what it is -----------------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> ConfigRow:
-        """The latest configuration in the log, committed or not (R15)."""
-        return self._configs[-1][1] if self._configs else ConfigRow({})
 
     @property
     def serving(self) -> bool:
@@ -90,24 +88,15 @@ class Replica:
 
     @property
     def may_propose(self) -> bool:
-        """Serving, and nothing is in flight (Z1)."""
-        return self.is_primary and self.commit_lsn == self.tail.lsn and self.commit_lsn >= self._reign_lsn
+        """Serving, nothing is in flight (Z1), and the role is not being handed over."""
+        return self.is_primary and self.commit_lsn == self.tail.lsn and self.commit_lsn >= self._reign_lsn and not self._heir
 
     @property
     def role(self) -> str:
         """One of the words of `wire.PartitionStatus`."""
         if not self._configs:
             return "empty"
-        if self.is_primary:
-            return "primary"
-        if self.store_uuid in self.config.voters:
-            return "replica"
-        return "learner" if self.store_uuid in self.config.learners else "outside"
-
-    def epoch_at(self, lsn: int) -> Epoch:
-        """Return the epoch of a stored entry; lsn 0 has none."""
-        index = bisect_right(self._epochs, lsn, key=_first_lsn) - 1
-        return self._epochs[index][1] if lsn > 0 and index >= 0 else EPOCH_NONE
+        return "primary" if self.is_primary else role_in(self.config, self.store_uuid)
 
     def stamp(self, now_ms: int) -> int:
         """Return the log clock of a primary (R17)."""
@@ -118,12 +107,13 @@ class Replica:
         heard_ms = self._majority_heard_ms(now_ms) if self.is_primary else self.heard_ms
         return -1 if heard_ms is None else max(0, now_ms - heard_ms)
 
-    def bootstrap(self, config: ConfigRow) -> bool:
-        """Take the first configuration; False where there is one, or a log, already."""
-        if self._configs or self.tail.lsn:
-            return False
-        self._configs = [(0, config)]
-        return True
+    def followers(self, now_ms: int) -> dict[str, tuple[int, int, bool]]:
+        """Return store uuid -> (lsn up to which it has the log, ms since it was heard, whether it is caught up)."""
+        return {
+            uuid: (one.match_lsn, max(0, now_ms - one.heard_ms), one.is_caught_up(self.tail.lsn, now_ms))
+            for uuid, one in self._followers.items()
+            if not one.leaving_lsn
+        }
 
     # --- promotion ------------------------------------------------------------------------------------------------
 
@@ -138,8 +128,8 @@ class Replica:
         steps += self._step_down("another epoch was promised")
         return Plan(steps, Promised(True, epoch, self.tail, heard_age_ms))
 
-    def become(self, epoch: Epoch, store_uuid: str, stamp_base_ms: int, now_ms: int) -> Plan:
-        """R4: lead `epoch`, if it is the promised one and was never led here."""
+    def become(self, epoch: Epoch, store_uuid: str, stamp_base_ms: int, now_ms: int, reason: Reason = NO_REASON) -> Plan:
+        """R4: lead `epoch`, if it is the promised one and was never led here. `reason` goes into the entry that opens the reign."""
         refusal = self._why_not_lead(epoch, store_uuid)
         if refusal:
             return Plan([], Became(False, refusal))
@@ -149,15 +139,18 @@ class Replica:
         self._became_ms = now_ms
         self._reign_lsn = self.tail.lsn + 1
         self._ticket_wanted = self._ticket_confirmed = self._seq
-        config = self.config
-        others = {**config.learners, **config.voters}
-        others.pop(self.store_uuid, None)
-        next_lsn = self._reign_lsn
-        self._followers = {uuid: Follower(node, 0, next_lsn, now_ms, acked_seq=self._seq) for uuid, node in others.items()}
+        self._heir = ""
+        config, stamp_ms = self.config, self.stamp(now_ms)
+        self._followers = {}
+        self._follow(self._reign_lsn, now_ms)
+        node = config.voters[self.store_uuid]
+        row = ReignRow(epoch, self._reign_lsn, stamp_ms, node, self.store_uuid, reason.before, reason.why, reason.by)
+        events = [(int(Kind.REIGN), f"{self._reign_lsn:016d}", encode_row(row))]
         # The first reign writes the configuration that bootstrap gave into the log, where it stays the truth.
-        first = not self._configs or self._configs[-1][0] == 0
-        events = [(int(Kind.CONFIG), "", encode_row(config))] if first else []
-        entry = Entry(epoch, self._reign_lsn, self.stamp(now_ms), CONFIG if first else NOOP, events=events)
+        first = self.config_lsn == 0
+        if first:
+            events.append((int(Kind.CONFIG), "", encode_row(config)))
+        entry = Entry(epoch, self._reign_lsn, stamp_ms, CONFIG if first else NOOP, events=events)
         steps: list[Step] = [Persist(self.promised, epoch)]
         return Plan(steps + self._write_own(seal(entry, self.tail.hash), now_ms), Became(True))
 
@@ -178,6 +171,7 @@ class Replica:
         self.is_primary = False
         self.epoch = EPOCH_NONE
         self._followers = {}
+        self._heir = ""
         return [StepDown(reason)]
 
     # --- the primary's side ---------------------------------------------------------------------------------------
@@ -192,11 +186,83 @@ class Replica:
             raise InvariantBroken("an entry was proposed while it may not be", lsn=sealed.entry.lsn)
         return Plan(self._write_own(sealed, now_ms))
 
+    def configure(self, change: ConfigChange, config_lsn: int, now_ms: int) -> Plan:
+        """R15: take one step of a change of the configuration, or say why not now.
+
+        Args:
+            config_lsn: Where the configuration stands that the change was thought of for: a change that was overtaken is refused.
+        """
+        reason = self._why_not_configure(change, config_lsn, now_ms)
+        config = changed(self.config, change)
+        if reason or isinstance(config, str):
+            return Plan([], Reconfigured(False, reason or str(config)))
+        event = (int(Kind.CONFIG), "", encode_row(config))
+        entry = Entry(self.epoch, self.tail.lsn + 1, self.stamp(now_ms), CONFIG, events=[event])
+        return Plan(self._write_own(seal(entry, self.tail.hash), now_ms), Reconfigured(True, "", entry.lsn))
+
+    def _why_not_configure(self, change: ConfigChange, config_lsn: int, now_ms: int) -> str:
+        if not self.is_primary:
+            return "this store is not the primary"
+        if not self.serving:
+            return "no entry of its own epoch is committed yet"
+        if self.config_lsn > self.commit_lsn:
+            return "the previous change is not committed yet"
+        if not self.may_propose:
+            return "an entry is in flight"
+        if config_lsn != self.config_lsn:
+            return f"the configuration is that of lsn {self.config_lsn}, not of {config_lsn}"
+        if change.kind == REMOVE_VOTER and change.store_uuid == self.store_uuid:
+            return "a primary never removes itself: hand over first"
+        follower = self._followers.get(change.store_uuid)
+        if change.kind == ADD_VOTER and follower is not None and not follower.is_caught_up(self.tail.lsn, now_ms):
+            return f"the learner on {follower.node} has {follower.match_lsn} of {self.tail.lsn} entries, it is not caught up"
+        return ""
+
+    def hand_over(self, epoch: Epoch, store_uuid: str, pause_ms: int, now_ms: int) -> HandedOver:
+        """Prepare to give the role to `store_uuid`: take nothing new for up to `pause_ms`, and say when it has everything.
+
+        Asked again and again by a manager until "ready"; a `pause_ms` of 0 gives it up. Safety rests on promise and become
+        alone; this only makes the named store one of the most advanced, and callers wait instead of being refused.
+        """
+        follower = self._followers.get(store_uuid)
+        if not self.serving or epoch != self.epoch:
+            return HandedOver("refused", 0, "this store does not lead that epoch")
+        if follower is None or store_uuid not in self.config.voters:
+            return HandedOver("refused", 0, f"store {store_uuid} is none of the other voters")
+        if pause_ms <= 0:
+            self._heir = ""
+            return HandedOver("refused", 0, "given up")
+        if self._heir != store_uuid:
+            missing = self.tail.lsn - follower.match_lsn
+            if missing >= CAUGHT_UP_ENTRIES or now_ms - follower.heard_ms > self._settings.suspicion_ms:
+                return HandedOver("refused", 0, f"{follower.node} is {missing} entries behind, heard {now_ms - follower.heard_ms} ms ago")
+            self._heir, self._heir_until_ms = store_uuid, now_ms + pause_ms
+        ready = self.commit_lsn == self.tail.lsn == follower.match_lsn
+        return HandedOver("ready" if ready else "waiting", self.tail.lsn)
+
     def _write_own(self, sealed: SealedEntry, now_ms: int) -> list[Step]:
         self.tail = check_follows(self.tail, sealed)
         self._note(sealed.entry)
+        if sealed.entry.kind == CONFIG:
+            self._follow(sealed.entry.lsn, now_ms)
         # Followers write while this disk flushes; the write is last because its end is the next event.
         return [*self._sends(now_ms, urgent=True), Write(0, (sealed,))]
+
+    def _follow(self, next_lsn: int, now_ms: int) -> None:
+        """Follow the latest configuration with whom is shipped to; it is in force as soon as it is appended (R15).
+
+        Args:
+            next_lsn: What a new follower is sent first; what it lacks before that, its answer says.
+        """
+        others = {**self.config.learners, **self.config.voters}
+        others.pop(self.store_uuid, None)
+        for uuid, follower in self._followers.items():
+            follower.leaving_lsn = 0 if uuid in others else (follower.leaving_lsn or self.config_lsn)
+        for uuid, node in others.items():
+            if uuid not in self._followers:
+                self._followers[uuid] = Follower(
+                    node, 0, next_lsn, now_ms, acked_seq=self._seq, round_end_lsn=self.tail.lsn, round_began_ms=now_ms
+                )
 
     def wrote(self, lsn: int, now_ms: int) -> Plan:
         """The primary's own entries up to `lsn` are flushed: only now it counts itself (R6)."""
@@ -222,6 +288,9 @@ class Replica:
         if answer.status == "ack":
             follower.match_lsn = max(follower.match_lsn, answer.match_lsn)
             follower.next_lsn = max(follower.next_lsn, follower.match_lsn + 1)
+            follower.acknowledged(self.tail.lsn, now_ms)
+            if follower.leaving_lsn and follower.match_lsn >= follower.leaving_lsn:
+                del self._followers[store_uuid]  # It knows that it is retired.
         elif answer.status == "gap" and awaited:
             # Below match_lsn only where a store lost what it acknowledged (a restored disk): count it no more for that.
             follower.next_lsn = max(1, min(answer.first_lsn, follower.next_lsn))
@@ -248,6 +317,11 @@ class Replica:
             return Plan([])
         if now_ms - self._majority_heard_ms(now_ms) > 2 * self._settings.suspicion_ms:
             return Plan(self._step_down("no majority has answered"))
+        if self._heir and now_ms > self._heir_until_ms:
+            self._heir = ""  # Nobody promoted the other in time: callers have waited long enough.
+        silent_ms = now_ms - 2 * self._settings.suspicion_ms
+        for uuid in [uuid for uuid, one in self._followers.items() if one.leaving_lsn and one.heard_ms < silent_ms]:
+            del self._followers[uuid]
         return Plan(self._sends(now_ms, urgent=False))
 
     def _sends(self, now_ms: int, urgent: bool) -> list[Step]:
@@ -339,6 +413,7 @@ class Replica:
             return Plan(steps, self._answer("gap", message, self._conflict_from(message.previous_lsn)))
         write = self._reconcile(message.entries)
         if write is not None:
+            self._durable_lsn = self.tail.lsn
             steps.append(write)
         match_lsn = message.previous_lsn + len(message.entries)
         commit_lsn = min(message.commit_lsn, match_lsn)
@@ -349,55 +424,3 @@ class Replica:
 
     def _answer(self, status: str, message: Append, first_lsn: int, match_lsn: int = 0) -> AppendAnswer:
         return AppendAnswer(status, message.epoch, match_lsn, self.store_uuid, self.promised, first_lsn)
-
-    def _conflict_from(self, lsn: int) -> int:
-        """Return the first lsn of the run of entries that disagrees at `lsn`: the primary goes back there at once."""
-        if lsn <= self.commit_lsn:
-            raise InvariantBroken("a primary does not have what is committed here", lsn=lsn)
-        index = bisect_right(self._epochs, lsn, key=_first_lsn) - 1
-        return max(self._epochs[index][0], self.commit_lsn + 1)
-
-    def _reconcile(self, entries: Sequence[SealedEntry]) -> Write | None:
-        """Return what to truncate and write, with log, epochs and configurations already as they will be then."""
-        fresh = [*dropwhile(self._has, entries)]
-        if not fresh:
-            return None
-        lsn = fresh[0].entry.lsn
-        truncate_from = 0
-        if lsn <= self.tail.lsn:
-            truncate_from = lsn
-            self._forget_from(lsn)
-        for sealed in fresh:
-            self.tail = check_follows(self.tail, sealed)
-            self._note(sealed.entry)
-        self._durable_lsn = self.tail.lsn
-        return Write(truncate_from, tuple(fresh))
-
-    def _has(self, sealed: SealedEntry) -> bool:
-        """Return whether the log has this very entry: the same lsn and epoch (R5)."""
-        entry = sealed.entry
-        if entry.lsn > self.tail.lsn or self.epoch_at(entry.lsn) != entry.epoch:
-            return False
-        if self._log.hash_at(entry.lsn) != sealed.hash:
-            raise InvariantBroken(f"two entries {entry.lsn} of one epoch", lsn=entry.lsn, epoch=list(entry.epoch))
-        return True
-
-    def _forget_from(self, lsn: int) -> None:
-        if lsn <= self.commit_lsn:
-            raise InvariantBroken("a committed entry would be truncated", lsn=lsn)
-        before = lsn - 1
-        # The stamp of what stays is not known without reading it; 0 only means that the next stamp is not compared.
-        self.tail = Position(before, self.epoch_at(before), self._log.hash_at(before), 0)
-        self._epochs = [run for run in self._epochs if run[0] < lsn]
-        self._configs = [known for known in self._configs if known[0] < lsn]
-
-    def _note(self, entry: Entry) -> None:
-        """Keep the runs of epochs and the configurations beside the log's new end."""
-        if not self._epochs or self._epochs[-1][1] != entry.epoch:
-            self._epochs.append((entry.lsn, Epoch(*entry.epoch)))
-        if entry.kind == CONFIG:
-            self._configs += [(entry.lsn, decode_row(Kind.CONFIG, value)) for kind, _, value in entry.events if kind == Kind.CONFIG]
-
-
-def _first_lsn(run: tuple[int, Epoch]) -> int:
-    return run[0]

@@ -106,9 +106,36 @@ class Became(NamedTuple):
     reason: str = ""
 
 
+class Reconfigured(NamedTuple):
+    """Answer to a change of the configuration: accepted means appended and in force, not yet committed (R15)."""
+
+    accepted: bool
+    reason: str = ""
+    lsn: int = 0
+
+
+class HandedOver(NamedTuple):
+    """`status`: "ready" (everything is committed and on the named store, nothing new is taken), "waiting", "refused"."""
+
+    status: str
+    lsn: int = 0
+    reason: str = ""
+
+
+class Reason(NamedTuple):
+    """Why a reign begins, for the record that opens it: the node that led before, why it changes, who wanted it."""
+
+    before: str = ""
+    why: str = ""
+    by: str = ""
+
+
+NO_REASON = Reason()
+
+
 class Plan(NamedTuple):
     steps: list[Step]
-    reply: AppendAnswer | Promised | Became | None = None
+    reply: AppendAnswer | Promised | Became | Reconfigured | HandedOver | None = None
 
 
 # --- what the machine is given ------------------------------------------------------------------------------------
@@ -150,6 +177,10 @@ class Summary:
     configs: list[tuple[int, ConfigRow]]
 
 
+CAUGHT_UP_ENTRIES = 100
+CAUGHT_UP_MS = 1000
+
+
 @dataclass
 class Follower:
     """What the primary knows of another store in this reign."""
@@ -161,3 +192,19 @@ class Follower:
     busy: int = 0  # seq of the message under way, 0 when none
     sent_ms: int = -1
     acked_seq: int = 0
+    # R14: a round is the time in which it got everything that there was when the round began.
+    round_end_lsn: int = 0
+    round_began_ms: int = 0
+    round_ms: int = -1  # of the last one that ended; -1: none has
+    leaving_lsn: int = 0  # the entry that removed it: it is served until it has that, so that it knows
+
+    def acknowledged(self, tail_lsn: int, now_ms: int) -> None:
+        """Note the end of a round, and begin the next."""
+        if self.match_lsn >= self.round_end_lsn:
+            self.round_ms = now_ms - self.round_began_ms
+            self.round_end_lsn, self.round_began_ms = tail_lsn, now_ms
+
+    def is_caught_up(self, tail_lsn: int, now_ms: int) -> bool:
+        """R14: it lacks little, and got its last share in little time."""
+        quick = 0 <= self.round_ms < CAUGHT_UP_MS and now_ms - self.round_began_ms < CAUGHT_UP_MS
+        return quick and tail_lsn - self.match_lsn < CAUGHT_UP_ENTRIES

@@ -47,6 +47,7 @@ class Kind(IntEnum):
     CLOSED_LEG = 16
     PAYMENT = 17  # key: the provider's id of the intent; while money may move or has to
     CLOSED_PAYMENT = 18
+    REIGN = 19  # key: the lsn that began it, 16 digits: one row a promotion, kept for good
     COUNTER = 20  # key: its name; the smallest thing that is replicated (examples/counter.py)
 
 
@@ -236,10 +237,31 @@ class DatasetRow(msgspec.Struct, array_like=True):
 
 
 class ConfigRow(msgspec.Struct, array_like=True):
-    """The voters and learners of the partition: store uuid -> node name (R15)."""
+    """The voters and learners of the partition: store uuid -> node name (R15); `retired`: uuids that never vote again."""
 
     voters: dict[str, str]
     learners: dict[str, str] = {}
+    retired: list[str] = []
+
+
+class ReignRow(msgspec.Struct, array_like=True):
+    """Who became primary, written by the very entry that opens the reign: a promotion and its record are one.
+
+    Attributes:
+        node, store_uuid: Of the new primary.
+        before: The node that led last as far as the manager knew, "" at the founding.
+        why, by: The reason, and the manager or person that wanted it: for people to read.
+        stamp_ms: The log clock at that moment.
+    """
+
+    epoch: tuple[int, str]
+    lsn: int
+    stamp_ms: int
+    node: str
+    store_uuid: str
+    before: str
+    why: str
+    by: str
 
 
 class ErasedRow(msgspec.Struct, array_like=True):
@@ -273,6 +295,7 @@ ROW_TYPES: dict[int, Any] = {
     Kind.CLOSED_LEG: LegRow,
     Kind.PAYMENT: PaymentRow,
     Kind.CLOSED_PAYMENT: PaymentRow,
+    Kind.REIGN: ReignRow,
     Kind.COUNTER: CounterRow,
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}

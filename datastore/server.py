@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from datastore import wire, wire_ledger
+from datastore import administration, wire, wire_ledger
 from datastore.edge import Address, EdgeServer, Peer, Tls
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, SnapshotNeeded, UnknownOperator, shown
 from datastore.model import Epoch
 from datastore.node import Node, wall_ms
 from datastore.partition import Partition
+from datastore.reporting import promotions
 from datastore.store import SqliteStore
 from datastore.stub import METHODS, NODE_LIMITS, ROLES
-from datastore.submission import Question, Submission
+from datastore.submission import Question, Reconfiguration, Submission
 
 # How long a message of another node or a manager may wait for its partition's turn. Longer than any flush; who sent it
 # has given up by then.
@@ -38,6 +40,11 @@ class NodeServer:
             "promise": self._promise,
             "become": self._become,
             "bootstrap": self._bootstrap,
+            "configure": self._configure,
+            "hand_over": self._hand_over,
+            "renew": self._renew,
+            "record": lambda payload: node.take_record(wire.decode(wire.ClusterRecord, payload)),
+            "history": self._history,
             "append": self._append,
             "submit": self._submit,
             "read": self._read,
@@ -188,6 +195,34 @@ class NodeServer:
         status = partition.status()
         report = node.keeper.report(partition)
         return wire_ledger.CheckReply(item.operator, node.name, status.role, status.store_uuid, digests, report, check)
+
+    def _configure(self, payload: bytes) -> list[administration.ConfigureReply]:
+        """Queue all first, then wait: each waits for its own partition's turn."""
+        deadline = time.monotonic() + TURN_S
+        queued: list[Reconfiguration | administration.ConfigureReply] = []
+        for item in wire.decode(list[administration.ConfigureItem], payload):
+            partition = self._node.find(item.operator)
+            missing = administration.ConfigureReply(item.operator, False, "no store of this operator")
+            queued.append(partition.configure(item) if partition is not None else missing)
+        return [one.wait(max(0.0, deadline - time.monotonic())) if isinstance(one, Reconfiguration) else one for one in queued]
+
+    def _hand_over(self, payload: bytes) -> list[administration.HandOverReply]:
+        replies: list[administration.HandOverReply] = []
+        for item in wire.decode(list[administration.HandOverItem], payload):
+            partition = self._node.find(item.operator)
+            missing = administration.HandOverReply(item.operator, "refused", 0, "no store of this operator")
+            replies.append(partition.hand_over(item, TURN_S) if partition is not None else missing)
+        return replies
+
+    def _renew(self, payload: bytes) -> list[wire.BootstrapReply]:
+        items = wire.decode(list[administration.RenewItem], payload)
+        return [self._node.renew(item.operator, item.store_uuid).bootstrap({}, TURN_S) for item in items]
+
+    def _history(self, payload: bytes) -> administration.History:
+        request = wire.decode(administration.HistoryRequest, payload)
+        found = {partition.operator: partition for partition in self._node.partitions()}
+        wanted = [code for code in request.operators if code in found] if request.operators else list(found)
+        return {code: found[code].in_turn(partial(promotions, found[code].store, request.limit), TURN_S) for code in wanted}
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from datastore.segments import Disk
 from datastore.tables import ROWS_RIDING, ROWS_RIDING_MIN, RowTables
 
 PUT_ASIDE = ".quarantined-"  # and a number: what follows the name of a damaged file
+RETIRED = ".retired-"  # ... of a store that was whole and takes no part any more (R15)
 
 ALL_ROWS = 2**31
 
@@ -233,15 +234,21 @@ def open_store(path: Path, operator: str) -> tuple[SqliteStore, str]:
         return SqliteStore(path, operator), ""
     except LedgerDamaged as error:
         reason = str(error)
+    aside = put_aside(path, PUT_ASIDE)
+    log.error("store put aside operator=%s file=%s reason=%s", operator, aside.name, reason)
+    return SqliteStore(path, operator), reason
+
+
+def put_aside(path: Path, mark: str) -> Path:
+    """Rename a closed store's files to `NAME mark N`, flushed; return the new name. Nothing is ever deleted."""
     number = 1
-    while path.with_name(f"{path.name}{PUT_ASIDE}{number}").exists():
+    while path.with_name(f"{path.name}{mark}{number}").exists():
         number += 1
-    aside = path.name + f"{PUT_ASIDE}{number}"
+    aside = f"{path.name}{mark}{number}"
     moves = {path.with_name(path.name + end): path.with_name(aside + end) for end in ("", "-wal", "-shm")}
     moves[segments_folder(path)] = path.with_name(aside + ".segments")
     for found, to in moves.items():
         if found.exists():
             os.replace(found, to)
     Disk().flush_names(path.parent)
-    log.error("store put aside operator=%s file=%s reason=%s", operator, f"{path.name}{PUT_ASIDE}{number}", reason)
-    return SqliteStore(path, operator), reason
+    return path.with_name(aside)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datastore import wire, wire_ledger
+from datastore import administration, wire, wire_ledger
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import OutcomeUnknown
 from datastore.ledger import SealedEntry, unseal
@@ -23,6 +23,11 @@ METHODS = {
     "become": "control",
     "bootstrap": "control",
     "check": "control",
+    "configure": "control",
+    "hand_over": "control",
+    "renew": "control",
+    "record": "control",
+    "history": "feed",
     "append": "replication",
     "segment": "replication",
     "submit": "client",
@@ -115,6 +120,28 @@ class NodeStub:
         """Return a part of a sealed segment file, b"" at its end."""
         part: bytes = wire.decode(bytes, self._call("segment", wire.encode(request), timeout_ms))
         return part
+
+    def configure(self, items: Sequence[administration.ConfigureItem], timeout_ms: int) -> list[administration.ConfigureReply]:
+        """R15; accepted is appended and in force, not yet committed."""
+        return self._list("configure", items, administration.ConfigureReply, timeout_ms)
+
+    def hand_over(self, items: Sequence[administration.HandOverItem], timeout_ms: int) -> list[administration.HandOverReply]:
+        """Prepare planned changes of primaries; asked again until each is ready."""
+        return self._list("hand_over", items, administration.HandOverReply, timeout_ms)
+
+    def renew(self, items: Sequence[administration.RenewItem], timeout_ms: int) -> list[wire.BootstrapReply]:
+        """Have retired stores put aside and empty ones made; the replies name the new identities."""
+        return self._list("renew", items, wire.BootstrapReply, timeout_ms)
+
+    def record(self, record: wire.ClusterRecord, timeout_ms: int) -> wire.ClusterRecord:
+        """Have the node take in the newer lines of the cluster's record; return all that it has then, on disk."""
+        found: wire.ClusterRecord = wire.decode(wire.ClusterRecord, self._call("record", wire.encode(record), timeout_ms))
+        return found
+
+    def history(self, request: administration.HistoryRequest, timeout_ms: int) -> administration.History:
+        """Return the promotions of each operator that the node has applied, oldest first."""
+        found: administration.History = wire.decode(administration.History, self._call("history", wire.encode(request), timeout_ms))
+        return found
 
     def append(self, items: Sequence[wire.AppendItem], timeout_ms: int) -> list[wire.AppendReply]:
         """R5; replies beside the items. An item that the node could not take has the status "refused"."""

@@ -1,4 +1,4 @@
-"""What waits in a partition for its turn: commands to decide, questions to answer."""
+"""What waits in a partition for its turn: commands to decide, questions to answer, changes of the configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datastore import wire
+from datastore import administration, wire
 from datastore.errors import HoldfastError, OutcomeUnknown, QuorumLost
 from datastore.ledger import Position
 
@@ -81,3 +81,23 @@ class Question:
         operator = self.item.operator
         late = QuorumLost(f"{operator}: no majority confirmed the primary in time", operator=operator)
         return self.result or wire.ReadResult(operator, 0, 0, None, late.to_data())
+
+
+class Reconfiguration:
+    """A step of a change of the configuration; it waits until nothing is in flight (Z1)."""
+
+    __slots__ = ("_done", "item", "reply")
+
+    def __init__(self, item: administration.ConfigureItem) -> None:
+        self.item = item
+        self.reply = administration.ConfigureReply(item.operator, False, "no turn in time")
+        self._done = threading.Event()
+
+    def answer(self, accepted: bool, reason: str, lsn: int = 0) -> None:
+        self.reply = administration.ConfigureReply(self.item.operator, accepted, reason, lsn)
+        self._done.set()
+
+    def wait(self, timeout_s: float) -> administration.ConfigureReply:
+        """Return what became of it: accepted is appended, not yet committed. Without a turn in time it may still be taken."""
+        self._done.wait(timeout_s)
+        return self.reply

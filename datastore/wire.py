@@ -290,7 +290,7 @@ class SnapshotPage(msgspec.Struct, array_like=True):
 
 
 class PartitionStatus(msgspec.Struct, array_like=True):
-    """One partition on one node. `role`: "primary", "replica", "learner", "outside" (not in the configuration), "empty"."""
+    """One partition on one node. `role`: "primary", "replica", "learner", "retired", "outside" (not in the configuration), "empty"."""
 
     operator: str
     role: str
@@ -307,6 +307,23 @@ class PartitionStatus(msgspec.Struct, array_like=True):
     digest_lsn: int = 0  # up to where the rows are in the file
     digest: bytes = b""  # the set hash of all rows at that lsn: equal on every copy (I4)
     ledger: LedgerReport | None = None
+    learners: dict[str, str] = {}
+    config_lsn: int = 0  # where the configuration stands that the three above and below are of
+    retired: list[str] = []
+    followers: dict[str, tuple[int, int, bool]] = {}  # at a primary: uuid -> (lsn it has, ms since it was heard, caught up)
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True):
+    """One line of the cluster's record. Of two lines under one key the greater (counter, by) stands, on every node."""
+
+    counter: int
+    by: str  # the manager that wrote it
+    wall_ms: int  # for people to read
+    value: dict[str, Any] = {}  # {} takes the line back
+
+
+# What a cluster's administrator wants of it, by key: see `cluster_record`.
+ClusterRecord = dict[str, Note]
 
 
 class NodeStatus(msgspec.Struct, array_like=True):
@@ -315,6 +332,7 @@ class NodeStatus(msgspec.Struct, array_like=True):
     uptime_ms: int
     wall_ms: int
     partitions: list[PartitionStatus]
+    record: ClusterRecord = {}
 
 
 class PromiseItem(msgspec.Struct, array_like=True):
@@ -337,12 +355,18 @@ class PromiseReply(msgspec.Struct, array_like=True):
 
 
 class BecomeItem(msgspec.Struct, array_like=True):
-    """`log_time_base_ms`: median of the promise responders' wall clocks (R17). `store_uuid`: the one store named."""
+    """`log_time_base_ms`: median of the promise responders' wall clocks (R17). `store_uuid`: the one store named.
+
+    `before`, `why`, `by`: for the record that opens the reign; see `rows.ReignRow`.
+    """
 
     operator: str
     epoch: tuple[int, str]
     store_uuid: str
     log_time_base_ms: int
+    before: str = ""
+    why: str = ""
+    by: str = ""
 
 
 class BecomeReply(msgspec.Struct, array_like=True):
@@ -406,18 +430,11 @@ class EntriesRequest(msgspec.Struct, array_like=True):
 # --- manager's own answers ----------------------------------------------------------------------------------------
 
 
-class PromotionRecord(msgspec.Struct, array_like=True):
-    """One change of a primary, as the manager that made it tells it. `wall_ms`: for people to read."""
-
-    wall_ms: int
-    operator: str
-    node: str
-    epoch: tuple[int, str]
-    why: str
-
-
 class ManagerStatus(msgspec.Struct, array_like=True):
-    """`waiting`: operator -> why it has no serving primary; `history`: the newest promotions, oldest first."""
+    """`waiting`: operator -> why it has no serving primary. `changing`: operator -> what is being done to its copies.
+
+    `record`: what the cluster is wanted to be. `addresses`: node -> where it listens.
+    """
 
     manager: str
     uptime_ms: int
@@ -425,7 +442,9 @@ class ManagerStatus(msgspec.Struct, array_like=True):
     unreachable: dict[str, str]  # node -> why
     primaries: dict[str, tuple[str, tuple[int, str]]]  # operator -> (node, epoch)
     waiting: dict[str, str] = {}
-    history: list[PromotionRecord] = []
+    changing: dict[str, str] = {}
+    record: ClusterRecord = {}
+    addresses: dict[str, str] = {}
 
 
 class OperatorPlace(msgspec.Struct, array_like=True):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from datastore import config as datastore_config
-from datastore.edge import Address, tls_of
+from datastore.edge import tls_of
 from datastore.errors import ConfigInvalid
 from datastore.process import freeze_what_stays, prepare_server_process
 from datastore.settings import EXIT_CONFIG
@@ -25,7 +25,7 @@ from lockstore.errors import LockConfigInvalid
 from lockstore.seatlocks import SeatLocks
 from lockstore.servers import lock_client
 from manager import config as manager_config
-from manager.placement import Placement
+from manager.goals import Address, Goals
 from manager.server import ManagerServer
 
 log = logging.getLogger(__name__)
@@ -71,11 +71,11 @@ def _server(name: str, file: Path, data: Path) -> ManagerServer:
     config = manager_config.from_toml(mapping, str(file))
     store = datastore_config.from_toml(mapping, str(file))
     nodes = {node.name: Address(node.host, node.port) for node in store.nodes}
-    placement = Placement(list(nodes), {operator.code: operator.primary for operator in store.operators}, store.copies)
+    goals = Goals(nodes, {operator.code: operator.primary for operator in store.operators}, store.copies)
     locks: SeatLocks | None = None
     if lockstore_config.TABLE in mapping:
         locks = lock_client(lockstore_config.from_toml(mapping, str(file)), data, name)
-    return ManagerServer(name, config, nodes, placement, locks, tls=tls_of(store.links, data, name))
+    return ManagerServer(name, config, goals, locks, tls=tls_of(store.links, data, name))
 
 
 if __name__ == "__main__":

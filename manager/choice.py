@@ -46,20 +46,25 @@ def choose(replies: Mapping[str, PromiseReply], preferred: Sequence[str]) -> Cho
     promised = {node: reply for node, reply in replies.items() if reply.granted}
     if not promised:
         return NoChoice("no copy promised")
-    furthest = max(_position(reply) for reply in promised.values())
     why = ""
-    for node in sorted(promised, key=lambda name: _preference(name, preferred)):
+    ranked = sorted(promised, key=lambda name: _preference(name, preferred))
+    ranked.sort(key=lambda name: _position(promised[name]), reverse=True)  # Stable: preference among equals.
+    for node in ranked:
         reply = promised[node]
-        if _position(reply) != furthest:
-            continue
-        # R2: L must be a voter of its own latest configuration, and a majority of that configuration must have promised.
+        # R2: L must be a voter of its own latest configuration, a majority of that configuration must have promised, and no
+        # voter of it may be further. Learners and removed stores have no say, however far they are (R15).
         if reply.voters.get(reply.store_uuid) != node:
             why = why or f"{node} is furthest but no voter"
             continue
-        count = voters_among(reply.voters, ((name, other.store_uuid) for name, other in promised.items()))
-        if count >= majority(reply.voters):
-            return Chosen(node, reply.store_uuid, log_time_base_ms([other.wall_ms for other in promised.values()]))
-        why = f"{count} of {len(reply.voters)} copies promised, {majority(reply.voters)} are needed"
+        stores = [(name, other.store_uuid) for name, other in promised.items()]
+        count = voters_among(reply.voters, stores)
+        if count < majority(reply.voters):
+            why = why or f"{count} of {len(reply.voters)} copies promised, {majority(reply.voters)} are needed"
+            continue
+        fellows = [promised[name] for name, store_uuid in stores if reply.voters.get(store_uuid) == name]
+        if any(_position(other) > _position(reply) for other in fellows):
+            continue
+        return Chosen(node, reply.store_uuid, log_time_base_ms([other.wall_ms for other in promised.values()]))
     return NoChoice(why)
 
 
@@ -81,12 +86,16 @@ def log_time_base_ms(wall_ms: Sequence[int]) -> int:
     return sorted(wall_ms)[(len(wall_ms) - 1) // 2]
 
 
+def latest_config(reports: Iterable[PartitionStatus | None]) -> PartitionStatus | None:
+    """Return the report of the furthest store that has a configuration, None where none has one."""
+    configured = [report for report in reports if report is not None and report.voters]
+    return max(configured, key=lambda report: (report.epoch, report.last_lsn), default=None)
+
+
 def latest_voters(reports: Iterable[PartitionStatus | None]) -> dict[str, str]:
     """Return the voters as the furthest store that has a configuration knows them, or {} where none has one."""
-    configured = [report for report in reports if report is not None and report.voters]
-    if not configured:
-        return {}
-    return dict(max(configured, key=lambda report: (report.epoch, report.last_lsn)).voters)
+    config = latest_config(reports)
+    return dict(config.voters) if config is not None else {}
 
 
 def _position(reply: PromiseReply) -> tuple[tuple[int, str], int]:

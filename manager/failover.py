@@ -4,8 +4,10 @@ Pure: `OperatorWatch.receive(event, now_ms) -> list[Instruction]`. Events say wh
 to ask next; the shell (`manager.watch`) carries them out for all operators at once and feeds back the answers.
 
     watching --nobody serves--> leasing --> naming --> configuring --+   (first start: no store has a configuration)
-        ^                           |                                 v
-        |                           +----------------------------> promising --R2--> becoming --R3--> watching
+        ^ |                       | |                                 v
+        | +--a move is wanted-----+ +------------------------------> promising --R2--> becoming --R3--> watching
+        |                         |                                   ^
+        |                         +--> handing over (planned) --------+
 
 Safety rests on three things only, none of them time: the epoch is new (its counter is above everything seen and above
 everything this process ever used, and the process's uuid is drawn at start), the choice is R2's, and BECOME is sent for
@@ -20,136 +22,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
 
+from datastore.administration import HandOverItem, HandOverReply
 from datastore.errors import InvariantBroken
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.wire import BecomeItem, BecomeReply, BootstrapReply, PartitionStatus, PromiseReply
-from manager.choice import Chosen, NoChoice, choose, latest_voters, majority, voters_among
+from manager.choice import Chosen, NoChoice, choose, latest_config, majority, voters_among
+from manager.failover_steps import (
+    AskPromises,
+    BecomeAnswered,
+    Configure,
+    Configured,
+    Event,
+    HandOver,
+    HandOverAnswered,
+    Instruction,
+    Lease,
+    LeaseSettled,
+    MoveEnded,
+    MoveWanted,
+    NameOne,
+    NameStores,
+    Observed,
+    Phase,
+    PromisesGiven,
+    Report,
+    Serving,
+    Sighting,
+    StoresNamed,
+    TakeLease,
+)
 
 # A primary that its copies hear but that does not serve (it may be catching up a long log) gets this many times the suspicion.
 STUCK_FACTOR = 5
 # A copy that promised a higher epoch cannot follow its primary; this many times the suspicion passes before a new epoch mends it.
 DEAF_FACTOR = 2
 BACKOFF_DOUBLINGS_MAX = 3
-
-
-class Sighting(NamedTuple):
-    """What the nodes say of one operator.
-
-    Attributes:
-        placed: The nodes where the operator belongs, the preferred primary first.
-        reports: Every node that answers -> its partition, None where it keeps none.
-        silent: Every node of the cluster that does not answer.
-    """
-
-    placed: tuple[str, ...]
-    reports: Mapping[str, PartitionStatus | None]
-    silent: frozenset[str]
-
-
-class Lease(Enum):
-    GRANTED = "granted"
-    CONTENDED = "contended"
-    UNAVAILABLE = "unavailable"
-
-
-# --- events ---------------------------------------------------------------------------------------------------------
-
-
-class Observed(NamedTuple):
-    """`jitter`: a fresh random number in [0, 1): rivals must not back off for equal times."""
-
-    sighting: Sighting
-    jitter: float
-
-
-class LeaseSettled(NamedTuple):
-    lease: Lease
-
-
-class StoresNamed(NamedTuple):
-    """Answers to NameStores; nodes that gave none are missing, here and below."""
-
-    replies: Mapping[str, BootstrapReply]
-
-
-class Configured(NamedTuple):
-    replies: Mapping[str, BootstrapReply]
-
-
-class PromisesGiven(NamedTuple):
-    epoch: Epoch
-    replies: Mapping[str, PromiseReply]
-
-
-class BecomeAnswered(NamedTuple):
-    """`reply` None: sent, no answer; the store may have become primary."""
-
-    epoch: Epoch
-    reply: BecomeReply | None
-
-
-Event = Observed | LeaseSettled | StoresNamed | Configured | PromisesGiven | BecomeAnswered
-
-# --- instructions ---------------------------------------------------------------------------------------------------
-
-
-class TakeLease(NamedTuple):
-    """Take `promote:OPERATOR` in the lock store; answer with LeaseSettled."""
-
-
-class NameStores(NamedTuple):
-    """Have these nodes make their empty stores and tell their uuids; answer with StoresNamed."""
-
-    nodes: tuple[str, ...]
-
-
-class Configure(NamedTuple):
-    """Give these nodes the first configuration; answer with Configured."""
-
-    nodes: tuple[str, ...]
-    voters: dict[str, str]
-
-
-class AskPromises(NamedTuple):
-    """Send PROMISE to these nodes; answer with PromisesGiven when all answered or had their time."""
-
-    nodes: tuple[str, ...]
-    epoch: Epoch
-
-
-class NameOne(NamedTuple):
-    """Send BECOME, once, to this node; answer with BecomeAnswered."""
-
-    node: str
-    item: BecomeItem
-
-
-class Report(NamedTuple):
-    """Tell people: `node` is primary from `epoch` on."""
-
-    node: str
-    epoch: Epoch
-    why: str
-
-
-Instruction = TakeLease | NameStores | Configure | AskPromises | NameOne | Report
-
-
-class Phase(Enum):
-    WATCHING = "watching"
-    LEASING = "leasing"
-    NAMING = "naming"
-    CONFIGURING = "configuring"
-    PROMISING = "promising"
-    BECOMING = "becoming"
-
-
-class Serving(NamedTuple):
-    node: str
-    epoch: Epoch
+# A planned move stops the callers for no longer than this; what takes longer is given up, and the primary goes on.
+HAND_OVER_PAUSE_MS = 1_500
+HAND_OVER_PATIENCE_MS = 500
 
 
 @dataclass
@@ -158,6 +69,7 @@ class OperatorWatch:
 
     Attributes:
         manager_uuid: Drawn at the process's start: makes its epochs differ from those of all other processes, ever.
+        by: Who this is, for the record of promotions.
         serving: The primary that serves, None while none does.
         waiting: Why none serves, for people; "" while one does.
         choose: The choice of R2; a check of the checkers gives it a wrong one.
@@ -167,6 +79,7 @@ class OperatorWatch:
     manager_uuid: str
     heartbeat_ms: int
     suspicion_ms: int
+    by: str = ""
     serving: Serving | None = None
     waiting: str = "not looked at yet"
     phase: Phase = Phase.WATCHING
@@ -186,6 +99,11 @@ class OperatorWatch:
     _retry_at_ms: int = 0
     _failures: int = 0
     _without_lease: bool = False
+    _learners: dict[str, str] = field(default_factory=dict)
+    _move: MoveWanted | None = None
+    _move_from: str = ""
+    _handing_until_ms: int = 0
+    _made: Epoch = EPOCH_NONE  # The epoch of the last primary that this machine made.
 
     def receive(self, event: Event, now_ms: int) -> list[Instruction]:
         """Take in what happened and return what to do; an answer to a question that is no longer open does nothing.
@@ -195,6 +113,10 @@ class OperatorWatch:
         """
         if isinstance(event, Observed):
             return self._observe(event, now_ms)
+        if isinstance(event, MoveWanted):
+            return self._move_wanted(event, now_ms)
+        if isinstance(event, HandOverAnswered) and self.phase is Phase.HANDING:
+            return self._hand_over_answered(event.reply, now_ms)
         if isinstance(event, LeaseSettled) and self.phase is Phase.LEASING:
             return self._lease_settled(event.lease, now_ms)
         if isinstance(event, StoresNamed) and self.phase is Phase.NAMING:
@@ -213,13 +135,24 @@ class OperatorWatch:
         kept = sorted(set(self._voters.values()), key=lambda node: (placed.index(node) if node in placed else len(placed), node))
         return kept or list(placed)
 
+    def voting_nodes(self) -> tuple[str, ...]:
+        """Return the nodes of the voters."""
+        return tuple(dict.fromkeys(self._voters.values()))
+
+    def keeps(self, node: str) -> bool:
+        """Return whether a copy on that node takes part."""
+        return node in self._voters.values() or node in self._learners.values()
+
     # -- watching ----------------------------------------------------------------------------------------------------
 
     def _observe(self, event: Observed, now_ms: int) -> list[Instruction]:
         self._sighting, self._jitter = event.sighting, event.jitter
         self._watch_promises(now_ms)
-        self._voters = latest_voters(self._sighting.reports.values())
+        config = latest_config(self._sighting.reports.values())
+        self._voters, self._learners = (dict(config.voters), dict(config.learners)) if config is not None else ({}, {})
         self.serving = serving_primary(self._sighting, self._voters)
+        if self.serving is not None and self.serving.epoch < self._made:
+            self.serving = None  # A report from before the one that was made primary a moment ago.
         if self.serving is not None:
             self._before, self._unserved_since_ms, self.waiting = self.serving.node, None, ""
         elif self._unserved_since_ms is None:
@@ -271,7 +204,7 @@ class OperatorWatch:
         That is what an attempt that died half-way leaves behind: the store refuses its primary for ever (R1), and the
         operator would stand on fewer copies than it seems.
         """
-        deaf = [report for report in self._reports() if self._is_voter(report) and Epoch(*report.promised) > serving.epoch]
+        deaf = [report for report in self._reports() if self._takes_part(report) and Epoch(*report.promised) > serving.epoch]
         if not deaf:
             self._deaf_since_ms = None
             return False
@@ -280,7 +213,7 @@ class OperatorWatch:
         patient = now_ms < max(self._deaf_since_ms + DEAF_FACTOR * self.suspicion_ms, self._retry_at_ms, self._rival_until_ms)
         self._why = f"a copy promised a higher epoch than that of {serving.node} and cannot follow it"
         # PROMISE takes the role from the serving primary too: only where a majority is sure to answer.
-        return not patient and self._voters_answering() >= majority(self._voters)
+        return not patient and not self._sighting.paused and self._voters_answering() >= majority(self._voters)
 
     def _obstacle(self, now_ms: int) -> str:
         """Return why a promotion could not succeed now, or ""."""
@@ -299,6 +232,8 @@ class OperatorWatch:
 
     def _patience(self, now_ms: int) -> str:
         """Return why acting now would be hasty, or ""."""
+        if self._sighting.paused:
+            return "automatic failover is paused"
         unserved_ms = now_ms - (self._unserved_since_ms if self._unserved_since_ms is not None else now_ms)
         if now_ms < self._retry_at_ms:
             return self.waiting or "tried a moment ago"
@@ -323,15 +258,105 @@ class OperatorWatch:
     def _is_voter(self, report: PartitionStatus) -> bool:
         return report.store_uuid in self._voters
 
+    def _takes_part(self, report: PartitionStatus) -> bool:
+        return report.store_uuid in self._voters or report.store_uuid in self._learners
+
     def _voters_answering(self) -> int:
         found = ((node, report.store_uuid) for node, report in self._sighting.reports.items() if report is not None)
         return voters_among(self._voters, found)
 
+    # -- moving ------------------------------------------------------------------------------------------------------
+
+    def _move_wanted(self, move: MoveWanted, now_ms: int) -> list[Instruction]:
+        """Begin a move that somebody asked for, or say at once why not; nothing is changed then."""
+        if self.phase is not Phase.WATCHING:
+            return [MoveEnded("", "", EPOCH_NONE, "its primary is being changed already")]
+        self._move, self._move_from = move, self.serving.node if self.serving is not None else ""
+        reason = self._why_not_move(move)
+        if reason:
+            return [self._end_move(reason)]
+        self._why = move.why or ("forced" if move.force else "switchover")
+        self.phase = Phase.LEASING
+        return [TakeLease()]
+
+    def _why_not_move(self, move: MoveWanted) -> str:
+        """Return why a move cannot begin, or ""."""
+        nodes = sorted(self._voters.values())
+        if not self._voters:
+            return "it has no copies yet"
+        if self._voters_answering() < majority(self._voters):
+            count, needed = self._voters_answering(), majority(self._voters)
+            return f"{count} of {len(nodes)} copies answer, {needed} are needed: nothing acknowledged is risked"
+        if move.node and move.node not in nodes:
+            return f"{move.node} has no voting copy; {', '.join(nodes)} have"
+        if move.node and move.node == self._move_from:
+            return f"{move.node} leads it already"
+        if move.node and move.node in self._sighting.silent:
+            return f"{move.node} does not answer"
+        if self.serving is None and not move.force:
+            return f"no primary serves, so none can hand over ({self.waiting}); a forced failover needs none"
+        return "" if move.node or move.force or self._heir() is not None else "no other copy is well enough to lead"
+
+    def _heir(self) -> tuple[str, str] | None:
+        """Return (store uuid, node) of the copy that a move is for: the one named, else the most preferred that is caught up."""
+        assert self._move is not None
+        followers = {}
+        if self.serving is not None:
+            report = self._sighting.reports.get(self.serving.node)
+            followers = report.followers if report is not None else {}
+        wanted = [self._move.node] if self._move.node else [node for node in self.nodes() if node != self._move_from]
+        for node in wanted:
+            for store_uuid, kept in self._voters.items():
+                caught_up = followers.get(store_uuid, (0, 0, False))[2]
+                if kept == node and (caught_up or self._move.node):
+                    return store_uuid, node
+        return None
+
+    def _begin_move(self, now_ms: int) -> list[Instruction]:
+        assert self._move is not None
+        if self._move.force:
+            return self._ask_promises(self._answering())
+        self._handing_until_ms = now_ms + HAND_OVER_PATIENCE_MS
+        return self._hand_over(HAND_OVER_PAUSE_MS, again=False, now_ms=now_ms)
+
+    def _hand_over(self, pause_ms: int, *, again: bool, now_ms: int) -> list[Instruction]:
+        heir = self._heir()
+        if self.serving is None or heir is None:
+            return self._abandon("the primary or its heir is gone", now_ms)
+        self.phase = Phase.HANDING
+        return [HandOver(self.serving.node, HandOverItem(self.operator, self.serving.epoch, heir[0], pause_ms), again)]
+
+    def _hand_over_answered(self, reply: HandOverReply | None, now_ms: int) -> list[Instruction]:
+        if reply is not None and reply.status == "ready":
+            return self._ask_promises(self._answering())
+        if reply is not None and reply.status == "waiting" and now_ms < self._handing_until_ms:
+            return self._hand_over(HAND_OVER_PAUSE_MS, again=True, now_ms=now_ms)
+        why = "no answer from the primary" if reply is None else reply.reason
+        if not self._handing_until_ms:
+            why = f"the other copy does not get everything within {HAND_OVER_PATIENCE_MS} ms"
+        elif reply is not None and reply.status == "waiting":
+            # Give it up, so that callers are served at once; the answer says "refused" and ends it.
+            self._handing_until_ms = 0
+            return self._hand_over(0, again=False, now_ms=now_ms)
+        return self._abandon(why, now_ms)
+
+    def _answering(self) -> tuple[str, ...]:
+        return tuple(node for node, report in self._sighting.reports.items() if report is not None)
+
+    def _end_move(self, error: str) -> MoveEnded:
+        before, self._move = self._move_from, None
+        serving = self.serving
+        return MoveEnded(before, serving.node if serving else "", serving.epoch if serving else EPOCH_NONE, error)
+
     # -- promoting ---------------------------------------------------------------------------------------------------
 
     def _lease_settled(self, lease: Lease, now_ms: int) -> list[Instruction]:
+        if self._move is not None and lease is not Lease.CONTENDED:
+            return self._begin_move(now_ms)
         if lease is Lease.GRANTED:
             return self._proceed(now_ms)
+        if self._move is not None:
+            return self._abandon("another manager changes its primary", now_ms)
         self.phase = Phase.WATCHING
         self._retry_at_ms = now_ms + int(self.heartbeat_ms * (0.5 + self._jitter))
         self.waiting = "another manager holds the lease to promote"
@@ -344,7 +369,7 @@ class OperatorWatch:
     def _proceed(self, now_ms: int) -> list[Instruction]:
         self._without_lease = False
         if self._voters:
-            return self._ask_promises(tuple(node for node, report in self._sighting.reports.items() if report is not None))
+            return self._ask_promises(self._answering())
         self.phase = Phase.NAMING
         return [NameStores(self._sighting.placed)]
 
@@ -373,7 +398,11 @@ class OperatorWatch:
 
     def _promises_given(self, replies: Mapping[str, PromiseReply], now_ms: int) -> list[Instruction]:
         self._counter = max([self._counter, *(reply.promised[0] for reply in replies.values())])
-        chosen = self.choose(replies, self._sighting.placed)
+        first = [self._move.node] if self._move is not None and self._move.node else []
+        if self._move is not None and not self._move.node:
+            # "Any other": whoever led comes last among equals.
+            first = [node for node in self.nodes() if node != self._move_from]
+        chosen = self.choose(replies, [*first, *self._sighting.placed])
         if not isinstance(chosen, Chosen):
             return self._abandon(chosen.why, now_ms)
         if self._epoch <= self._named:
@@ -381,8 +410,10 @@ class OperatorWatch:
             raise InvariantBroken(f"{self.operator}: BECOME for {self._epoch} after {self._named}", operator=self.operator)
         self._named = self._epoch
         self.phase = Phase.BECOMING
-        self._before = chosen.node
-        return [NameOne(chosen.node, BecomeItem(self.operator, self._epoch, chosen.store_uuid, chosen.log_time_base_ms))]
+        by = self._move.by if self._move is not None else self.by
+        before, self._before = self._before, chosen.node
+        item = BecomeItem(self.operator, self._epoch, chosen.store_uuid, chosen.log_time_base_ms, before, self._why, by)
+        return [NameOne(chosen.node, item)]
 
     def _become_answered(self, reply: BecomeReply | None, now_ms: int) -> list[Instruction]:
         if reply is None:
@@ -393,7 +424,14 @@ class OperatorWatch:
         self.phase, self._failures, self._deaf_since_ms = Phase.WATCHING, 0, None
         self.waiting = f"{self._before} became primary and commits its first entry"
         self._retry_at_ms = now_ms + self.suspicion_ms
-        return [Report(self._before, self._epoch, self._why)]
+        # Whoever asks is sent there at once: it keeps what it is asked until its first entry is committed.
+        self._made, self.serving = self._epoch, Serving(self._before, self._epoch)
+        report = Report(self._before, self._epoch, self._why)
+        if self._move is None:
+            return [report]
+        wanted = self._move.node
+        error = f"{self._before} leads it instead of {wanted}: it has more of the log" if wanted and wanted != self._before else ""
+        return [report, self._end_move(error)]
 
     def _abandon(self, why: str, now_ms: int) -> list[Instruction]:
         """Give the attempt up and try again later, each time after a longer and random while, so that duels end."""
@@ -402,7 +440,7 @@ class OperatorWatch:
         pause_ms = self.heartbeat_ms * 2 ** min(self._failures, BACKOFF_DOUBLINGS_MAX)
         self._failures += 1
         self._retry_at_ms = now_ms + int(pause_ms * (0.5 + self._jitter))
-        return []
+        return [self._end_move(why)] if self._move is not None else []
 
 
 def serving_primary(sighting: Sighting, voters: Mapping[str, str]) -> Serving | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from lockstore.errors import LockError
 from lockstore.seatlocks import Grant, LockRequest, SeatLocks, Unavailable
-from manager.failover import Lease
+from manager.failover_steps import Lease
 
 log = logging.getLogger(__name__)
 

@@ -48,6 +48,10 @@ class Placement:
         """Return the configured operators."""
         return list(self._primaries)
 
+    def rank(self, operator: str, node: str) -> bytes:
+        """Return the number that the node draws for the operator; the highest numbers win."""
+        return _rank(operator, node)
+
     def nodes_of(self, operator: str) -> tuple[str, ...]:
         """Return the nodes for that operator, most preferred first; any code is good."""
         ranked = sorted(self._nodes, key=lambda node: _rank(operator, node), reverse=True)

@@ -12,7 +12,8 @@ from typing import Any, Generic
 
 from datastore import wire
 from datastore.errors import HoldfastError, OperatorUnavailable, UnknownOperator, nearest, shown
-from manager.nodes import NodePlanes, at_once
+from manager.nodes import at_once
+from manager.roster import Roster
 from manager.routing import ATTEMPT_MIN_MS, Again, Delivery, Item, Method, error_in, innermost
 from manager.watch import Watch
 
@@ -27,7 +28,7 @@ class Relay(Generic[Item]):
     def __init__(
         self,
         method: Method,
-        nodes: Mapping[str, NodePlanes],
+        roster: Roster,
         watch: Watch,
         *,
         heartbeat_ms: int,
@@ -41,7 +42,7 @@ class Relay(Generic[Item]):
         """
         self._now_ms = now_ms or _now_ms
         self._method = method
-        self._nodes = nodes
+        self._roster = roster
         self._watch = watch
         self._heartbeat_ms = heartbeat_ms
         self._attempt_ms = attempt_ms
@@ -68,7 +69,7 @@ class Relay(Generic[Item]):
                 operator = items[index].operator
                 route = routes.get(operator)
                 node = hints.pop(index, "") or (route.node if route else "")
-                if node in self._nodes and deliveries[index].timeout_ms(self._now_ms()) >= ATTEMPT_MIN_MS:
+                if node in self._roster.nodes and deliveries[index].timeout_ms(self._now_ms()) >= ATTEMPT_MIN_MS:
                     groups.setdefault(node, []).append(index)
                 else:
                     failures.append((index, "", self._nowhere(operator, node, due_ms)))
@@ -102,7 +103,7 @@ class Relay(Generic[Item]):
             payload = wire.encode([items[index] for index in indexes])
             timeout_ms = min(deliveries[index].timeout_ms(now_ms) for index in indexes)
             kind = self._method.results
-            return lambda: wire.decode(kind, self._nodes[node].call(self._method.name, payload, timeout_ms))
+            return lambda: wire.decode(kind, self._roster.nodes[node].call(self._method.name, payload, timeout_ms))
 
         answers = at_once({node: call(node, indexes) for node, indexes in groups.items()})
         return {node: (groups[node], answer) for node, answer in answers.items()}

@@ -4,6 +4,7 @@
     feed, snapshot      FeedRequest, SnapshotRequest -> as the named node answers, unopened
     topology, status    b"" -> Topology, ManagerStatus
     create_operators    [deadline_ms, CreateOperators] -> Topology, when all of them serve
+    administer          [deadline_ms, AnyWish] -> what `datastore.administration.ANSWERS` says
 
 All managers serve alike and at the same time; which node may write is decided by epochs on the nodes, not here.
 """
@@ -12,25 +13,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from datastore import wire
+from datastore.administration import AnyWish
 from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import OPERATOR_PATTERN
 from datastore.stub import NODE_LIMITS
 from lockstore.seatlocks import SeatLocks
+from manager.administering import Administering, addresses
 from manager.config import ManagerConfig
+from manager.goals import Goals
 from manager.leases import PromoteLeases
 from manager.nodes import NodePlanes
-from manager.placement import Placement
 from manager.relay import Relay
+from manager.roster import Roster
 from manager.routing import READ, SUBMIT, opened
 from manager.watch import Watch
 
 log = logging.getLogger(__name__)
 
-METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_operators")
+METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_operators", "administer")
 # Who may call what, where certificates say who is calling: making operators is the balancer's, on the
 # administrator's behalf, as it alone checks the administrator's key.
 ROLES: Mapping[str, Sequence[str]] = {method: ("lb", "admin") for method in METHODS}
@@ -49,8 +53,7 @@ class ManagerServer:
         self,
         name: str,
         config: ManagerConfig,
-        nodes: Mapping[str, Address],
-        placement: Placement,
+        goals: Goals,
         locks: SeatLocks | None,
         *,
         tls: Tls | None = None,
@@ -60,7 +63,7 @@ class ManagerServer:
 
         Args:
             name: Which of `config.managers` this is.
-            nodes: Node name -> address.
+            goals: The nodes and operators of cluster.toml.
             locks: The lock servers, for the leases; None goes without. Closed with this server.
         Raises:
             ConfigInvalid: No manager has that name.
@@ -68,15 +71,21 @@ class ManagerServer:
         own = config.manager(name)
         self.name = name
         self._started = time.monotonic()
-        self._nodes = {node: NodePlanes(node, address, limits=limits, tls=tls) for node, address in nodes.items()}
         self._leases = PromoteLeases(locks, config.promote_lease_ms)
-        self._watch = Watch(config, list(self._nodes.values()), placement, self._leases)
+
+        def make_roster(on_news: Callable[[], None]) -> Roster:
+            timeout_ms = config.node_timeout_ms
+            return Roster(goals, limits=limits, tls=tls, heartbeat_ms=config.heartbeat_ms, timeout_ms=timeout_ms, on_news=on_news)
+
+        self._watch = Watch(name, config, make_roster, self._leases)
+        self._roster = self._watch.roster
         attempt_ms = ATTEMPT_SUSPICIONS * config.suspicion_ms
         self._submit: Relay[wire.SubmitItem] = Relay(
-            SUBMIT, self._nodes, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms
+            SUBMIT, self._roster, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms
         )
-        self._read: Relay[wire.ReadItem] = Relay(READ, self._nodes, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms)
+        self._read: Relay[wire.ReadItem] = Relay(READ, self._roster, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms)
         self._timeout_ms = config.node_timeout_ms
+        self._administering = Administering(name, self._watch, self._status, config.node_timeout_ms)
         self._server = EdgeServer(
             Address(own.host, own.port), self._handle, methods=METHODS, limits=limits, tls=tls, roles=ROLES, name=name
         )
@@ -100,8 +109,7 @@ class ManagerServer:
         """Stop. Every epoch it was about to use is simply abandoned (R3)."""
         self._server.close()
         self._watch.close()
-        for node in self._nodes.values():
-            node.close()
+        self._roster.close()
         self._leases.close()
 
     def _handle(self, method: str, payload: bytes, _peer: Peer) -> bytes:
@@ -123,13 +131,17 @@ class ManagerServer:
             return wire.encode(self._watch.topology())
         if method == "status":
             return wire.encode(self._status())
+        if method == "administer":
+            deadline_ms, wish = opened(AnyWish, payload)
+            return wire.encode(self._administering.grant(wish, deadline_ms))
         deadline_ms, asked = opened(wire.CreateOperators, payload)
         return wire.encode(self._create(asked.operators, deadline_ms))
 
     def _node(self, name: str) -> NodePlanes:
-        node = self._nodes.get(name)
+        nodes = self._roster.nodes
+        node = nodes.get(name)
         if node is None:
-            raise InvalidRequest(f"no node {shown(name)}", field="node", nearest=nearest(name, self._nodes))
+            raise InvalidRequest(f"no node {shown(name)}", field="node", nearest=nearest(name, nodes))
         return node
 
     def _create(self, operators: Sequence[str], deadline_ms: int) -> wire.Topology:
@@ -152,5 +164,7 @@ class ManagerServer:
             unreachable={node: last.why for node, last in seen.items() if last.status is None},
             primaries={place.operator: (place.primary, place.epoch) for place in topology.operators if place.primary},
             waiting=self._watch.waiting(),
-            history=self._watch.history(),
+            changing=self._watch.changing(),
+            record=self._roster.goals.record,
+            addresses=addresses(self._roster.nodes),
         )

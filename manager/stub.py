@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from datastore import wire
+import msgspec
+
+from datastore import administration, wire
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import HoldfastError, NodeUnreachable, OperatorUnavailable, OutcomeUnknown
 from datastore.stub import NODE_LIMITS
@@ -122,6 +124,29 @@ class ManagerStub:
             ),
         )
         return topology
+
+    def wish(self, wish: administration.AnyWish, deadline_ms: int) -> Any:
+        """Return the answer to an administrator's wish, of the type in `administration.ANSWERS`. Raises as `administer` does."""
+        return wire.decode(administration.ANSWERS[type(wish)], self.administer(wire.encode(wish), deadline_ms))
+
+    def administer(self, wish: bytes, deadline_ms: int) -> bytes:
+        """Pass an administrator's wish to a manager; return its answer, unopened. See `datastore.administration`.
+
+        What may have begun is not asked of another manager: whoever wished it looks and asks again.
+
+        Raises:
+            InvalidRequest, QuorumLost: The manager's answer. NodeUnreachable, OutcomeUnknown: No manager answered.
+        """
+        start, failure = self._preferred, None
+        for step in range(len(self._clients)):
+            client = self._clients[(start + step) % len(self._clients)]
+            try:
+                payload = wire.encode((_budget_ms(deadline_ms), msgspec.Raw(wish)))
+                return client.call("administer", payload, deadline_ms)
+            except NodeUnreachable as error:
+                failure = error
+        assert failure is not None
+        raise failure
 
     def close(self) -> None:
         """Close the connections; calls in flight end as they may."""

@@ -13,33 +13,45 @@ import random
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from datastore import wire
+from datastore.administration import Moved
+from datastore.cluster_record import LEAVING, NODE, REMOVED
 from datastore.errors import HoldfastError, InvariantBroken, OperatorUnavailable
-from datastore.model import EPOCH_NONE, Epoch
-from manager import failover
+from datastore.model import EPOCH_NONE
+from manager import failover_steps as steps
+from manager import membership
+from manager.carrying import Asked, Carrier
 from manager.config import ManagerConfig
-from manager.failover import Instruction, OperatorWatch, Serving, Sighting
+from manager.failover import OperatorWatch
+from manager.failover_steps import Serving, Sighting
 from manager.leases import PromoteLeases
-from manager.nodes import NodePlanes, at_once
-from manager.placement import Placement
-from manager.polling import LastSeen, Polling
+from manager.membership import Copies, MoveAway, Step, Wait
+from manager.nodes import at_once
+from manager.polling import LastSeen
+from manager.roster import Roster
 
 log = logging.getLogger(__name__)
-Kind = TypeVar("Kind")
 
-HISTORY_MAX = 200
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h.
 
 
-class Asked(NamedTuple):
-    """An instruction of one operator that waits to be carried out."""
+class Place(NamedTuple):
+    """Where one operator's copies are: the primary's node, those of the voters, and those where copies are wanted."""
+
+    leader: str
+    voters: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+class _Wanted(NamedTuple):
+    """A move that somebody waits for; the answer is put into `ended`."""
 
     operator: str
-    instruction: Instruction
+    move: steps.MoveWanted
+    ended: list[Moved]
 
 
 class Watch:
@@ -50,9 +62,9 @@ class Watch:
 
     def __init__(
         self,
+        name: str,
         config: ManagerConfig,
-        nodes: Sequence[NodePlanes],
-        placement: Placement,
+        make_roster: Callable[[Callable[[], None]], Roster],
         leases: PromoteLeases,
         on_fault: Callable[[], object] = lambda: os._exit(EXIT_FAULT),
         now_ms: Callable[[], int] | None = None,
@@ -60,14 +72,15 @@ class Watch:
         """Prepare; `start` begins.
 
         Args:
+            name: Of this manager, for the records of promotions.
+            make_roster: Makes the roster; it calls what it is given whenever a node has news.
             on_fault: Called when the watch itself is at fault. Without a watch no operator would get a primary any more, so
                 the process ends and is started anew; nothing is lost with it.
             now_ms: The monotonic clock in milliseconds; the simulator gives its own.
         """
         self._now_ms = now_ms or _now_ms
+        self._name = name
         self._config = config
-        self._nodes = {node.name: node for node in nodes}
-        self._placement = placement
         self._leases = leases
         self._on_fault = on_fault
         # R3 rests on it: no two processes ever use the same epoch.
@@ -77,26 +90,29 @@ class Watch:
         self._changed = threading.Condition()
         # Replaced as a whole, never changed: readers on other threads take no lock.
         self._routes: dict[str, Serving] = {}
-        self._topology = wire.Topology(list(self._nodes), [], [])
+        self._topology = wire.Topology([], [], [])
         self._waiting: dict[str, str] = {}
-        self._history: deque[wire.PromotionRecord] = deque(maxlen=HISTORY_MAX)
+        self._changing: dict[str, str] = {}
+        self._copies: dict[str, Copies] = {}
+        self._moves: list[_Wanted] = []
         self._random = random.SystemRandom()
         self._wake = threading.Event()
         self._closed = False
-        self._polling = Polling(nodes, heartbeat_ms=config.heartbeat_ms, timeout_ms=config.node_timeout_ms, on_news=self._wake.set)
+        self.roster = make_roster(self._wake.set)
+        self._carrier = Carrier(self.roster, leases, config.node_timeout_ms, self._tell, at_once=self._at_once, now_ms=self._now_ms)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._polling.start()
+        self.roster.start()
         self._thread.start()
 
     def close(self) -> None:
         """End the watch; a step under way ends first. What it began is safe to be left so (R3)."""
         self._closed = True
         self._wake.set()
-        self._polling.close()
+        self.roster.stop()
         if self._thread.ident is not None:
             self._thread.join(4 * self._config.node_timeout_ms / 1000)
         with self._changed:
@@ -122,15 +138,54 @@ class Watch:
         return self._topology
 
     def seen(self) -> dict[str, LastSeen]:
-        return self._polling.seen()
+        return self.roster.seen()
 
     def waiting(self) -> dict[str, str]:
         """Return operator -> why it has no serving primary."""
         return self._waiting
 
-    def history(self) -> list[wire.PromotionRecord]:
+    def look_again(self) -> None:
+        """Look at all operators now, not at the next heartbeat."""
+        self.roster.hurry(True)
+        self._wake.set()
+
+    def known_copies(self) -> dict[str, Copies]:
+        """Return what is known of the copies of each operator that is served."""
+        return self._copies
+
+    def places(self) -> dict[str, Place]:
+        """Return where the copies of each operator are and are wanted."""
+        goals = self.roster.goals
+        found = {}
+        for operator, machine in self._machines.items():
+            voters = machine.voting_nodes()
+            leader = machine.serving.node if machine.serving is not None else ""
+            found[operator] = Place(leader, voters, goals.wanted(operator, voters))
+        return found
+
+    def copies(self) -> dict[str, list[str]]:
+        """Return operator -> where its copies are wanted, its primary first."""
+        places = self.places().items()
+        return {operator: sorted(place.wanted, key=lambda node: node != place.leader) for operator, place in places if place.voters}
+
+    def changing(self) -> dict[str, str]:
+        """Return operator -> what is being done to its copies."""
+        return self._changing
+
+    def move(self, moves: Mapping[str, steps.MoveWanted], deadline_s: float) -> list[Moved]:
+        """Move primaries, all at the same time; return what became of each, in order.
+
+        Args:
+            deadline_s: On the monotonic clock. A move that has not ended by then may still be carried out.
+        """
+        wanted = [_Wanted(operator, move, []) for operator, move in moves.items()]
         with self._changed:
-            return list(self._history)
+            self._moves += wanted
+        self._wake.set()
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or all(one.ended for one in wanted), max(0.0, deadline_s - time.monotonic()))
+            self._moves = [one for one in self._moves if one not in wanted]
+        return [one.ended[0] if one.ended else Moved(one.operator, "", "", error="not done in time; look with: history") for one in wanted]
 
     def create(self, operators: Iterable[str], deadline_s: float) -> None:
         """Have partitions made for those that have none, and return when all serve.
@@ -143,7 +198,7 @@ class Watch:
         wanted = set(operators)
         with self._changed:
             self._wanted |= wanted
-        self._polling.hurry(True)
+        self.roster.hurry(True)
         self._wake.set()
 
         def all_serve() -> bool:
@@ -173,30 +228,124 @@ class Watch:
             self._on_fault()
 
     def _round(self) -> None:
-        seen = self._polling.seen()
+        seen = self.roster.look()
         asked: list[Asked] = []
         # One draw for all: rivals differ, and operators that wait for the same reason go on in the same messages.
         jitter = self._random.random()
+        sightings: dict[str, Sighting] = {}
         for operator, sighting in self._sightings(seen).items():
             machine = self._machines.get(operator)
             if machine is None:
                 config = self._config
-                machine = OperatorWatch(operator, self.uuid, heartbeat_ms=config.heartbeat_ms, suspicion_ms=config.suspicion_ms)
+                machine = OperatorWatch(operator, self.uuid, config.heartbeat_ms, config.suspicion_ms, by=self._name)
                 # A copy, as other threads read it: a dictionary must not grow under a reader.
                 self._machines = {**self._machines, operator: machine}
-            asked += self._tell(operator, failover.Observed(sighting, jitter))
+            sightings[operator] = sighting
+            asked += self._tell(operator, steps.Observed(sighting, jitter))
         self._publish(seen)
-        self._polling.hurry(any(machine.serving is None for machine in self._machines.values()))
+        reshaping = self._next_steps(sightings)
+        asked += self._begin_moves(reshaping)
+        self.roster.hurry(bool(self._changing) or any(machine.serving is None for machine in self._machines.values()))
+        self._act(asked, seen)
+        self._carrier.reshape({operator: step for operator, step in reshaping.items() if not isinstance(step[1], MoveAway)})
+        self._settle_nodes(seen)
+
+    def _act(self, asked: list[Asked], seen: Mapping[str, LastSeen]) -> None:
+        """Carry out instructions until none is left."""
+        asked = self._noted(asked)
         if not asked:
             return
         operators, began_ms = len({one.operator for one in asked}), self._now_ms()
         try:
             while asked and not self._closed:
-                asked = self._carry_out(asked)
+                asked = self._noted(self._carrier.carry_out(asked))
         finally:
             self._leases.release_all()
         log.info("acted operators=%s took_ms=%s", operators, self._now_ms() - began_ms)
         self._publish(seen)
+
+    def _noted(self, asked: Sequence[Asked]) -> list[Asked]:
+        """Tell people and who waits what came to an end; return the rest."""
+        for operator, instruction in asked:
+            if isinstance(instruction, steps.Report):
+                log.info("promoted operator=%s node=%s epoch=%s why=%s", operator, instruction.node, *instruction[1:])
+            elif isinstance(instruction, steps.MoveEnded):
+                self._move_ended(operator, instruction)
+        return [one for one in asked if not isinstance(one.instruction, steps.Report | steps.MoveEnded)]
+
+    def _begin_moves(self, reshaping: Mapping[str, tuple[str, Step]]) -> list[Asked]:
+        """Begin the moves that people wait for, one an operator, and those that membership needs."""
+        with self._changed:
+            firsts = {one.operator: one for one in reversed(self._moves) if not one.ended}
+        asked: list[Asked] = []
+        for operator, one in firsts.items():
+            if operator in self._machines:
+                asked += self._tell(operator, one.move)
+            else:
+                self._end(one, Moved(operator, "", "", error=f"no operator {operator}"))
+        for operator, (_, step) in reshaping.items():
+            if isinstance(step, MoveAway) and operator not in firsts:
+                asked += self._tell(operator, steps.MoveWanted(step.node, False, step.why, self._name))
+        return asked
+
+    def _move_ended(self, operator: str, ended: steps.MoveEnded) -> None:
+        began_ms = self._carrier.stopped_ms.pop(operator, None)
+        pause_ms = self._now_ms() - began_ms if began_ms is not None else 0
+        moved = Moved(operator, ended.before, ended.node, ended.epoch.counter, pause_ms, ended.error)
+        log.info("move ended operator=%s from=%s to=%s pause_ms=%s error=%s", operator, ended.before, ended.node, pause_ms, ended.error)
+        with self._changed:
+            waiting = [one for one in self._moves if one.operator == operator and not one.ended][:1]
+        for one in waiting:
+            self._end(one, moved)
+
+    def _end(self, one: _Wanted, moved: Moved) -> None:
+        with self._changed:
+            one.ended.append(moved)
+            self._moves = [other for other in self._moves if other is not one]
+            self._changed.notify_all()
+
+    def _next_steps(self, sightings: Mapping[str, Sighting]) -> dict[str, tuple[str, Step]]:
+        """Return operator -> (primary's node, next step of membership) where there is something to do."""
+        goals, config = self.roster.goals, self._config
+        found: dict[str, tuple[str, Step]] = {}
+        changing: dict[str, str] = {}
+        known: dict[str, Copies] = {}
+        for operator, sighting in sightings.items():
+            serving = self._machines[operator].serving
+            report = sighting.reports.get(serving.node) if serving is not None else None
+            if serving is None or report is None or not report.serving:
+                continue
+            wanted = goals.wanted(operator, report.voters.values())
+            preferred = goals.preferred(operator)
+            copies = Copies(
+                serving.node, report, sighting.reports, wanted, goals.unfit, config.replace_lost, preferred, config.return_primaries
+            )
+            known[operator] = copies
+            step = membership.next_step(copies)
+            if not isinstance(step, Wait):
+                found[operator] = (serving.node, step)
+                changing[operator] = membership.told(step)
+            elif not step.settled:
+                changing[operator] = step.why
+        self._changing, self._copies = changing, known
+        return found
+
+    def _settle_nodes(self, seen: Mapping[str, LastSeen]) -> None:
+        """Have a node that is leaving removed for good when no operator keeps a copy there any more."""
+        goals = self.roster.goals
+        leaving = [name for name, member in goals.nodes.items() if member.state == LEAVING]
+        if not leaving or any(machine.serving is None for machine in self._machines.values()):
+            return
+        if any(last.status is None for name, last in seen.items() if name not in leaving):
+            return  # A node that is silent may keep an operator that is not known here yet.
+        for name in leaving:
+            if not any(machine.keeps(name) for machine in self._machines.values()):
+                address = goals.nodes[name].address
+                try:
+                    self.roster.write({NODE + name: {"host": address.host, "port": address.port, "state": REMOVED}}, self._name)
+                    log.info("removed node=%s", name)
+                except HoldfastError as error:
+                    log.warning("removal of node=%s waits: %s", name, error.detail)
 
     def _sightings(self, seen: Mapping[str, LastSeen]) -> dict[str, Sighting]:
         by_node = {
@@ -205,91 +354,19 @@ class Watch:
             if last.status is not None
         }
         silent = frozenset(node for node, last in seen.items() if last.status is None)
-        operators = dict.fromkeys([*self._placement.operators, *sorted(self._wanted), *self._machines])
+        goals = self.roster.goals
+        operators = dict.fromkeys([*goals.primaries, *sorted(self._wanted), *self._machines])
         for partitions in by_node.values():
             operators.update(dict.fromkeys(partitions))
         return {
             operator: Sighting(
-                self._placement.nodes_of(operator), {node: partitions.get(operator) for node, partitions in by_node.items()}, silent
+                goals.placed(operator), {node: partitions.get(operator) for node, partitions in by_node.items()}, silent, goals.paused
             )
             for operator in operators
         }
 
-    def _tell(self, operator: str, event: failover.Event) -> list[Asked]:
+    def _tell(self, operator: str, event: steps.Event) -> list[Asked]:
         return [Asked(operator, instruction) for instruction in self._machines[operator].receive(event, self._now_ms())]
-
-    def _carry_out(self, asked: Sequence[Asked]) -> list[Asked]:
-        """Carry out each kind of instruction for all operators at once; return what the machines ask for next."""
-        following = [
-            *self._take_leases(_of(asked, failover.TakeLease)),
-            *self._name_stores(_of(asked, failover.NameStores)),
-            *self._configure(_of(asked, failover.Configure)),
-            *self._ask_promises(_of(asked, failover.AskPromises)),
-            *self._name_one(_of(asked, failover.NameOne)),
-        ]
-        for operator, instruction in asked:
-            if isinstance(instruction, failover.Report):
-                self._record(operator, instruction)
-        return following
-
-    def _take_leases(self, group: Mapping[str, failover.TakeLease]) -> list[Asked]:
-        leases = self._leases.take(list(group)) if group else {}
-        return [asked for operator, lease in leases.items() for asked in self._tell(operator, failover.LeaseSettled(lease))]
-
-    def _name_stores(self, group: Mapping[str, failover.NameStores]) -> list[Asked]:
-        items = {(operator, node): wire.BootstrapItem(operator, {}) for operator, ask in group.items() for node in ask.nodes}
-        replies = self._ask("bootstrap", items, wire.BootstrapReply)
-        return [asked for operator in group for asked in self._tell(operator, failover.StoresNamed(replies.get(operator, {})))]
-
-    def _configure(self, group: Mapping[str, failover.Configure]) -> list[Asked]:
-        items = {(operator, node): wire.BootstrapItem(operator, ask.voters) for operator, ask in group.items() for node in ask.nodes}
-        replies = self._ask("bootstrap", items, wire.BootstrapReply)
-        return [asked for operator in group for asked in self._tell(operator, failover.Configured(replies.get(operator, {})))]
-
-    def _ask_promises(self, group: Mapping[str, failover.AskPromises]) -> list[Asked]:
-        items = {(operator, node): wire.PromiseItem(operator, ask.epoch) for operator, ask in group.items() for node in ask.nodes}
-        replies = self._ask("promise", items, wire.PromiseReply)
-        return [
-            asked
-            for operator, ask in group.items()
-            for asked in self._tell(operator, failover.PromisesGiven(ask.epoch, replies.get(operator, {})))
-        ]
-
-    def _name_one(self, group: Mapping[str, failover.NameOne]) -> list[Asked]:
-        items = {(operator, ask.node): ask.item for operator, ask in group.items()}
-        replies = self._ask("become", items, wire.BecomeReply)
-        following: list[Asked] = []
-        for operator, ask in group.items():
-            reply = replies.get(operator, {}).get(ask.node)
-            epoch = Epoch(*ask.item.epoch)
-            following += self._tell(operator, failover.BecomeAnswered(epoch, reply))
-        return following
-
-    def _ask(self, method: str, items: Mapping[tuple[str, str], Any], kind: Any) -> dict[str, dict[str, Any]]:
-        """Send each node its items in one message, all nodes at once.
-
-        Args:
-            items: (operator, node) -> item.
-        Returns:
-            Operator -> node -> reply; a node that did not answer is missing.
-        """
-        by_node: dict[str, list[Any]] = {}
-        for (_, node), item in items.items():
-            if node in self._nodes:
-                by_node.setdefault(node, []).append(item)
-
-        def call(node: str) -> Callable[[], list[Any]]:
-            return lambda: self._nodes[node].control(method, by_node[node], kind, self._config.node_timeout_ms)
-
-        replies: dict[str, dict[str, Any]] = {}
-        for node, answer in self._at_once({node: call(node) for node in by_node}).items():
-            if isinstance(answer, HoldfastError):
-                log.warning("no answer node=%s method=%s why=%s", node, method, answer.detail)
-                continue
-            for reply in answer:
-                if (reply.operator, node) in items:
-                    replies.setdefault(reply.operator, {})[node] = reply
-        return replies
 
     # -- what it found -----------------------------------------------------------------------------------------------
 
@@ -310,22 +387,11 @@ class Watch:
             places.append(wire.OperatorPlace(operator, machine.nodes(), primary, epoch))
         reachable = [node for node, last in seen.items() if last.status is not None]
         with self._changed:
-            self._topology = wire.Topology(list(self._nodes), reachable, places)
+            self._topology = wire.Topology(list(seen), reachable, places)
             self._waiting = waiting
             if routes != self._routes:
                 self._routes = routes
             self._changed.notify_all()
-
-    def _record(self, operator: str, report: failover.Report) -> None:
-        log.info("promoted operator=%s node=%s epoch=%s why=%s", operator, report.node, report.epoch.counter, report.why)
-        # The wall clock is for people to read; nothing is decided by it.
-        record = wire.PromotionRecord(int(time.time() * 1000), operator, report.node, report.epoch, report.why)
-        with self._changed:
-            self._history.append(record)
-
-
-def _of(asked: Iterable[Asked], kind: type[Kind]) -> dict[str, Kind]:
-    return {one.operator: one.instruction for one in asked if isinstance(one.instruction, kind)}
 
 
 def _now_ms() -> int:

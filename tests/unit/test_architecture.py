@@ -14,6 +14,10 @@ PACKAGES = ("lockstore", "datastore", "manager", "loadbalancer", "client")
 # What decides is given everything: no I/O, no clock, no randomness, no threads, directly or through others.
 IMPURE = {"apsw", "plumbum", "random", "redis", "redlock", "rpyc", "secrets", "socket", "sqlite3", "subprocess", "threading", "time"}
 PURE = {
+    "datastore.administration",
+    "datastore.cluster_record",
+    "datastore.reporting",
+    "datastore.shipping",
     "client.descriptions",
     "client.exit_codes",
     "client.json_rows",
@@ -31,6 +35,7 @@ PURE = {
     "datastore.audit",
     "datastore.commands",
     "datastore.config",
+    "datastore.configuration",
     "datastore.digest",
     "datastore.engine",
     "datastore.errors",
@@ -51,6 +56,7 @@ PURE = {
     "datastore.overlay",
     "datastore.reading",
     "datastore.recent",
+    "datastore.replicated_log",
     "datastore.replication",
     "datastore.replication_steps",
     "datastore.rows",
@@ -95,15 +101,22 @@ PURE = {
     "manager.choice",
     "manager.config",
     "manager.failover",
+    "manager.failover_steps",
+    "manager.goals",
+    "manager.membership",
     "manager.placement",
     "manager.routing",
+    "manager.spreading",
 }
 # Across a package's border only its vocabulary and its caller's half are imported.
 OPEN = {
     "datastore": {
+        "administration",
         "certificates",
+        "cluster_record",
         "commands",
         "config",
+        "configuration",
         "edge",
         "errors",
         "messages",

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import pytest
 
 from datastore import wire
+from datastore.administration import AskHistory
 from datastore.edge import Address
 from datastore.errors import InvalidRequest, NodeUnreachable, OperatorUnavailable
 from datastore.settings import ProcessAddress
 from manager.config import ManagerConfig
-from manager.placement import Placement
+from manager.goals import Goals
 from manager.server import ManagerServer
 from manager.stub import ManagerStub
 from tests.integration.manager.wire_node import WireNode, error_code
@@ -30,11 +31,11 @@ def cluster(
     managers: int = 1, operators: dict[str, str] | None = None
 ) -> Iterator[tuple[list[WireNode], list[ManagerServer], ManagerStub]]:
     nodes = [WireNode(name) for name in NODES]
-    placement = Placement(NODES, OPERATORS if operators is None else operators, 3)
     names = [ProcessAddress(f"manager-{number}", "127.0.0.1", 0) for number in range(1, managers + 1)]
     config = ManagerConfig(tuple(names), heartbeat_ms=50, suspicion_ms=SUSPICION_MS, node_timeout_ms=500)
     addresses = {node.name: node.address for node in nodes}
-    servers = [ManagerServer(one.name, config, addresses, placement, None) for one in names]
+    goals = Goals(addresses, OPERATORS if operators is None else operators, 3)
+    servers = [ManagerServer(one.name, config, goals, None) for one in names]
     for server in servers:
         server.start()
     stub = ManagerStub([server.address for server in servers])
@@ -71,9 +72,9 @@ def test_all_operators_serve_after_a_first_start() -> None:
         calls = [call for node in nodes for call in node.calls]
         assert len(calls) <= 4 * len(nodes) + 6, calls
         assert took_s < 3, took_s
-        history = stub.status().history
-        assert sorted(record.operator for record in history) == sorted(OPERATORS)
-        assert {record.why for record in history} == {"first start"}
+        history = stub.wish(AskHistory(), 5_000)
+        assert sorted(history) == sorted(OPERATORS)
+        assert {(row.why, row.by, row.before) for rows in history.values() for row in rows} == {("first start", "manager-1", "")}
 
 
 def test_two_managers_settle_on_one_primary_each() -> None:
@@ -92,13 +93,13 @@ def test_a_manager_that_starts_changes_nothing() -> None:
         settle(stub)
         epochs = {place.operator: place.epoch for place in stub.topology().operators}
         config = ManagerConfig((ProcessAddress("late", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
-        late = ManagerServer("late", config, {node.name: node.address for node in nodes}, Placement(NODES, OPERATORS, 3), None)
+        late = ManagerServer("late", config, Goals({node.name: node.address for node in nodes}, OPERATORS, 3), None)
         late.start()
         own = ManagerStub([late.address])
         try:
             settle(own)
             looks = len(own.status().nodes)
-            assert looks == 3 and own.status().history == []
+            assert looks == 3
             assert {place.operator: place.epoch for place in own.topology().operators} == epochs
         finally:
             own.close()
@@ -114,10 +115,10 @@ def test_another_copy_is_promoted_when_a_node_dies_and_callers_wait() -> None:
         dead.stop()
         result = submit(stub, operator)
         assert error_code(result) == "" and result.outcomes != b"by " + dead.name.encode()
-        record = stub.status().history[-1]
         settle(stub)
+        record = stub.wish(AskHistory(operator=operator), 5_000)[operator][-1]
         assert dead.name not in serving(stub).values()
-        assert "was primary" in record.why
+        assert "was primary" in record.why and record.before == dead.name
         dead.start()
         before = serving(stub)
         wait_until(lambda: dead.name in stub.status().nodes, "the node to be back", 5)
@@ -251,7 +252,7 @@ def test_an_address_that_is_another_nodes_is_not_believed() -> None:
     node = WireNode("node-1")
     config = ManagerConfig((ProcessAddress("m", "127.0.0.1", 0),), heartbeat_ms=50, suspicion_ms=SUSPICION_MS)
     addresses: dict[str, Address] = {"node-1": node.address, "node-2": node.address}
-    server = ManagerServer("m", config, addresses, Placement(["node-1", "node-2"], {"AA": "node-1"}, 1), None)
+    server = ManagerServer("m", config, Goals(addresses, {"AA": "node-1"}, 1), None)
     server.start()
     stub = ManagerStub([server.address])
     try:

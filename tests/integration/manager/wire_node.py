@@ -11,13 +11,19 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from datastore import wire
+from datastore import administration, cluster_record, wire
 from datastore.edge import Address, EdgeServer, Peer
 from datastore.errors import NotPrimary, UnknownHold
 from datastore.model import EPOCH_NONE, Epoch
+from datastore.rows import ReignRow
 
-METHODS = ("submit", "read", "feed", "snapshot", "status", "promise", "become", "bootstrap")
-CONTROL = {"promise": list[wire.PromiseItem], "become": list[wire.BecomeItem], "bootstrap": list[wire.BootstrapItem]}
+METHODS = ("submit", "read", "feed", "snapshot", "status", "promise", "become", "bootstrap", "hand_over", "record", "history")
+CONTROL = {
+    "promise": list[wire.PromiseItem],
+    "become": list[wire.BecomeItem],
+    "bootstrap": list[wire.BootstrapItem],
+    "hand_over": list[administration.HandOverItem],
+}
 
 
 @dataclass
@@ -41,6 +47,9 @@ class WireNode:
         self.hang = threading.Event()  # set: submit does not answer until it is cleared
         self.lose_replies = 0  # so many submits are carried out and then answered too late
         self.hints: dict[str, str] = {}
+        self.record: wire.ClusterRecord = {}
+        self.reigns: dict[str, list[ReignRow]] = {}
+        self.handing = "ready"  # what it answers to hand_over
         self.heard: dict[str, float] = {}
         self._mutex = threading.Lock()
         self._suspicion_ms = suspicion_ms
@@ -78,6 +87,11 @@ class WireNode:
             return wire.encode([wire.FeedPart(operator, "ok", 7, b"", 0) for operator in request.after])
         if method == "snapshot":
             return wire.encode(wire.SnapshotPage(7, b"", 0, []))
+        if method == "record":
+            self.record = cluster_record.merged(self.record, wire.decode(wire.ClusterRecord, payload))
+            return wire.encode(self.record)
+        if method == "history":
+            return wire.encode(self.reigns)
         items = wire.decode(CONTROL[method], payload)
         with self._mutex:
             self.calls.append((method, len(items)))
@@ -98,10 +112,14 @@ class WireNode:
                     -1,
                     one.leads,
                     one.voters,
+                    followers={uuid: (one.lsn, 0, True) for uuid in one.voters if one.leads and uuid != one.store_uuid},
                 )
                 for operator, one in self.partitions.items()
             ]
-        return wire.NodeStatus(self.name, "boot", 1, int(time.time() * 1000), rows)
+        return wire.NodeStatus(self.name, "boot", 1, int(time.time() * 1000), rows, self.record)
+
+    def _hand_over(self, item: administration.HandOverItem) -> administration.HandOverReply:
+        return administration.HandOverReply(item.operator, self.handing if item.pause_ms else "refused")
 
     def _bootstrap(self, item: wire.BootstrapItem) -> wire.BootstrapReply:
         one = self.partitions.setdefault(item.operator, Partition(f"{self.name}/{item.operator}"))
@@ -123,6 +141,8 @@ class WireNode:
             return wire.BecomeReply(item.operator, False, "not promised")
         # Without replication an entry of its own would make it the only candidate for ever.
         one.leads = True
+        row = ReignRow(item.epoch, 1000 * item.epoch[0], 0, self.name, one.store_uuid, item.before, item.why, item.by)
+        self.reigns.setdefault(item.operator, []).append(row)
         return wire.BecomeReply(item.operator, True)
 
     def _submit(self, items: list[wire.SubmitItem]) -> list[wire.SubmitResult]:

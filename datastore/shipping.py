@@ -1,0 +1,46 @@
+"""APPEND between the wire and the replication machine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datastore.errors import InvalidRequest
+from datastore.ledger import SealedEntry, unseal
+from datastore.model import Epoch
+from datastore.replication_steps import Append, AppendAnswer, Send
+from datastore.wire import AppendItem, AppendReply
+
+
+def opened(item: AppendItem) -> Append:
+    """Return the message of a wire item.
+
+    Raises:
+        InvalidRequest, LedgerDamaged: It is none; nothing was done.
+    """
+    entries = [unseal(data) for data in item.entries]
+    if any(sealed.entry.lsn != item.previous_lsn + 1 + index for index, sealed in enumerate(entries)):
+        raise InvalidRequest("entries that do not follow each other", field="entries")
+    return Append(Epoch(*item.epoch), item.previous_lsn, Epoch(*item.previous_epoch), entries, item.commit_lsn)
+
+
+def item_of(
+    operator: str, step: Send, entries: Sequence[SealedEntry], sides: dict[bytes, bytes], node: str, erased: list[bytes]
+) -> tuple[AppendItem, int]:
+    """Return the wire item of a step, and its size in bytes.
+
+    Args:
+        node: The primary's, for hints.
+        erased: Digests of side records that are gone for good (Z12).
+    """
+    datas = [sealed.data for sealed in entries]
+    size_bytes = sum(map(len, datas)) + sum(map(len, sides.values()))
+    item = AppendItem(operator, step.epoch, step.previous_lsn, step.previous_epoch, datas, step.commit_lsn, sides, node, erased)
+    return item, size_bytes
+
+
+def reply_of(operator: str, answer: AppendAnswer) -> AppendReply:
+    return AppendReply(operator, answer.status, answer.epoch, answer.match_lsn, answer.store_uuid, answer.promised, answer.first_lsn)
+
+
+def answer_of(reply: AppendReply) -> AppendAnswer:
+    return AppendAnswer(reply.status, Epoch(*reply.epoch), reply.match_lsn, reply.store_uuid, Epoch(*reply.promised), reply.first_lsn)
