@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from datastore.cluster_record import ClusterRecord
 from datastore.rows import ReignRow
-from datastore.wire import ClusterRecord, ManagerStatus
+from datastore.wire import ManagerStatus
 
 # --- manager -> node ----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from datastore.wire import ClusterRecord, Note
+import msgspec
 
 PAUSE = "pause"
 NODE = "node:"
@@ -28,6 +28,18 @@ DRAINING = "draining"
 LEAVING = "leaving"
 REMOVED = "removed"
 STATES = (MEMBER, DRAINING, LEAVING, REMOVED)
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True):
+    """One line of the record. Of two lines under one key the greater (counter, by) stands, on every node."""
+
+    counter: int
+    by: str  # the manager that wrote it
+    wall_ms: int  # for people to read
+    value: dict[str, Any] = {}  # {} takes the line back
+
+
+ClusterRecord = dict[str, Note]
 
 
 class NodeWish(NamedTuple):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datastore import cluster_record, record_file, wire
 from datastore.actor import Bell
+from datastore.cluster_record import ClusterRecord
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
 from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
@@ -150,7 +151,7 @@ class Node:
             log.info("store retired operator=%s store=%s kept_as=%s", operator, store_uuid, aside.name)
             return self._open(operator)
 
-    def take_record(self, record: wire.ClusterRecord) -> wire.ClusterRecord:
+    def take_record(self, record: ClusterRecord) -> ClusterRecord:
         """Take in the newer lines of the cluster's record, on disk when this returns; return the whole of it."""
         with self._record_mutex:
             if cluster_record.is_behind(self.record, record):
@@ -173,7 +174,7 @@ class Node:
             f" an empty folder in place of {self._folder.parent}, and: holdfast node add {self.name}"
         )
 
-    def _meet(self, record: wire.ClusterRecord) -> None:
+    def _meet(self, record: ClusterRecord) -> None:
         """Know the nodes that were added since the configuration was written, and forget those that were removed."""
         for name, wish in cluster_record.nodes_of(record).items():
             address = Address(wish.host, wish.port)

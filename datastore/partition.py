@@ -179,10 +179,6 @@ class Partition:
         found = self._actor.call(lambda: self._recent.between(max(1, from_lsn), last, APPEND_BYTES_MAX), timeout_s)
         return [sealed.data for sealed in found]
 
-    def state_digest(self, timeout_s: float) -> tuple[int, bytes]:
-        """Return (applied lsn, digest of all rows): equal on every store at equal lsn."""
-        return self.in_turn(lambda: (self.store.applied_lsn, self.store.state_digest()), timeout_s)
-
     def in_turn(self, work: Callable[[], T], timeout_s: float) -> T:
         """Return what `work` does with the store, in the partition's turn: for whoever looks after the files."""
         return self._actor.call(work, timeout_s)

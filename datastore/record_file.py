@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datastore import wire
+from datastore.cluster_record import ClusterRecord, Note
 from datastore.errors import DiskFailed, InvalidRequest
 from datastore.segments import Disk
-from datastore.wire import ClusterRecord, Note
 
 NAME = "cluster-record"
 VERSION = 1

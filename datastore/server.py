@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from datastore import administration, wire, wire_ledger
+from datastore.cluster_record import ClusterRecord
 from datastore.edge import Address, EdgeServer, Peer, Tls
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, SnapshotNeeded, UnknownOperator, shown
 from datastore.model import Epoch
@@ -43,7 +44,7 @@ class NodeServer:
             "configure": self._configure,
             "hand_over": self._hand_over,
             "renew": self._renew,
-            "record": lambda payload: node.take_record(wire.decode(wire.ClusterRecord, payload)),
+            "record": lambda payload: node.take_record(wire.decode(ClusterRecord, payload)),
             "history": self._history,
             "append": self._append,
             "submit": self._submit,

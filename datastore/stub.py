@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datastore import administration, wire, wire_ledger
+from datastore.cluster_record import ClusterRecord
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import OutcomeUnknown
 from datastore.ledger import SealedEntry, unseal
@@ -133,9 +134,9 @@ class NodeStub:
         """Have retired stores put aside and empty ones made; the replies name the new identities."""
         return self._list("renew", items, wire.BootstrapReply, timeout_ms)
 
-    def record(self, record: wire.ClusterRecord, timeout_ms: int) -> wire.ClusterRecord:
+    def record(self, record: ClusterRecord, timeout_ms: int) -> ClusterRecord:
         """Have the node take in the newer lines of the cluster's record; return all that it has then, on disk."""
-        found: wire.ClusterRecord = wire.decode(wire.ClusterRecord, self._call("record", wire.encode(record), timeout_ms))
+        found: ClusterRecord = wire.decode(ClusterRecord, self._call("record", wire.encode(record), timeout_ms))
         return found
 
     def history(self, request: administration.HistoryRequest, timeout_ms: int) -> administration.History:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from datastore import commands
+from datastore.cluster_record import ClusterRecord
 from datastore.commands import Command
 from datastore.errors import HoldfastError, InvalidRequest, error_from_data
 from datastore.model import ConnectingTime, LayoutSpec, Place, Schedule
@@ -311,19 +312,6 @@ class PartitionStatus(msgspec.Struct, array_like=True):
     config_lsn: int = 0  # where the configuration stands that the three above and below are of
     retired: list[str] = []
     followers: dict[str, tuple[int, int, bool]] = {}  # at a primary: uuid -> (lsn it has, ms since it was heard, caught up)
-
-
-class Note(msgspec.Struct, array_like=True, frozen=True):
-    """One line of the cluster's record. Of two lines under one key the greater (counter, by) stands, on every node."""
-
-    counter: int
-    by: str  # the manager that wrote it
-    wall_ms: int  # for people to read
-    value: dict[str, Any] = {}  # {} takes the line back
-
-
-# What a cluster's administrator wants of it, by key: see `cluster_record`.
-ClusterRecord = dict[str, Note]
 
 
 class NodeStatus(msgspec.Struct, array_like=True):

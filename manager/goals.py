@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from datastore import cluster_record
-from datastore.cluster_record import DRAINING, LEAVING, MEMBER, REMOVED
+from datastore.cluster_record import DRAINING, LEAVING, MEMBER, REMOVED, ClusterRecord, Note
 from datastore.errors import InvalidRequest, nearest, shown
-from datastore.wire import ClusterRecord, Note
 from manager.placement import Placement
 
 

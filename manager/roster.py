@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from datastore import cluster_record, wire
-from datastore.cluster_record import REMOVED
+from datastore.cluster_record import REMOVED, ClusterRecord
 from datastore.edge import Address, EdgeLimits, Tls
 from datastore.errors import HoldfastError, QuorumLost
-from datastore.wire import ClusterRecord
 from manager.goals import Goals
 from manager.nodes import NodePlanes, at_once
 from manager.polling import LastSeen, Polling

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datastore import administration, cluster_record, wire
+from datastore.cluster_record import ClusterRecord
 from datastore.edge import Address, EdgeServer, Peer
 from datastore.errors import NotPrimary, UnknownHold
 from datastore.model import EPOCH_NONE, Epoch
@@ -47,7 +48,7 @@ class WireNode:
         self.hang = threading.Event()  # set: submit does not answer until it is cleared
         self.lose_replies = 0  # so many submits are carried out and then answered too late
         self.hints: dict[str, str] = {}
-        self.record: wire.ClusterRecord = {}
+        self.record: ClusterRecord = {}
         self.reigns: dict[str, list[ReignRow]] = {}
         self.handing = "ready"  # what it answers to hand_over
         self.heard: dict[str, float] = {}
@@ -88,7 +89,7 @@ class WireNode:
         if method == "snapshot":
             return wire.encode(wire.SnapshotPage(7, b"", 0, []))
         if method == "record":
-            self.record = cluster_record.merged(self.record, wire.decode(wire.ClusterRecord, payload))
+            self.record = cluster_record.merged(self.record, wire.decode(ClusterRecord, payload))
             return wire.encode(self.record)
         if method == "history":
             return wire.encode(self.reigns)

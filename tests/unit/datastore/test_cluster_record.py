@@ -7,8 +7,7 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datastore.cluster_record import copies_of, is_behind, merged, nodes_of, pause_of, primary_of, written
-from datastore.wire import Note
+from datastore.cluster_record import Note, copies_of, is_behind, merged, nodes_of, pause_of, primary_of, written
 
 keys = st.sampled_from(["pause", "node:a", "copies:AA"])
 # One (counter, manager) under one key is one line: a manager never writes two different ones.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from datastore import cluster_record
+from datastore.cluster_record import Note
 from datastore.errors import InvalidRequest
-from datastore.wire import Note
 from manager.goals import Address, Goals
 from manager.spreading import spread
 
