@@ -10,9 +10,10 @@ from client.plan import ClusterPlan, ProcessPlan
 from datastore import config as datastore_config
 from datastore.certificates import Certificate, Wanted, look
 from datastore.edge import Tls, certificate_folder, tls_of
-from datastore.errors import ConfigInvalid
+from datastore.errors import ConfigInvalid, InvalidRequest, shown
 
 CALLER, ADMIN = "client", "admin"
+HOST_LENGTH_MAX = 253
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DAYS_LEFT_LEAST = 14  # From here on every start says when a certificate expires.
 
@@ -31,6 +32,19 @@ def wanted(plan: ClusterPlan, extra_hosts: Sequence[str] = (), only: Iterable[Pr
             hosts = tuple(dict.fromkeys((process.host, *own, *extra_hosts)))
             made.append(Wanted(process.name, f"{process.role.identity}/{process.name}", hosts))
     return [*made, Wanted(CALLER, CALLER), Wanted(ADMIN, ADMIN)]
+
+
+def host_names(words: str) -> list[str]:
+    """Return the names and addresses of a list with commas.
+
+    Raises:
+        InvalidRequest: One cannot be a host's.
+    """
+    found = [word.strip() for word in words.split(",") if word.strip()]
+    for word in found:
+        if any(character.isspace() for character in word) or not (word.isascii() and word.isprintable()) or len(word) > HOST_LENGTH_MAX:
+            raise InvalidRequest(f"{shown(word)} is not a host name or address", field="hosts")
+    return found
 
 
 def caller_tls(mapping: Mapping[str, Any], data: Path, file: str = "cluster.toml") -> Tls | None:
@@ -59,7 +73,7 @@ def check(plan: ClusterPlan, here: Sequence[ProcessPlan], data: Path, file: str)
             folders.setdefault(Path(lockstore.get("certificates") or data / "certificates"), []).append(process)
     soon = []
     for folder, used in folders.items():
-        found = look(folder, dict.fromkeys([*(process.name for process in used), CALLER, ADMIN]))
+        found = look(folder, dict.fromkeys([*(process.name for process in used), CALLER]))
         for one in found:
             _check_one(folder, one, [process for process in used if process.name == one.name])
             if one.days_left < DAYS_LEFT_LEAST:

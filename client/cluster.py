@@ -46,6 +46,7 @@ class Start:
         fresh: Delete what the data folder holds first.
         free_ports: Choose ports that nobody uses, instead of the configured ones.
         timetables: Load the configured timetables where they are not loaded yet.
+        host: Start the processes of this host only; "" is those whose address this machine has.
     """
 
     config: Path
@@ -54,6 +55,7 @@ class Start:
     fresh: bool = False
     free_ports: bool = False
     timetables: bool = True
+    host: str = ""
 
 
 class StartFailed(WorldFailure):
@@ -108,7 +110,12 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
         ConfigInvalid: The configuration, the data folder or a port cannot be used; says which and why.
     """
     mapping = read_config(start.config, start.profile)
+    if start.host:
+        mapping = profiles.merge(mapping, {"client": {"host": start.host}})
     plan = plan_of(mapping, str(start.config))
+    if not supervisor.here(plan):
+        hosts = ", ".join(dict.fromkeys(process.host for process in plan.processes if process.managed))
+        refuse(str(start.config), "client.host", f"no process is configured for this machine; name a host with --host: {hosts}")
     folders = Folders(data_folder(plan, start.config, start.data))
     if is_running(folders):
         found = processes.read_pid(folders.pid(supervisor.NAME))
@@ -126,15 +133,20 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
         names = [process.name for process in local]
         mapping = with_ports(mapping, dict(zip(names, processes.free_ports(len(names)), strict=True)))
     # Written as whole paths and names: whoever reads the resolved file alone must come to the same folder and wallet.
-    own = {"data": str(folders.data.resolve()), "cluster": plan.client.cluster or _cluster_name(folders)}
+    if supervisor.elsewhere(plan):
+        from client import handover
+
+        handover.check_shared(folders)
+    own = {"data": str(folders.data.resolve()), "cluster": plan.client.cluster or cluster_name(folders)}
     mapping = profiles.merge(mapping, {"client": own})
     plan = plan_of(mapping, str(start.config))
     for line in certificates.check(plan, supervisor.here(plan), folders.data, str(start.config)):
         tell(line)
     check_ports(supervisor.here(plan), str(start.config))
-    keys.ensure_admin(folders)
-    for operator in plan.operators:
-        keys.ensure_secret(folders.operator_key(operator.code))
+    if brings_first_data(plan):
+        keys.ensure_admin(folders)
+        for operator in plan.operators:
+            keys.ensure_secret(folders.operator_key(operator.code))
     write_config(folders, mapping, start.config, start.profile)
     return plan, folders
 
@@ -174,14 +186,43 @@ def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]
     # Reaped in the background: where we stay in the foreground, an ended supervisor must not look alive as a zombie.
     threading.Thread(target=child.wait, name="reap-supervisor", daemon=True).start()
     try:
-        wait_serving(plan, folders, lambda: child.poll() is None)
-        from client import loading
+        if supervisor.elsewhere(plan):
+            wait_listening(plan, folders, lambda: child.poll() is None)
+        else:
+            wait_serving(plan, folders, lambda: child.poll() is None)
+        if brings_first_data(plan):
+            from client import loading
 
-        loading.first_data(plan, folders, start.config, tell, timetables=start.timetables)
+            loading.first_data(plan, folders, start.config, tell, timetables=start.timetables)
     except BaseException:
         processes.end(processes.identity(child.pid), _stop_ms(plan))
         raise
     return plan, folders
+
+
+def brings_first_data(plan: ClusterPlan) -> bool:
+    """Return whether a start makes the operators and their keys and loads timetables: on one machine, for a demonstration.
+
+    A host of several cannot, as the others may not run yet; for real sales the administrator does it knowingly.
+    """
+    return not plan.client.production and not supervisor.elsewhere(plan)
+
+
+def wait_listening(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool]) -> None:
+    """Wait until every process of this host listens; what the cluster as a whole can do, the other hosts decide with it.
+
+    Raises:
+        StartFailed: Not within `start_ms`, or `alive` said no.
+    """
+    deadline = time.monotonic() + plan.client.start_ms / 1000
+    pause = threading.Event()
+    while True:
+        deaf = [process.name for process in supervisor.here(plan) if processes.port_is_free(process.host, process.port)]
+        if not deaf:
+            return
+        if not alive() or time.monotonic() >= deadline:
+            raise StartFailed(f"does not listen: {', '.join(deaf)}\n{_evidence(plan, folders)}", log=str(folders.logs))
+        pause.wait(POLL_S)
 
 
 def wait_serving(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool] = lambda: True) -> None:
@@ -314,7 +355,7 @@ def claim(folders: Folders) -> None:
         raise ConfigInvalid(f"{folders.data}: {error.strerror}", file=str(folders.data), reason=str(error.strerror)) from error
 
 
-def _cluster_name(folders: Folders) -> str:
+def cluster_name(folders: Folders) -> str:
     """Return the name under which wallets know this data folder's cluster, drawn at the first start."""
     return keys.ensure_secret(folders.secrets / "cluster.name")[0][:16].replace("_", "x").replace("-", "y")
 

@@ -10,7 +10,6 @@ import typer
 from client import exit_codes
 from client.commands_looking import Json
 from client.terminal import Session, tell
-from datastore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from datastore.certificates import Certificate
@@ -42,10 +41,7 @@ def make(
 
     session: Session = context.obj
     plan = plan_of(clusters.read_config(session.config_file, session.profile), str(session.config_file))
-    extra = [word.strip() for word in hosts.split(",") if word.strip()]
-    for word in extra:
-        if any(character.isspace() or not character.isprintable() for character in word) or len(word) > 253:
-            raise InvalidRequest(f"{word!r} is not a host name or address", field="hosts")
+    extra = ours.host_names(hosts)
     folder = out or _folder(session)
     if out is None:
         clusters.claim(session.folders)

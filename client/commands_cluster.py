@@ -20,6 +20,7 @@ from datastore.errors import ConfigInvalid, HoldfastError, NodeUnreachable
 
 if TYPE_CHECKING:
     from client.folders import Folders
+    from client.plan import ClusterPlan
 
 WATCH_S = 0.5
 SHIPPED = Path(__file__).resolve().parent.parent / "cluster.toml"  # What ./start-cluster takes by itself.
@@ -50,6 +51,7 @@ def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data folder first.")] = False,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Choose free ports instead of the configured ones.")] = False,
     timetables: Annotated[bool, typer.Option("--timetables/--no-timetables", help="Load the configured timetables.")] = True,
+    host: Annotated[str, typer.Option("--host", help="Start the processes of this host only.")] = "",
     config: Config = None,
     profile: Profile = "",
     data: Data = None,
@@ -64,15 +66,15 @@ def up(
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for just that.
             signal.signal(number, signal.default_int_handler)
-    start = clusters.Start(session.config_file, session.profile, session.data, fresh, free_ports, timetables)
-    _, folders = clusters.up(start, tell)
+    start = clusters.Start(session.config_file, session.profile, session.data, fresh, free_ports, timetables, host)
+    plan, folders = clusters.up(start, tell)
     if detach:
-        _say_ready(session, folders, json=json, detach=True)
+        _say_ready(session, plan, folders, json=json, detach=True)
         return exit_codes.DONE
     pause = threading.Event()
     stopped_elsewhere = False
     try:
-        _say_ready(session, folders, json=json, detach=False)
+        _say_ready(session, plan, folders, json=json, detach=False)
         while processes.running(folders.pid(supervisor.NAME)) is not None:
             pause.wait(WATCH_S)
         stopped_elsewhere = True
@@ -98,11 +100,79 @@ def _stop(folders: Folders) -> None:
     tell("stopped")
 
 
-def _say_ready(session: Session, folders: Folders, *, json: bool, detach: bool) -> None:
+def _say_ready(session: Session, plan: ClusterPlan, folders: Folders, *, json: bool, detach: bool) -> None:
+    from client import cluster as clusters
+    from client import supervisor
+
     running = Session(session.config, session.profile, folders.data)
-    _show_status(running, json=json)
-    if not json:
+    others = list(dict.fromkeys(process.host for process in supervisor.elsewhere(plan)))
+    try:
+        _show_status(running, json=json)
+    except HoldfastError as error:
+        if not others:
+            raise
+        tell(f"no balancer answers yet: {error.detail}")  # All of them may be on hosts that are not started.
+    if json:
+        return
+    if clusters.brings_first_data(plan):
         _next_steps(session, running, detach=detach)
+        return
+    if others:
+        tell(f"this host's processes run; the others are started on {', '.join(others)}")
+    tell("once, when the cluster serves, with the administrator's data folder: holdfast cluster register")
+    tell(f"stop it with: holdfast{_options(running, _found_here())} cluster down" if detach else "Ctrl+C stops it")
+
+
+@cluster.command()
+def prepare(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="Where the folders are made: one a host, and the administrator's.")],
+    hosts: Annotated[str, typer.Option("--hosts", help="More names and addresses of the processes, with commas between.")] = "",
+    days: Annotated[int, typer.Option("--days", min=1, max=825, help="How long the certificates are valid.")] = 90,
+    config: Config = None,
+    profile: Profile = "",
+    json: Json = False,
+) -> int:
+    """Make the data folder of each host: its certificates, and the secrets that all share. Again: renew certificates."""
+    from client import certificates, handover
+    from client.cluster import read_config
+    from client.plan import plan_of
+
+    session = _told(context, config, profile, None)
+    plan = plan_of(read_config(session.config_file, session.profile), str(session.config_file))
+    found = handover.prepare(plan, out, certificates.host_names(hosts), days)
+    if json:
+        session.print_json({name: str(folders.data) for name, folders in found.items()})
+        return exit_codes.DONE
+    for name, folders in found.items():
+        print(f"{name}: {folders.data}")
+    tell("copy each host's folder to that host as its data folder; keep admin/ where nothing of the cluster runs")
+    return exit_codes.DONE
+
+
+@cluster.command("register")
+def register_operators(
+    context: typer.Context,
+    timetables: Annotated[bool, typer.Option("--timetables/--no-timetables", help="Load the configured timetables.")] = True,
+    config: Config = None,
+    profile: Profile = "",
+    data: Data = None,
+    json: Json = False,
+) -> int:
+    """Make the configured operators known, with a key each, and load the configured timetables; again changes nothing."""
+    from client import keys, loading
+    from client.plan import plan_of
+
+    session = _told(context, config, profile, data)
+    plan = plan_of(session.mapping, str(session.config_file))
+    keys.read_secret(session.folders.secrets / "admin.key")  # Before anything is asked: only who has it may.
+    loading.first_data(plan, session.folders, session.config_file, tell, timetables=timetables)
+    codes = [operator.code for operator in plan.operators]
+    if json:
+        session.print_json({"operators": codes, "keys": str(session.folders.keys)})
+    else:
+        tell(f"{len(codes)} operators known; their keys are in {session.folders.keys}")
+    return exit_codes.DONE
 
 
 @cluster.command()

@@ -33,6 +33,7 @@ class ClientConfig:
         start_ms: How long `cluster up` waits until everything serves.
         stop_ms: How long a process may take to end before it is killed.
         restart_pause_ms: Pause before a process that ended is started again; doubles while it keeps ending.
+        host: Start the processes of this host only; "" is those whose address this machine has.
         production: Refuse to start with what is fit for a demonstration only (see `client.production`).
     """
 
@@ -46,6 +47,7 @@ class ClientConfig:
     stop_ms: int = 8_000
     restart_pause_ms: int = 300
     production: bool = False
+    host: str = ""
 
 
 # Key -> (least, most, why a value outside cannot work).
@@ -78,7 +80,8 @@ def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClientC
     return ClientConfig(
         timetables=_texts(table, "timetables", file),
         data=_folder(table.get("data", default.data), file),
-        cluster=_name(table.get("cluster", default.cluster), file),
+        cluster=_text(table, "cluster", file),
+        host=_text(table, "host", file),
         colour=choice(table.get("colour", default.colour), f"{TABLE}.colour", file, COLOURS),
         production=flag(table.get("production", default.production), f"{TABLE}.production", file),
         **numbers,
@@ -91,9 +94,10 @@ def _folder(value: Any, file: str) -> str:
     return value
 
 
-def _name(value: Any, file: str) -> str:
+def _text(table: Mapping[str, Any], key: str, file: str) -> str:
+    value = table.get(key, "")
     if not isinstance(value, str):
-        refuse(file, f"{TABLE}.cluster", f"{shown(value)} is not a text")
+        refuse(file, f"{TABLE}.{key}", f"{shown(value)} is not a text")
     return value
 
 

@@ -125,6 +125,16 @@ class DatasetFiles:
             raise InvalidRequest(f"{header_path}: {error.detail}", file=str(header_path)) from error
         self.aircraft_reference: str = str(document.get("aircraft", ""))
 
+    def rows(self) -> int:
+        """Return how many rows the timetable has: read once more, as only the file knows.
+
+        Raises:
+            InvalidRequest: It cannot be read to its end.
+        """
+        if self._json is not None:
+            return len(self._items("timetable"))
+        return max(0, sum(1 for _ in csv_lines(self.timetable)) - 1)
+
     def read_into(self, reader: TimetableReader, tell: Callable[[int], None], every: int = 500) -> None:
         """Hand every row of the timetable to the reader; `tell(rows)` is called after each `every` rows and at the end.
 

@@ -69,7 +69,7 @@ def load_dataset(
         days: How many days from then such rows are valid; 0 is the dataset's own word, or 330.
         aircraft: A folder with `aircraft_types.csv` and `cabins.csv`; None is the dataset's own reference, or the shipped one.
         dataset: The dataset's name; "" is the one in its header, or made of the folder's or file's name.
-        progress: Called as ("reading", rows so far, 0).
+        progress: Called as ("reading", rows so far, rows in all).
 
     Raises:
         InvalidRequest: Something cannot be read at all; the message names file and line. Bad rows are no error: they are
@@ -81,7 +81,8 @@ def load_dataset(
     reader = TimetableReader(files.header, files.places(), files.operators(), files.layouts(), read_aircraft(aircraft))
     for bad in files.bad:
         reader.refuse(bad.file, bad.line, bad.reason)
-    files.read_into(reader, lambda rows: progress("reading", rows, 0) if progress else None)
+    total = files.rows() if progress else 0
+    files.read_into(reader, lambda rows: progress("reading", rows, total) if progress else None)
     return reader.finish()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client import config as client_config
-from client import profiles
+from client import production, profiles
 from datastore import config as datastore_config
 from datastore.errors import ConfigInvalid
 from datastore.settings import refuse
@@ -117,6 +117,12 @@ def plan_of(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClusterPl
     loadbalancer_config.from_toml(mapping, file)
     client = client_config.from_toml(mapping, file)
     processes = tuple(process for role in ROLES for process in _processes(mapping, role))
+    hosts = {process.host for process in processes}
+    if client.host and client.host not in hosts:
+        refuse(file, "client.host", f"no process has the host {client.host}; there are {', '.join(sorted(hosts))}", client.host, hosts)
+    wrong = production.faults(mapping) if client.production else []
+    if wrong:
+        refuse(file, "client.production", f"is true, and {'; '.join(wrong)}")
     _check_names(processes, file)
     operators = tuple(
         OperatorPlan(str(row["code"]), str(row.get("name", row["code"])), str(row.get("kind", "airline")))

@@ -67,8 +67,17 @@ def command_of(process: ProcessPlan, folders: Folders) -> list[str]:
 
 
 def here(plan: ClusterPlan) -> list[ProcessPlan]:
-    """Return the processes that this machine runs, in the order of starting."""
-    return [process for process in plan.processes if process.managed and processes.is_local(process.host)]
+    """Return the processes that this machine, or the host that was named, runs, in the order of starting."""
+    ours = [process for process in plan.processes if process.managed]
+    if plan.client.host:
+        return [process for process in ours if process.host == plan.client.host]
+    return [process for process in ours if processes.is_local(process.host)]
+
+
+def elsewhere(plan: ClusterPlan) -> list[ProcessPlan]:
+    """Return the processes of this cluster that other hosts run."""
+    ours = {process.name for process in here(plan)}
+    return [process for process in plan.processes if process.managed and process.name not in ours]
 
 
 def end_leftovers(plan: ClusterPlan, folders: Folders) -> list[str]:

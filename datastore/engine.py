@@ -189,7 +189,7 @@ def _live_hold(batch: Batch, hold_id: str, owner: str) -> HoldRow:
         raise errors.InvalidRequest(f"{hold_id} is one leg of {hold.basket}: all legs stand or fall together", field="hold_id")
     if hold.expires_ms <= batch.now_ms:
         expire(batch, hold)
-        raise errors.HoldExpired(f"hold {hold_id} has expired", hold_id=hold_id, expires_ms=hold.expires_ms)
+        raise errors.HoldExpired(f"hold {hold_id} has expired", hold_id=hold_id, expires_ms=hold.expires_ms, state="expired")
     return hold
 
 
@@ -202,7 +202,8 @@ def _why_not_open(batch: Batch, hold_id: str, owner: str) -> errors.Refusal:
     if closed.state == HoldState.CONVERTED:
         return errors.AlreadyConfirmed(f"hold {hold_id} is order {closed.reference}", hold_id=hold_id, reference=closed.reference)
     word = "was released" if closed.state == HoldState.RELEASED else "has expired"
-    return errors.HoldExpired(f"hold {hold_id} {word}", hold_id=hold_id, expires_ms=closed.expires_ms)
+    state = "released" if closed.state == HoldState.RELEASED else "expired"
+    return errors.HoldExpired(f"hold {hold_id} {word}", hold_id=hold_id, expires_ms=closed.expires_ms, state=state)
 
 
 def _extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:

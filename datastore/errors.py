@@ -105,8 +105,10 @@ class NoAdjacentBlock(Refusal):
 
 
 class HoldExpired(Refusal):
+    """The hold is over: its time, or because it was released. `state`: "expired" or "released"."""
+
     code = "hold_expired"
-    title = "The hold has expired"
+    title = "The hold is over"
 
 
 class HoldNotYours(Refusal):

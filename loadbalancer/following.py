@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from datastore import wire
-from datastore.errors import HoldfastError
+from datastore.errors import HoldfastError, UnknownOperator
 from loadbalancer.view import Catalogue, OperatorView
 
 TOPOLOGY_EVERY_MS = 1_000
@@ -221,6 +221,10 @@ class Follower:
         """Begin one operator anew; if this node cannot tell of it, another is asked, and the node's others go on."""
         try:
             self._begin(node, operator)
+        except UnknownOperator:
+            # At a start a view may ask before the manager has founded the partition there; the next round finds it.
+            log.info("feeds: operator=%s is not at node=%s yet", operator, node)
+            self._avoid([operator], node)
         except HoldfastError as error:
             log.warning("feeds: operator=%s cannot begin at node=%s code=%s detail=%s", operator, node, error.code, error.detail)
             self._avoid([operator], node)

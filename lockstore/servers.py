@@ -161,8 +161,15 @@ def admin_settings(config: LockStoreConfig, data: Path, timeout_ms: int = ADMIN_
         suspect_ms=timeout_ms,
         username=ADMIN_USER,
         password=ensure_secrets(data).admin,
-        tls=link_tls(config, data, ADMIN),
+        tls=link_tls(config, data, _administration(config, data)),
     )
+
+
+def _administration(config: LockStoreConfig, data: Path) -> str:
+    """Return whose certificate the administration shows: its own where it is, on a host of several that of a lock server there."""
+    folder = Path(config.certificates) if config.certificates else data / "certificates"
+    names = (ADMIN, *(server.name for server in config.servers))
+    return next((name for name in names if (folder / f"{name}.pem").exists()), ADMIN)
 
 
 def start_server(config: LockStoreConfig, name: str, data: Path, deadline_ms: int = READY_DEADLINE_MS) -> RunningServer:
@@ -259,8 +266,11 @@ def acl_text(user: str, passwords: Secrets, binary: ServerBinary) -> str:
     """
     # Redis before 7.2 does not know the subcommand and refuses to start with it.
     setinfo = " +client|setinfo" if binary.version >= (7, 2, 0) else ""
+    # Redis reads its append-only file back as this user, and drops every script's writes that it has no right to: a restart
+    # lost the counter. A user that is off can be nobody's, whatever its rights.
+    rights = " allkeys allchannels allcommands" if binary.kind == "redis" else ""
     return (
-        "user default off\n"
+        f"user default off{rights}\n"
         f"user {user} on #{_sha256(passwords.locks)} resetchannels {_KEYS} -@all {_COMMANDS}{setinfo}\n"
         f"user {ADMIN_USER} on #{_sha256(passwords.admin)} resetchannels ~{{rsv}}:* -@all {_ADMIN_COMMANDS}{setinfo}\n"
     )

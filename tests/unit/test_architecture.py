@@ -23,6 +23,7 @@ PURE = {
     "client.json_rows",
     "client.layouts",
     "client.numbering",
+    "client.production",
     "client.profiles",
     "client.routemap",
     "client.seasons",

@@ -36,10 +36,12 @@ class LockServerSet:
         suspect_ms: int = 50,
         ttl_ms: int = 5_000,
         initialise: bool = True,
+        binary: str = "",
     ) -> None:
         self.data = folder
         rows = [{"name": f"lock-{number}", "port": port} for number, port in enumerate(free_ports(count), 1)]
         table = {"ttl_ms": ttl_ms, "timeout_ms": timeout_ms, "suspect_ms": suspect_ms, "appendfsync": appendfsync, "server": rows}
+        table["binary"] = binary
         self.config: LockStoreConfig = from_toml({"lockstore": table}, "test.toml")
         self.names = [server.name for server in self.config.servers]
         self.pids: dict[str, int] = {}

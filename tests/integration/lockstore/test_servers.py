@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from lockstore import servers
 from lockstore.binaries import find_binary
 from lockstore.config import from_toml
 from lockstore.errors import BinaryNotFound, LockConfigInvalid, LockServerRefused, PortInUse
+from lockstore.redlock import Grant, LockRequest
 from tests.integration.lockstore.servers_fixture import LockServerSet
 from tests.waiting import wait_until
 
@@ -181,3 +183,27 @@ def test_a_set_lives_through_the_command_line(tmp_path: Path) -> None:
             if child.poll() is None:
                 os.kill(child.pid, 9)
             child.wait(DEADLINE_S)
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
+def test_a_redis_server_keeps_its_counter_through_a_kill(tmp_path: Path) -> None:
+    """Redis reads its file back as the default user; were that one without rights, every script's writes would be lost.
+
+    And with its rights that user is still nobody's: neither without a password nor with any.
+    """
+    with LockServerSet(tmp_path, 1, binary=shutil.which("redis-server") or "") as one:
+        client = one.client()
+        outcome = client.acquire_many([LockRequest(("seat:a",))])[0]
+        client.close()
+        assert isinstance(outcome, Grant)
+        before = one.counter("lock-1")
+        assert before > 0
+        one.kill("lock-1")
+        one.restart("lock-1")
+        assert before == one.counter("lock-1")
+        assert one.value("lock-1", "{rsv}:init") is not None
+        port = one.config.servers[0].port
+        once = {"socket_timeout": 2, "retry": Retry(NoBackoff(), 0)}
+        for user in ({}, {"username": "default", "password": "x"}, {"username": "default", "password": ""}):
+            with pytest.raises((redis.AuthenticationError, redis.ResponseError)):
+                redis.Redis(host="127.0.0.1", port=port, **once, **user).ping()  # type: ignore[arg-type]

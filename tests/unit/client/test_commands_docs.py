@@ -14,6 +14,10 @@ TOP = Path(__file__).resolve().parents[3]
 ROOT: Any = typer.main.get_command(app)
 
 
+# Options that stand before a command, with a value each.
+GLOBAL = {option for parameter in ROOT.params for option in parameter.opts if option not in ("--version", "-h", "--help")}
+
+
 def commands(text: str) -> list[list[str]]:
     """Return the words of every `holdfast ...` line of an indented block."""
     lines = re.findall(r"^ {4}(?:[A-Z_]+=\S+ )*holdfast ([^\n&]+)", text, re.MULTILINE)
@@ -23,6 +27,8 @@ def commands(text: str) -> list[list[str]]:
 def complaint(words: list[str]) -> str:
     """Return what is wrong with a command, or ""."""
     command = ROOT
+    while len(words) > 1 and words[0] in GLOBAL:
+        words = words[2:]
     while hasattr(command, "commands"):
         if not words or words[0] not in command.commands:
             return f"no command {words[:1]} in {command.name}"
@@ -45,6 +51,19 @@ def test_every_mentioned_command_exists() -> None:
         for words in re.findall(r"`holdfast ([a-z][^`]*)`", path.read_text(encoding="utf-8")):
             for name in words.split(", "):
                 assert "" == complaint(shlex.split(name)), f"{path.name}: holdfast {name}"
+
+
+def test_every_command_and_key_of_the_deployment_page_exists() -> None:
+    """Whoever sets up several hosts types it word for word."""
+    text = (TOP / "docs" / "deployment.md").read_text(encoding="utf-8")
+    found = commands(text) + [shlex.split(words) for words in re.findall(r"`holdfast ([a-z-][^`]*)`", text)]
+    assert len(found) >= 8
+    assert [] == [(words, complaint(words)) for words in found if complaint(words)]
+    settings = (TOP / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for table, key in re.findall(r"`(client|datastore|lockstore)\.(\w+)`", text):
+        section = re.search(rf"^## `\[{table}\]`.*?(?=^## |\Z)", settings, re.MULTILINE | re.DOTALL)
+        assert section is not None
+        assert key in ("pem", "key", "server") or f"`{key}`" in section[0], f"{table}.{key}"
 
 
 def test_the_readme_lists_every_exit_code() -> None:

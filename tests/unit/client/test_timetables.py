@@ -284,3 +284,13 @@ def test_every_journey_of_nyc_2013_takes_its_block_time_in_winter_and_in_summer(
                     minutes.setdefault(key, set()).add((service.arrives_ms - service.departs_ms) // 60_000)
     assert minutes
     assert {1} == {len(found) for found in minutes.values()}
+
+
+def test_progress_knows_how_many_rows_there_are() -> None:
+    """A bar without its end says nothing: rows so far never pass rows in all, and end there."""
+    told: list[tuple[str, int, int]] = []
+    dataset = load_dataset(shipped_data("brief"), valid_from=TODAY, progress=lambda what, done, total: told.append((what, done, total)))
+    rows = sum(part.rows for part in dataset.operators.values())
+    assert rows > 0
+    assert all(what == "reading" and done <= total == rows for what, done, total in told)
+    assert ("reading", rows, rows) == told[-1]

@@ -120,6 +120,16 @@ def test_due_hold_is_aborted_by_the_next_taker_in_the_same_entry(partition: Part
     assert seat(partition, "1B").state == SeatState.FREE  # type: ignore[union-attr]
 
 
+def test_a_released_hold_is_said_to_be_released(partition: Partition) -> None:
+    """Its time may not be over at all: the sentence says what happened, and `state` says it to programs."""
+    partition.submit(partition.hold("one", "1A"))
+    partition.submit(wire.Release("release-1", b"r", "AR.one", "ann"))
+    with pytest.raises(errors.HoldExpired, match="was released") as caught:
+        partition.submit(confirm("one"))[0].unwrap()
+    assert ("released", "hold_expired") == (caught.value.fields["state"], caught.value.code)
+    assert "expired" not in caught.value.title + caught.value.detail
+
+
 def test_sweep_frees_what_is_due_and_only_that(partition: Partition) -> None:
     partition.submit(partition.hold("one", "1A", ttl_ms=1000), partition.hold("two", "2A", ttl_ms=9000))
     partition.now_ms += 1500
