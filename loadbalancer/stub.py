@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from datastore import messages
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
-from datastore.errors import NodeUnreachable, OperatorUnavailable, OutcomeUnknown
+from datastore.errors import HoldfastError, NodeUnreachable, OperatorUnavailable, OutcomeUnknown
 
 # A balancer that hangs must not use up the whole deadline while its twin is well: one try gets this part of what is left.
 TRY_SHARE = 0.6
@@ -26,6 +27,8 @@ RETURN_MS = 60
 ROUNDS_UNREACHABLE_MAX = 4
 PAUSE_FIRST_MS = 40
 PAUSE_LAST_MS = 640
+
+Failure = TypeVar("Failure", bound=HoldfastError)
 
 
 class BalancerStub:
@@ -61,6 +64,7 @@ class BalancerStub:
         deadline = started + request.deadline_ms / 1000
         unknown: OutcomeUnknown | None = None
         unreachable = 0
+        silent: dict[str, None] = {}  # In the order of asking: who gave no answer at all.
         pause_ms = PAUSE_FIRST_MS
         number = self._preferred
         while True:
@@ -72,8 +76,10 @@ class BalancerStub:
             except NodeUnreachable as error:
                 failure: NodeUnreachable | OutcomeUnknown | OperatorUnavailable = error
                 unreachable += 1
+                silent[str(client.address)] = None
             except OutcomeUnknown as error:
                 failure = unknown = error
+                silent[str(client.address)] = None
             except OperatorUnavailable as error:
                 # Another balancer may see the managers that this one has lost; nothing was done, so asking costs nothing.
                 failure = error
@@ -84,14 +90,14 @@ class BalancerStub:
             number += 1
             tried_all = (number - self._preferred) % len(self._clients) == 0
             if unknown is None and unreachable >= ROUNDS_UNREACHABLE_MAX * len(self._clients):
-                raise failure
+                raise _naming(failure, silent)
             if tried_all:
                 wait_ms = random.uniform(pause_ms / 2, pause_ms)
                 pause_ms = min(2 * pause_ms, PAUSE_LAST_MS)
                 self._closed.wait(min(wait_ms / 1000, max(0.0, deadline - time.monotonic())))
             if time.monotonic() + 0.01 >= deadline or self._closed.is_set():
                 # One try without an answer makes the whole outcome unknown, whatever later tries met.
-                raise unknown or failure
+                raise _naming(unknown or failure, silent)
 
     def close(self) -> None:
         """Close the connections; calls in flight end as they may."""
@@ -105,3 +111,12 @@ class BalancerStub:
         reply = client.call(method, payload, max(1, try_ms))
         answer: messages.Answer = messages.decode_answer(method, reply)
         return answer
+
+
+def _naming(failure: Failure, silent: Collection[str]) -> Failure:
+    """Return the failure with everybody who gave no answer in it: the last one asked is not the only one at fault."""
+    others = [address for address in silent if address not in failure.detail]
+    if others:
+        failure.detail = f"{failure.detail}; no answer from {', '.join(others)} either"
+    failure.fields["silent"] = list(silent)
+    return failure

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from datastore import messages
@@ -119,3 +121,18 @@ def test_a_refusal_is_an_answer() -> None:
         assert refused.value.fields["seats"] == [{"seat": "1A", "state": "held"}]
         assert asked == [HOLD.request_id]
         ask.close()
+
+
+def test_all_who_stay_silent_are_named_within_the_callers_time() -> None:
+    """Two balancers that accept and never answer, as frozen ones do: over when the caller's time is, and both stand in the sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        addresses = [Address("127.0.0.1", listener.getsockname()[1]) for listener in (one, other)]
+        ask = BalancerStub(addresses)
+        began = time.monotonic()
+        with pytest.raises((NodeUnreachable, OutcomeUnknown)) as caught:
+            ask.call("hold", msgspec.structs.replace(HOLD, deadline_ms=1_500))
+        assert time.monotonic() - began < 3
+        ask.close()
+    for address in addresses:
+        assert str(address) in caught.value.detail
+    assert sorted(map(str, addresses)) == sorted(caught.value.fields["silent"])
