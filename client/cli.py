@@ -18,11 +18,13 @@ import typer
 
 from client import (
     commands_certificates,
+    commands_checking,
     commands_cluster,
     commands_console,
     commands_import,
     commands_looking,
     commands_operating,
+    commands_operators,
     commands_search,
     commands_selling,
     commands_tui,
@@ -71,6 +73,8 @@ commands_selling.register(app)
 commands_operating.register(app)
 commands_import.register(app)
 commands_cluster.register(app)
+commands_checking.register(app, commands_cluster.cluster)
+commands_operators.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_console.register(app)
@@ -101,6 +105,30 @@ def run(arguments: Sequence[str]) -> int:
         return exit_codes.DONE
     except OSError as error:
         return _show(_of_this_machine(error), as_json=as_json)
+
+
+def run_again(arguments: Sequence[str]) -> int:
+    """Run a command from within one, with the global options that this one was given."""
+    before = sys.argv[1:]
+    options: list[str] = []
+    for index, word in enumerate(before):
+        if word in ("--config", "--cluster", "--profile", "--data") and index + 1 < len(before):
+            options += before[index : index + 2]
+    return run([*options, *arguments])
+
+
+def command_names() -> set[str]:
+    """Return the names of all commands, those of groups with their group: "recover", "cluster check"."""
+    names = {_name_of(command) for command in app.registered_commands}
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        if inner is not None:
+            names |= {f"{inner.info.name} {_name_of(command)}" for command in inner.registered_commands}
+    return names
+
+
+def _name_of(command: Any) -> str:
+    return str(command.name or command.callback.__name__.replace("_", "-"))
 
 
 def _show(error: HoldfastError, *, as_json: bool) -> int:

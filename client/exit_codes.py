@@ -12,6 +12,7 @@ EXPIRED: Final = 5
 DECLINED: Final = 6
 NO_ANSWER: Final = 7
 PARTIAL: Final = 8
+DAMAGED: Final = 9
 
 EXIT_CODES: Final[dict[str, int]] = {
     # The question itself is wrong.

@@ -70,7 +70,7 @@ class LedgerReader:
         lsn = 1
         while not last_lsn or lsn <= last_lsn:
             segment = self._segment_of(lsn)
-            page = self.folder.verify(segment) if segment is not None else self._log_page(lsn)
+            page = self._sealed_page(segment, lsn) if segment is not None else self._log_page(lsn)
             if not page:
                 return
             lsn += len(page)
@@ -78,7 +78,11 @@ class LedgerReader:
             yield page[: len(page) - excess] if excess > 0 else page
 
     def _segment_of(self, lsn: int) -> SegmentInfo | None:
-        return next((segment for segment in self._segments if segment.first_lsn == lsn), None)
+        return next((segment for segment in self._segments if segment.first_lsn <= lsn <= segment.last_lsn), None)
+
+    def _sealed_page(self, segment: SegmentInfo, lsn: int) -> list[bytes]:
+        """Return the segment's entries from `lsn` on: not from its first where that was read before it was sealed."""
+        return self.folder.verify(segment)[lsn - segment.first_lsn :]
 
     def _log_page(self, lsn: int) -> list[bytes]:
         try:
@@ -89,7 +93,7 @@ class LedgerReader:
                 self._segments = stored_segments(self.database)
                 segment = self._segment_of(lsn)
                 if segment is not None:
-                    return self.folder.verify(segment)
+                    return self._sealed_page(segment, lsn)
         except apsw.Error as error:
             raise DiskFailed(f"{self.path}: {error}", file=str(self.path)) from error
         if found and found[0][0] != lsn:
@@ -119,9 +123,10 @@ class FullCheck:
         try:
             replay.execute("CREATE TABLE r (kind INTEGER, key TEXT, weight BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID")
             for page in reader.pages(self._target[0]):
-                entries = [unseal(data) for data in page]
-                for sealed in entries:
-                    self.position = check_follows(self.position, sealed)
+                entries: list[SealedEntry] = []
+                for data in page:  # One by one: the position then says which entry is damaged.
+                    entries.append(unseal(data))
+                    self.position = check_follows(self.position, entries[-1])
                 _replay(replay, entries)
                 yield
             if self.position.lsn < self._target[0]:

@@ -68,5 +68,5 @@ def _sides_used(submissions: Sequence[Submission], decision: Decision) -> dict[b
     sides = {digest: record for submission in submissions for digest, record in submission.sides.items()}
     if not sides:
         return sides
-    orders = [value for kind, _, value in decision.events if kind in (Kind.ORDER, Kind.CLOSED_HOLD)]
+    orders = [value for kind, _, value in decision.events if kind in (Kind.ORDER, Kind.CLOSED_HOLD, Kind.ERASED)]
     return {digest: record for digest, record in sides.items() if any(digest in value for value in orders)}

@@ -10,6 +10,8 @@ from msgspec import Meta
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{8,64}\Z")]  # Not "$", which a line feed at the end passes.
 Secret = Annotated[str, Meta(min_length=16, max_length=128)]
 OperatorCode = Annotated[str, Meta(max_length=8)]
+OperatorCodes = Annotated[list[OperatorCode], Meta(max_length=1000)]
+LsnOfOperator = Annotated[dict[str, int], Meta(max_length=1000)]
 Word = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=200)]
 SeatWords = Annotated[list[Annotated[str, Meta(min_length=1, max_length=16)]], Meta(max_length=400)]

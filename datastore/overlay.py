@@ -39,7 +39,7 @@ class Batch:
         self._legs: dict[str, LegRow] = {}
         self._payments: dict[str, PaymentRow] = {}
         self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
-        self.erases = False
+        self._erased: set[bytes] = set()
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
 
     def facts(self, service_id: str) -> ServiceFacts:
@@ -122,8 +122,16 @@ class Batch:
         self._orders[row.reference] = row
         self.events.append(Event(Kind.ORDER, row.reference, encode_row(row)))
 
+    @property
+    def erases(self) -> bool:
+        """Whether some side record is erased."""
+        return bool(self._erased)
+
+    def is_erased(self, digest: bytes) -> bool:
+        return digest in self._erased or self.state.store.get(Kind.ERASED, digest.hex()) is not None
+
     def put_erased(self, digest: bytes, row: ErasedRow) -> None:
-        self.erases = True
+        self._erased.add(digest)
         self.events.append(Event(Kind.ERASED, digest.hex(), encode_row(row)))
 
     def counter(self, name: str) -> int:

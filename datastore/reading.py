@@ -10,6 +10,7 @@ The partition asks here only after a majority has confirmed the reign since the 
     counter {counter}         {"counter", "value"}
     manifest {service_id}     {"orders": [as above], "legs": [booked here as part of a trip], "blocked": {seat id: reason},
                               "held": seats of open holds}
+    records {of, after}       a page of (reference, service id, side record) of "orders" or of "legs", and the next `after`
     request {request_id}      {"digest", "outcome"} as first given, or None
     baskets {basket_ids}      those that exist, at their anchor, with the evidence of their last decision and the side record
     leg {basket_id}           what is held or booked here for a basket anchored elsewhere: {"state", "lsn", "numbers"}, or None
@@ -28,12 +29,14 @@ from datastore.engine import FirstAnswer
 from datastore.errors import InvalidRequest, UnknownHold, UnknownOrder, UnknownService, nearest, shown
 from datastore.model import HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import basket_value, hold_value, order_value
-from datastore.rows import BasketRow, HoldRow, OrderRow
+from datastore.rows import BasketRow, ErasedRow, HoldRow, Kind, OrderRow, decode_row
 from datastore.state import AppliedState
 
 REFERENCES_MAX = 500
 OPEN_MAX = 500
 TEXT_LENGTH_MAX = 128
+RECORDS_PAGE = 500
+REPLACEMENTS_MAX = 64
 
 Sides = Callable[[Sequence[bytes]], dict[bytes, bytes]]
 Evidence = tuple[int, int, bytes]
@@ -52,7 +55,8 @@ class Reader:
     ) -> None:
         """Read from `state`; `evidence` gives (epoch's counter, lsn, hash) of a committed entry."""
         self._state = state
-        self._sides = sides
+        self._given_sides = sides
+        self._sides = self._resolved
         self._first_answer = first_answer
         self._evidence = evidence
 
@@ -177,6 +181,32 @@ class Reader:
             "payments": [payment_value(row) for row in list(self._state.payments.values())[:OPEN_MAX]],
         }
 
+    def _records(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
+        kind, after = arguments.get("of"), arguments.get("after", "")
+        if kind not in _RECORD_KINDS or not isinstance(after, str) or len(after) > TEXT_LENGTH_MAX:
+            raise InvalidRequest(f"records: say of which of {', '.join(_RECORD_KINDS)}", field="of")
+        page = self._state.store.scan(_RECORD_KINDS[kind], "", after, RECORDS_PAGE)
+        rows: list[OrderRow | HoldRow] = [decode_row(_RECORD_KINDS[kind], value) for _, value in page]
+        sides = self._sides([row.passengers for row in rows if row.passengers])
+        found = [(row.reference, row.service_id, sides[row.passengers]) for row in rows if row.passengers in sides]
+        return {"records": found, "next": page[-1][0] if len(page) == RECORDS_PAGE else None}
+
+    def _resolved(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the records of these digests: where one was erased and has a replacement, that (Z12)."""
+        found = self._given_sides(digests)
+        for digest in digests:
+            current, seen = digest, 0
+            while digest not in found and seen < REPLACEMENTS_MAX:
+                row = self._state.store.get(Kind.ERASED, current.hex())
+                erased: ErasedRow | None = None if row is None else decode_row(Kind.ERASED, row)
+                if erased is None or not erased.replacement:
+                    break
+                current, seen = erased.replacement, seen + 1
+                record = self._given_sides([current]).get(current)
+                if record is not None:
+                    found[digest] = record
+        return found
+
     def _service(self, arguments: Mapping[str, Any]) -> str:
         service_id = _text(arguments, "service_id")
         if self._state.facts(service_id) is None:
@@ -198,6 +228,9 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
     return value
 
 
+# Who travels stands in an order's record and, for each leg of a basket, in one of the leg's own operator.
+_RECORD_KINDS = {"orders": Kind.ORDER, "legs": Kind.CLOSED_HOLD}
+
 _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "hold": Reader._hold,
     "holds": Reader._holds,
@@ -210,6 +243,7 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "baskets": Reader._baskets,
     "leg": Reader._leg,
     "open": Reader._open,
+    "records": Reader._records,
 }
 
 

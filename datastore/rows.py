@@ -265,9 +265,9 @@ class ReignRow(msgspec.Struct, array_like=True):
 
 
 class ErasedRow(msgspec.Struct, array_like=True):
-    """A side record that is gone from every copy, and which order lost it (Z12)."""
+    """A side record that is gone from every copy, and the digest of one with fewer names in its place, or b"" (Z12)."""
 
-    reference: str
+    replacement: bytes
     lsn: int
     stamp_ms: int
 

@@ -6,7 +6,7 @@ are in the tables move, oldest first, into files that never change again:
     magic (8) | version (2) | length of the header (4) | header | blocks
 
 The header is MessagePack of `SegmentHeader`: which entries, the chain's hash before and after them, where each block is, and
-the SHA-256 of all blocks. A block is zlib of MessagePack `list[bytes]`, the sealed entries as they were shipped; one block
+the SHA-256 of that and of all blocks. A block is zlib of MessagePack `list[bytes]`, the sealed entries as they were shipped; one block
 is what must be opened to read any entry of it.
 
 Where a segment ends follows from the ledger and the limits alone, so replicas with equal limits write equal files. Side
@@ -66,7 +66,7 @@ class SegmentInfo(NamedTuple):
     hash_before: bytes
     end: Position
     size_bytes: int
-    sha256: bytes  # of the blocks, as in the header
+    sha256: bytes  # as in the header
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ def pack(operator: str, entries: Sequence[bytes], before: Position) -> tuple[Seg
         offset += len(part)
         lsn += len(group)
     body = b"".join(parts)
-    digest = hashlib.sha256(body).digest()
+    digest = _digest(blocks, body)
     head = SegmentHeader(operator, before.lsn + 1, end.lsn, before.hash, end.hash, end.epoch, end.stamp_ms, digest, blocks)
     header = _encoder.encode(head)
     data = b"".join((MAGIC, SEGMENT_VERSION.to_bytes(2, "big"), len(header).to_bytes(4, "big"), header, body))
@@ -229,13 +229,18 @@ def opened(data: bytes, info: SegmentInfo, operator: str) -> list[bytes]:
     header = read_header(data[HEADER_AT:body_at], name)
     if info_of(header, len(data)) != info or header.operator != operator:
         raise LedgerDamaged(f"{name} is another segment than the one that was sealed", file=name, lsn=info.first_lsn)
-    if hashlib.sha256(data[body_at:]).digest() != info.sha256:
+    if _digest(header.blocks, data[body_at:]) != info.sha256:
         raise LedgerDamaged(f"{name}: the bytes are not the ones that were sealed", file=name, lsn=_first_bad_lsn(header, data, body_at))
     entries: list[bytes] = []
     for block in header.blocks:
         start = body_at + block.offset
         entries += open_block(block, data[start : start + block.size_bytes], name)
     return entries
+
+
+def _digest(blocks: Sequence[Block], body: bytes) -> bytes:
+    """Return the SHA-256 of where the blocks are and of the blocks."""
+    return hashlib.sha256(_encoder.encode(blocks) + body).digest()
 
 
 def _first_bad_lsn(header: SegmentHeader, data: bytes, body_at: int) -> int:

@@ -117,12 +117,11 @@ class Import(Command, frozen=True, tag="import"):
 
 
 class Erase(Command, frozen=True, tag="erase"):
-    """Erase the side record `record` (its digest) of an order, on every copy and for good (Z12).
+    """Erase the side record `record` (its digest), on every copy and for good (Z12).
 
     `replacement` is the digest of a record with fewer names that takes its place, or b""; its bytes travel in `sides`.
     """
 
-    reference: str
     record: bytes
     replacement: bytes = b""
 

@@ -53,6 +53,14 @@ class CheckReply(msgspec.Struct, array_like=True):
     error: str = ""
 
 
+class LedgerRequest(msgspec.Struct, array_like=True):
+    """Ask a manager for committed, sealed entries of an operator; the reply is `list[bytes]`, [] at the end."""
+
+    operator: str
+    from_lsn: int
+    limit: int
+
+
 class CheckCopies(msgspec.Struct, array_like=True):
     """Ask a manager for the check of all copies: of all operators where `items` is empty."""
 

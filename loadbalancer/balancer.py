@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.edge import Address
 from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, OutcomeUnknown, UnknownService, error_from_data
 from datastore.model import parse_service_id
@@ -35,6 +35,18 @@ class Managers(Submitter, FeedSource, Protocol):
 
     def statuses(self) -> Mapping[Address, wire.ManagerStatus | str]:
         """Return what each manager sees, or why it does not answer."""
+        ...
+
+    def topology(self) -> wire.Topology:
+        """Return where each operator is."""
+        ...
+
+    def check(self, items: Sequence[wire_ledger.CheckItem]) -> wire_ledger.CopiesChecked:
+        """Return what every copy says of itself."""
+        ...
+
+    def ledger(self, request: wire_ledger.LedgerRequest) -> list[bytes]:
+        """Return committed entries, sealed."""
         ...
 
     def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:

@@ -11,6 +11,7 @@ from typing import Any
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
 from datastore.errors import HoldfastError
+from loadbalancer.auditing import Auditing
 from loadbalancer.balancer import Balancer, Managers
 from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
@@ -102,7 +103,7 @@ class BalancerServer:
 
 def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
     looking, selling, booking = Looking(balancer), Selling(balancer), Booking(balancer)
-    operating, searching = Operating(balancer), Searching(balancer)
+    operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
     plain: dict[str, Callable[[Any], messages.Answer]] = {
         "operators": looking.operators,
         "places": searching.places,
@@ -133,6 +134,10 @@ def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
         "import": operating.import_timetable,
         "dataset_numbers": operating.dataset_numbers,
         "status": watching.status,
+        "check": auditing.check,
+        "ledger_page": auditing.ledger_page,
+        "find_person": auditing.find_person,
+        "erase_person": auditing.erase_person,
         "about": watching.about,
     }
     handlers: dict[str, Handler] = {method: _without_peer(handler) for method, handler in plain.items()}

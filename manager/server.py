@@ -3,6 +3,8 @@
     submit, read        [deadline_ms, list[SubmitItem | ReadItem]] -> list[SubmitResult | ReadResult]
     feed, snapshot      FeedRequest, SnapshotRequest -> as the named node answers, unopened
     topology, status    b"" -> Topology, ManagerStatus
+    check               CheckCopies -> CopiesChecked: what every node says of the operators' copies
+    ledger              LedgerRequest -> list[bytes], the primary's committed entries
     create_operators    [deadline_ms, CreateOperators] -> Topology, when all of them serve
     administer          [deadline_ms, AnyWish] -> what `datastore.administration.ANSWERS` says
 
@@ -15,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.administration import AnyWish
 from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
 from datastore.errors import InvalidRequest, nearest, shown
@@ -24,6 +26,7 @@ from datastore.stub import NODE_LIMITS
 from lockstore.seatlocks import SeatLocks
 from manager.administering import Administering, addresses
 from manager.config import ManagerConfig
+from manager.copies import Copies
 from manager.goals import Goals
 from manager.leases import PromoteLeases
 from manager.nodes import NodePlanes
@@ -34,7 +37,7 @@ from manager.watch import Watch
 
 log = logging.getLogger(__name__)
 
-METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "create_operators", "administer")
+METHODS = ("submit", "read", "feed", "snapshot", "topology", "status", "check", "ledger", "create_operators", "administer")
 # Who may call what, where certificates say who is calling: making operators is the balancer's, on the
 # administrator's behalf, as it alone checks the administrator's key.
 ROLES: Mapping[str, Sequence[str]] = {method: ("lb", "admin") for method in METHODS}
@@ -86,6 +89,7 @@ class ManagerServer:
         self._read: Relay[wire.ReadItem] = Relay(READ, self._roster, self._watch, heartbeat_ms=config.heartbeat_ms, attempt_ms=attempt_ms)
         self._timeout_ms = config.node_timeout_ms
         self._administering = Administering(name, self._watch, self._status, config.node_timeout_ms)
+        self._copies = Copies(self._roster, self._watch)
         self._server = EdgeServer(
             Address(own.host, own.port), self._handle, methods=METHODS, limits=limits, tls=tls, roles=ROLES, name=name
         )
@@ -134,6 +138,12 @@ class ManagerServer:
         if method == "administer":
             deadline_ms, wish = opened(AnyWish, payload)
             return wire.encode(self._administering.grant(wish, deadline_ms))
+        if method == "check":
+            asked_copies: wire_ledger.CheckCopies = wire.decode(wire_ledger.CheckCopies, payload)
+            return wire.encode(self._copies.check(asked_copies.items))
+        if method == "ledger":
+            page_of_ledger: wire_ledger.LedgerRequest = wire.decode(wire_ledger.LedgerRequest, payload)
+            return self._copies.ledger(page_of_ledger)
         deadline_ms, asked = opened(wire.CreateOperators, payload)
         return wire.encode(self._create(asked.operators, deadline_ms))
 

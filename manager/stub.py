@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from datastore import administration, wire
+from datastore import administration, wire, wire_ledger
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import HoldfastError, NodeUnreachable, OperatorUnavailable, OutcomeUnknown
 from datastore.stub import NODE_LIMITS
@@ -30,6 +30,7 @@ CONNECT_MS = 300
 CONTROL_TIMEOUT_MS = 2_000
 FEED_MARGIN_MS = 2_500
 SNAPSHOT_TIMEOUT_MS = 12_000
+CHECK_TIMEOUT_MS = 15_000
 
 Value = TypeVar("Value")
 
@@ -147,6 +148,19 @@ class ManagerStub:
                 failure = error
         assert failure is not None
         raise failure
+
+    def check(self, items: Sequence[wire_ledger.CheckItem]) -> wire_ledger.CopiesChecked:
+        """Return what every node says of the operators' copies (all operators where `items` is empty). Raises as `feed` does."""
+        message = wire.encode(wire_ledger.CheckCopies(list(items)))
+        found: wire_ledger.CopiesChecked = wire.decode(
+            wire_ledger.CopiesChecked, self._ask_any(self._feeds, "check", message, CHECK_TIMEOUT_MS)
+        )
+        return found
+
+    def ledger(self, request: wire_ledger.LedgerRequest) -> list[bytes]:
+        """Return committed entries as the primary's node has them, sealed. Raises as `feed` does."""
+        found: list[bytes] = wire.decode(list[bytes], self._ask_any(self._feeds, "ledger", wire.encode(request), SNAPSHOT_TIMEOUT_MS))
+        return found
 
     def close(self) -> None:
         """Close the connections; calls in flight end as they may."""

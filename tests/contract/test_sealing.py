@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datastore.checking import FullCheck
 from datastore.digest import digest_of, from_bytes
 from datastore.errors import SnapshotNeeded, TooNew
 from datastore.ledger import (
@@ -161,7 +162,7 @@ def test_an_erased_record_is_gone_and_a_truncated_entry_takes_its_records(store:
     store.stage(first[0])
     second = chain(1, position_of(first[0]), sides=[b"c"])
     store.append(second, sides={b"c": b"Cleo"})
-    events = [(int(Kind.ERASED), b"a".hex(), encode_row(ErasedRow("REF", 2, 2000)))]
+    events = [(int(Kind.ERASED), b"a".hex(), encode_row(ErasedRow(b"", 2, 2000)))]
     third = chain(1, position_of(first[0]), ERASE, events=events)
     store.append(third, truncate_from=2)
     assert {b"a": b"Ada", b"b": b"Bob"} == store.sides([b"a", b"b", b"c"])
@@ -273,6 +274,27 @@ def test_a_damaged_or_missing_segment_is_located_and_the_store_goes_on(tmp_path:
     again.folder.install(one, content)
     assert [sealed.data for sealed in made[:10]] == again.entries(1, 10, 1 << 20)
     again.close()
+
+
+def test_a_full_check_reads_on_while_entries_are_sealed_under_it(tmp_path: Path) -> None:
+    """Its next entry may by then be in the middle of a segment: no damage is seen where there is none, and real damage is."""
+    store = SqliteStore(tmp_path / "AR.sqlite", "AR")
+    made = chain(700)
+    fill(store, made)
+    check = FullCheck(store.path, "AR", store.digests()[-1])
+    steps = check.steps()
+    next(steps)
+    assert len(seal_all(store, SealingLimits(16, 1 << 20, 20))) > 30
+    assert [] == [None for _ in steps if check.damage is not None]
+    assert (None, 700) == (check.damage, check.position.lsn)
+    wrong = FullCheck(store.path, "AR", (700, b"x" * 32))
+    assert [None] * 2 == [wrong.damage for _ in wrong.steps()][:2]
+    assert wrong.damage is not None and "another state" in wrong.damage.what
+    store._db.execute("UPDATE log SET body = zeroblob(100) WHERE lsn = 695")
+    broken = FullCheck(store.path, "AR", store.digests()[-1])
+    assert all(True for _ in broken.steps())
+    assert broken.damage is not None and broken.damage.lsn == 695
+    store.close()
 
 
 def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:

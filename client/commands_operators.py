@@ -1,0 +1,174 @@
+"""The `holdfast operator` commands: list, add, export, erase a person."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client import exit_codes
+from client.commands_looking import Json
+from client.terminal import Session, tell
+from datastore.errors import ConfigInvalid, InvalidRequest, nearest
+
+if TYPE_CHECKING:
+    from datastore import messages
+
+operator = typer.Typer(name="operator", help="Make, export and look at operators; erase a person.", no_args_is_help=True)
+
+Code = Annotated[str, typer.Argument(metavar="CODE", help="The operator's code, e.g. AR.")]
+Key = Annotated[Path | None, typer.Option("--key", help="The file with the operator's key; by default the one in the data folder.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+EXPORT_MS = 30_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(operator, rich_help_panel="Run a cluster")
+
+
+@operator.command("list")
+def list_operators(context: typer.Context, json: Json = False) -> int:
+    """List the operators with their kinds, timetables and copies."""
+    session: Session = context.obj
+    with session.connect() as client:
+        operators = client.operators()
+        places = {line.operator: line for line in client.status().partitions}
+    if json:
+        session.print_json([{"operator": one, "partition": places.get(one.code)} for one in operators])
+        return exit_codes.DONE
+    from client.tables import Rows
+
+    rows = Rows("OPERATOR", "NAME", "KIND", "SCHEDULES", "PRIMARY", "COPIES", right=("SCHEDULES",), shorten=("NAME",))
+    for one in operators:
+        line = places.get(one.code)
+        copies = ", ".join(line.replicas) if line is not None else "-"
+        rows.add_row(one.code, one.name, one.kind, str(one.schedules), (line.primary if line is not None else "") or "-", copies)
+    rows.print(session.console())
+    return exit_codes.DONE
+
+
+@operator.command()
+def add(
+    context: typer.Context,
+    code: Code,
+    name: Annotated[str, typer.Option("--name", help="Who it is, as travellers read it.")],
+    kind: Annotated[str, typer.Option("--kind", help="airline, cinema, theatre, concert or rail.")],
+    json: Json = False,
+) -> int:
+    """Make an operator: its partition on its nodes, and its key in the data folder."""
+    from client import keys, loading
+
+    session: Session = context.obj
+    code = code.upper()
+    admin_key = keys.ensure_admin(session.folders)
+    with session.connect(deadline_ms=EXPORT_MS) as client:
+        known = {one.code for one in client.operators() if one.kind}
+        if code in known:
+            raise InvalidRequest(f"operator {code} exists already; see: holdfast operator list", field="code")
+        loading.register(client, session.folders, admin_key, code, name, kind)
+        lines = [line for line in client.status().partitions if line.operator == code]
+    nodes = [lines[0].primary, *lines[0].replicas] if lines else []
+    document = {"operator": code, "name": name, "kind": kind, "nodes": nodes, "key": str(session.folders.operator_key(code))}
+    if json:
+        session.print_json(document)
+    else:
+        session.console().print(f"{code} ({name}) is on {', '.join(nodes) or 'its nodes'}; its key: {document['key']}", soft_wrap=True)
+        tell(f"next: holdfast import FOLDER --operator {code}")
+    return exit_codes.DONE
+
+
+@operator.command()
+def export(
+    context: typer.Context,
+    code: Code,
+    out: Annotated[Path, typer.Option("--out", help="The file to write; it must not exist.")],
+    key: Key = None,
+    json: Json = False,
+) -> int:
+    """Write an operator's ledger and state to one file, which `holdfast verify` proves offline. No names are in it."""
+    from client import auditing
+    from datastore.exporting import Exporter
+
+    session: Session = context.obj
+    code = code.upper()
+    if out.exists():
+        raise ConfigInvalid(f"{out}: exists already; name another file", file=str(out), reason="exists")
+    draft = out.with_name(out.name + ".new")
+    secret = _key(session, code, key, admin=True)
+    try:
+        with session.connect(deadline_ms=EXPORT_MS) as client, draft.open("wb") as file:
+            _known(client.operators(), code)
+            exporter = Exporter(code, time.time_ns() // 1_000_000, file.write)
+            for page in auditing.ledger_pages(client.call, secret, code):
+                exporter.take(page)
+            report = exporter.finish()
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    size_bytes = out.stat().st_size
+    if json:
+        session.print_json({"operator": code, "file": str(out), "bytes": size_bytes, "last_lsn": report.end.lsn, "orders": report.orders})
+    else:
+        session.console().print(f"{out}: {report.entries} entries, {report.orders} orders, {size_bytes} bytes", soft_wrap=True)
+        tell(f"prove it with: holdfast verify {out}")
+    return exit_codes.DONE
+
+
+@operator.command("erase-person")
+def erase_person(
+    context: typer.Context,
+    code: Annotated[str, typer.Option("--operator", help="The operator whose bookings name the person.")],
+    order: Annotated[str, typer.Option("--order", help="Erase all passengers of this booking.")] = "",
+    name: Annotated[str, typer.Option("--name", help="Erase whoever has this surname, or surname and given name.")] = "",
+    key: Key = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> int:
+    """Erase a person's data from every copy, file and free page; bookings stay, without the name. It cannot be undone."""
+    from client import auditing
+
+    session: Session = context.obj
+    code = code.upper()
+    if bool(order) == bool(name.strip()):
+        raise InvalidRequest("say whom to erase: with --order REFERENCE or with --name NAME", field="name")
+    secret = _key(session, code, key)
+    with session.connect(deadline_ms=EXPORT_MS) as client:
+        found = auditing.persons(client.call, secret, code, reference=order, name=name)
+        if not json:
+            for one in found:
+                tell(f"{one.reference}  {one.service_id}  seats {' '.join(one.seats)} of {one.passengers} passengers")
+        if found and not yes and not typer.confirm(f"erase the names in {len(found)} bookings, for good?", err=True):
+            tell("nothing was erased")
+            return exit_codes.DECLINED
+        erased = [auditing.erase(client.call, secret, code, one, name) for one in found]
+    if json:
+        session.print_json({"operator": code, "erased": erased})
+    else:
+        session.console().print(f"erased in {len(erased)} bookings" if erased else "nobody of that name is in any booking")
+    return exit_codes.DONE if erased else exit_codes.NOT_FOUND
+
+
+def _key(session: Session, code: str, key: Path | None, *, admin: bool = False) -> str:
+    """Return the key to act with: the file named, else the operator's in the data folder, else the administrator's where it may."""
+    from client import keys
+
+    if key is not None:
+        return keys.read_secret(key)
+    path = session.folders.operator_key(code)
+    if admin and not path.exists():
+        return keys.read_secret(session.folders.secrets / "admin.key")
+    return keys.operator_key(session.folders, code)
+
+
+def _known(operators: list[messages.OperatorInfo], code: str) -> None:
+    codes = [one.code for one in operators]
+    if code not in codes:
+        near = nearest(code, codes)
+        raise InvalidRequest(f"no operator {code}" + (f"; did you mean {' or '.join(near)}?" if near else ""), field="code", nearest=near)
+
