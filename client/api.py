@@ -12,19 +12,18 @@ A Holdfast may be shared by any number of threads.
 from __future__ import annotations
 
 import secrets
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeGuard, cast
+from typing import cast
 
 import msgspec
 
+from client.addresses import balancers_of, is_file, tls_of_file
 from client.searches import Searches
 from datastore import messages
-from datastore.config import LinkSecurity, link_security
-from datastore.edge import Address, EdgeLimits, Tls, tls_of
-from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest, shown
+from datastore.edge import Address, EdgeLimits, Tls
+from datastore.errors import HoldfastError, InvalidRequest, shown
 from datastore.model import Passenger
 from loadbalancer.stub import BalancerStub
 
@@ -58,53 +57,9 @@ def connect(
         ConfigInvalid: No address is given, or one cannot be read.
     """
     found = balancers_of(addresses)
-    if tls is None and (isinstance(addresses, Path) or _is_file(addresses)):
-        tls = _tls_of_file(Path(str(addresses)))
+    if tls is None and (isinstance(addresses, Path) or is_file(addresses)):
+        tls = tls_of_file(Path(str(addresses)))
     return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
-
-
-def balancers_of(addresses: str | Path | Iterable[str | Address]) -> list[Address]:
-    """Return the load balancers' addresses.
-
-    Raises:
-        ConfigInvalid: None is given, or one is not of the form host:port.
-    """
-    if isinstance(addresses, Path) or _is_file(addresses):
-        return _of_file(Path(str(addresses)))
-    words: Iterable[str | Address] = addresses.split(",") if isinstance(addresses, str) else addresses
-    found = [word if isinstance(word, Address) else _address(word) for word in words]
-    if not found:
-        raise ConfigInvalid("no load balancer's address is given", key="addresses", reason="empty")
-    return found
-
-
-def _is_file(addresses: str | Path | Iterable[str | Address]) -> TypeGuard[str]:
-    return isinstance(addresses, str) and ":" not in addresses.rpartition("/")[2]
-
-
-def _tls_of_file(path: Path) -> Tls | None:
-    """Return a caller's files where the configuration asks for TLS; they and the data folder are relative to the file."""
-    mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-    links = link_security(mapping, str(path))
-    folder = path.resolve().parent
-    whole = LinkSecurity(links.tls, str(folder / links.certificates) if links.certificates else "")
-    return tls_of(whole, folder / str(mapping.get("client", {}).get("data", "var")), "client")
-
-
-def _of_file(path: Path) -> list[Address]:
-    try:
-        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-        rows = mapping["loadbalancer"]["balancer"]
-        return [Address(str(row.get("host", "127.0.0.1")), int(row["port"])) for row in rows]
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigInvalid(f"{path}: names no load balancers: {error!r}", file=str(path), key="loadbalancer.balancer") from error
-
-
-def _address(word: str) -> Address:
-    host, _, port = word.strip().rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigInvalid(f"{word!r} is not an address: expected host:port", key="addresses", reason="not host:port")
-    return Address(host.strip("[]"), int(port))
 
 
 class Holdfast(Searches):
@@ -286,6 +241,51 @@ class Holdfast(Searches):
             deadline_ms=self.deadline_ms,
         )
         return self._ask("hold", request, messages.HoldAnswer)
+
+    def hold_trip(
+        self,
+        legs: Sequence[tuple[str, Sequence[str] | int]],
+        *,
+        together: bool = False,
+        cabin: str = "",
+        ttl_ms: int = 0,
+        request_id: str = "",
+        deadline_ms: int = 0,
+    ) -> messages.HoldAnswer:
+        """Hold seats on every leg of a trip or on none, over any operators: one hold with one deadline.
+
+        Args:
+            legs: (service id, seats by name) or (service id, how many of the best), in the order of travel.
+            together, cabin: For the legs where the best are asked for: side by side, in that cabin alone.
+        Raises:
+            SeatUnavailable: `fields["legs"]` lists every seat in the way on every leg, and what it is now.
+        """
+        wishes = [
+            messages.LegWish(service_id=service_id, count=wanted, cabin=cabin)
+            if isinstance(wanted, int)
+            else messages.LegWish(service_id=service_id, seats=list(wanted))
+            for service_id, wanted in legs
+        ]
+        request = messages.HoldTrip(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            legs=wishes,
+            together=together,
+            ttl_ms=ttl_ms,
+            deadline_ms=deadline_ms or self.deadline_ms,
+        )
+        return self._ask("hold_trip", request, messages.HoldAnswer)
+
+    def renew(self, hold_id: str, *, ttl_ms: int = 0, request_id: str = "") -> messages.HoldAnswer:
+        """Take the seats of a hold that has ended again, if they are free; return the new hold."""
+        request = messages.RenewHold(
+            request_id=request_id or new_request_id(),
+            owner_key=self.owner_key,
+            hold_id=hold_id,
+            ttl_ms=ttl_ms,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("renew", request, messages.HoldAnswer)
 
     def hold_many(self, holds: Sequence[messages.HoldSeats]) -> list[messages.HoldResult]:
         """Send up to 256 holds in one message; each stands or falls alone, results are beside `holds`."""

@@ -102,10 +102,10 @@ class Session:
         return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
 
     def _balancers(self) -> list[api.Address]:
-        from client import api
+        from client.addresses import balancers_of
 
         rows = self.mapping.get("loadbalancer", {}).get("balancer", [])
-        return api.balancers_of([f"{row.get('host', '127.0.0.1')}:{row.get('port', '')}" for row in rows])
+        return balancers_of([f"{row.get('host', '127.0.0.1')}:{row.get('port', '')}" for row in rows])
 
     def console(self) -> Console:
         """Return the console for results."""

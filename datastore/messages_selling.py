@@ -43,8 +43,50 @@ class HoldSeats(Write, frozen=True, kw_only=True):
     offer: OfferId = ""
 
 
+class LegWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One service of a trip: the named seats, one for each of the party, or the best `count` (of `cabin` alone)."""
+
+    service_id: Word
+    seats: SeatWords = msgspec.field(default_factory=list)
+    count: Annotated[int, Meta(ge=0, le=400)] = 0
+    cabin: Word = ""
+
+
+class HoldTrip(Write, frozen=True, kw_only=True):
+    """Hold seats on every leg or on none: one hold, one deadline. `together`: side by side wherever the best are asked for."""
+
+    owner_key: Secret
+    legs: Annotated[list[LegWish], Meta(min_length=1, max_length=12)]
+    together: bool = False
+    ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0  # 0: the cluster's default
+
+
+class RenewHold(Write, frozen=True, kw_only=True):
+    """Take the seats of a hold that has expired again, if they are free: a new hold of the same seats."""
+
+    owner_key: Secret
+    hold_id: Word
+    ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
+
+
+class LegInfo(msgspec.Struct):
+    """One leg of a trip that is held or booked. `prices` stand beside `seats`."""
+
+    operator: str
+    service_id: str
+    seats: list[str]
+    prices: list[Money]
+    total: Money
+    refundable_percent: int
+    service: ServiceInfo | None = None
+
+
 class HoldAnswer(Answer, kw_only=True):
-    """`state`: "active", "converted", "released", "expired". `remaining_ms` is counted on the log's clock."""
+    """`state`: "active", "paying", "converted", "released", "expired". `remaining_ms` is counted on the log's clock.
+
+    Of a trip, `legs` has all legs; service, seats and prices are the first leg's, the total is of all, and the percentage is
+    the least.
+    """
 
     hold_id: str
     operator: str
@@ -59,6 +101,7 @@ class HoldAnswer(Answer, kw_only=True):
     refundable_percent: int
     lsn: int
     reference: str = ""
+    legs: list[LegInfo] = msgspec.field(default_factory=list)
 
 
 class HoldMany(Request, frozen=True, kw_only=True):
@@ -112,7 +155,10 @@ class ConfirmHold(Write, frozen=True, kw_only=True):
 
 
 class OrderAnswer(Answer, kw_only=True):
-    """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts."""
+    """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts.
+
+    Of a trip, `legs` has all legs, the passengers beside the seats of each; else as in `HoldAnswer`.
+    """
 
     reference: str
     operator: str
@@ -131,6 +177,7 @@ class OrderAnswer(Answer, kw_only=True):
     receipt: str  # "OPERATOR:lsn": the ledger entry that made it
     manage_token: str = ""
     reduced: bool = False
+    legs: list[LegInfo] = msgspec.field(default_factory=list)
 
 
 class GetOrder(Request, frozen=True, kw_only=True):

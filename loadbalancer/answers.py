@@ -8,8 +8,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from datastore import messages
 from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
 from datastore.rows import SeatRow
@@ -34,6 +32,8 @@ _hold_words = [HOLD_WORDS[state] for state in HoldState]
 
 def hold_answer(value: Mapping[str, Any]) -> messages.HoldAnswer:
     """Return a hold as callers read it; `value`: what the partition answers to HOLD, EXTEND, RELEASE and "hold"."""
+    if "legs" in value:
+        return _basket_answer(value)
     currency, state, prices = value["currency"], value["state"], value["prices"]
     hold_id = value["hold_id"]
     return messages.HoldAnswer(
@@ -54,6 +54,40 @@ def hold_answer(value: Mapping[str, Any]) -> messages.HoldAnswer:
     )
 
 
+def _basket_answer(value: Mapping[str, Any]) -> messages.HoldAnswer:
+    """Return a basket as callers read it: one hold, with its legs."""
+    currency, state, legs = value["currency"], value["state"], value["legs"]
+    return messages.HoldAnswer(
+        hold_id=value["hold_id"],
+        operator=value["hold_id"].partition(".")[0],
+        service_id=value["service_id"],
+        seats=list(value["seats"]),
+        state=_hold_words[state],
+        created_ms=value["created_ms"],
+        expires_ms=value["expires_ms"],
+        remaining_ms=max(0, value["expires_ms"] - value["now_ms"]) if state in (HoldState.ACTIVE, HoldState.PAYING) else 0,
+        prices=[Money(minor, currency) for minor in value["prices"]],
+        total=Money(sum(sum(leg[3]) for leg in legs), currency),
+        refundable_percent=min((leg[4] for leg in legs), default=0),
+        lsn=value["lsn"],
+        reference=value["reference"],
+        legs=[leg_info(leg, currency) for leg in legs],
+    )
+
+
+def leg_info(leg: Sequence[Any], currency: str) -> messages.LegInfo:
+    """Return one leg of a basket or an order as callers read it (see `datastore.outcomes.legs_value`)."""
+    operator, service_id, seats, prices, percent = leg
+    return messages.LegInfo(
+        operator=operator,
+        service_id=service_id,
+        seats=list(seats),
+        prices=[Money(minor, currency) for minor in prices],
+        total=Money(sum(prices), currency),
+        refundable_percent=percent,
+    )
+
+
 def order_answer(
     value: Mapping[str, Any],
     operator: str,
@@ -64,8 +98,9 @@ def order_answer(
     reduced: bool = False,
 ) -> messages.OrderAnswer:
     """Return an order as callers read it; `value`: what the partition answers to CONFIRM, CANCEL and "order"."""
-    currency = value["currency"]
+    currency, legs = value["currency"], value["legs"]
     cancelled = value["state"] != 0
+    total_minor = sum(sum(leg[3]) for leg in legs) if legs else sum(value["prices"])
     return messages.OrderAnswer(
         reference=value["reference"],
         operator=operator,
@@ -75,8 +110,8 @@ def order_answer(
         seats=list(value["seats"]),
         passengers=[initials(one) for one in passengers] if reduced else list(passengers),
         prices=[Money(minor, currency) for minor in value["prices"]],
-        total=Money(sum(value["prices"]), currency),
-        refundable_percent=value["refundable_percent"],
+        total=Money(total_minor, currency),
+        refundable_percent=min((leg[4] for leg in legs), default=value["refundable_percent"]),
         refund=Money(value["refund_minor"], currency) if cancelled else None,
         created_ms=value["created_ms"],
         history=[(stamp, what) for stamp, what in value["history"]],
@@ -84,6 +119,7 @@ def order_answer(
         receipt=f"{operator}:{value['made_lsn']}",
         manage_token=token,
         reduced=reduced,
+        legs=[leg_info(leg, currency) for leg in legs],
     )
 
 
@@ -91,14 +127,6 @@ def initials(passenger: Passenger) -> Passenger:
     """Return a passenger as a record found by surname shows them (reduced: no full names)."""
     surname, given = passenger.surname.strip(), passenger.given.strip()
     return Passenger(surname[:1] + "." if surname else "", given[:1] + "." if given else "", passenger.seat_id)
-
-
-def passengers_of(side: bytes | None) -> list[Passenger]:
-    """Return who travels from a side record ([salt, passengers]); none where it was erased (Z12)."""
-    if not side:
-        return []
-    found: list[Passenger] = msgspec.msgpack.decode(side, type=tuple[bytes, list[Passenger]])[1]
-    return found
 
 
 def service_info(view: OperatorView, service: Service, layout: Layout, now_ms: int, sale: Sale | None = None) -> messages.ServiceInfo:

@@ -17,6 +17,7 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.finding import Finder
 from loadbalancer.following import FeedSource, Follower
 from loadbalancer.identity import is_key
+from loadbalancer.itinerary import Reply, Send, Tell
 from loadbalancer.offers import TripOffer, check_offer
 from loadbalancer.view import Catalogue, Sale
 from lockstore.seatlocks import ServerState
@@ -98,6 +99,21 @@ class Balancer:
         waiter = Waiter(1)
         self.pipeline.put([Basket(operator, deadline_ms, command=command, sides=sides, waiter=waiter)])
         return waiter.wait(deadline_ms)[0].unwrap()
+
+    def decide_all(self, sends: Sequence[Send], deadline_ms: int) -> list[Reply]:
+        """Have several operators decide at once; return their replies beside `sends`, with the positions they stand at."""
+        waiter = Waiter(len(sends))
+        baskets = [
+            Basket(send.operator, deadline_ms, command=send.command, sides=dict(send.sides), waiter=waiter, place=place)
+            for place, send in enumerate(sends)
+        ]
+        self.pipeline.put(baskets)
+        outcomes = waiter.wait(deadline_ms) if baskets else []
+        return [Reply(outcome.value, outcome.error, basket.position) for outcome, basket in zip(outcomes, baskets, strict=True)]
+
+    def tell(self, send: Send | Tell, deadline_ms: int) -> None:
+        """Have an operator decide a command of which nobody awaits the answer."""
+        self.pipeline.put([Basket(send.operator, deadline_ms, command=send.command, waiter=Waiter(1))])
 
     def read_all(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
         """Return the answers to linearizable questions, those that failed with their `error`."""

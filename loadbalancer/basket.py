@@ -15,8 +15,8 @@ with one outcome a leg. How it can stop:
 * the failure of the submission itself, `outcome_unknown` above all: it may have happened.
 
 Commands that take no free seat have no keys and start at the submission. One operator is its own anchor (B7), so a basket
-here is one leg with one command. Several legs share one lock over all their keys, and need the anchor's record, ABORT and
-RELEASE before the unlock (Z3-Z6): a machine over several of these, with the keys of all.
+here is one leg with one command. Several legs share one lock over all their keys (`LockTicket`), and need the anchor's record,
+ABORT and RELEASE before the unlock (Z3-Z6): `loadbalancer.itinerary` is the machine over several of these.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Step(IntEnum):
     LOCK = 1  # Put the keys into the next round, with `hint`; give back `spent` in the same round if there is one.
     PAUSE = 2  # Lock again after `pause_ms`, drawn at random below it.
     SUBMIT = 3  # Send each leg's `command` to its operator.
+    RESOLVE = 5  # A due leg of a basket is in the way (`reasons`): have its anchor say how it stands, then SUBMIT again (Z5).
     ANSWER = 4  # Give `outcome` to the caller, then release `spent` and give up the place in line.
 
 
@@ -114,7 +115,7 @@ class Basket:
 
     __slots__ = (
         "command", "deadline_ms", "draft", "hint", "keys", "lock", "obstacle", "operator", "outcome", "pause_ms", "place",
-        "reasons", "sides", "spent", "waiter",
+        "position", "reasons", "sides", "spent", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -129,7 +130,8 @@ class Basket:
         waiter: Any = None,
         place: int = 0,
     ) -> None:
-        assert (draft is None) == (not keys) and (draft is None) != (command is None)
+        # A draft with keys, a command without; a lock alone has neither.
+        assert (draft is None or bool(keys)) and (command is None or not (keys or draft))
         self.operator = operator
         self.deadline_ms = deadline_ms
         self.keys = keys
@@ -144,6 +146,7 @@ class Basket:
         self.pause_ms = PAUSE_FIRST_MS
         self.obstacle: type[HoldfastError] = LockTimeout
         self.reasons: Any = None
+        self.position: tuple[int, int, bytes] = (0, 0, b"")  # of the operator's log at its answer, for commands without keys
         self.outcome: wire.Outcome | None = None
 
     def started(self) -> Step:
@@ -204,6 +207,9 @@ class Basket:
         if code == "request_in_progress" and not fields:
             # An import was before or behind it in the same entry; the next entry takes it, under the same lock.
             return Step.SUBMIT
+        if code == "resolve_needed" and self.lock is not None:
+            self.reasons = fields
+            return Step.RESOLVE
         return None
 
     def _refused_lock(self, obstacle: type[HoldfastError], reasons: Any, now_ms: int) -> Step:
@@ -212,3 +218,27 @@ class Basket:
             return self.overdue()
         self.pause_ms = min(2 * self.pause_ms, PAUSE_LAST_MS)
         return Step.PAUSE
+
+
+class LockTicket(Basket):
+    """The lock of several legs: granted to its waiter, who gives it back when nothing depends on it any more (Z6)."""
+
+    __slots__ = ()
+
+    def __init__(self, keys: tuple[str, ...], deadline_ms: int, waiter: Any) -> None:
+        super().__init__("", deadline_ms, keys=keys, waiter=waiter)
+
+    def granted(self, lock: Lock) -> Step:
+        """The lock servers granted all keys (B1)."""
+        self.lock = lock
+        self.outcome = wire.Outcome(0)
+        return Step.ANSWER
+
+    def given_back(self) -> None:
+        """The lock is not needed any more: its place in line goes with it."""
+        self.spent, self.lock = self.lock, None
+
+    def again(self, hint: int, waiter: Any) -> None:
+        """The fence was out of date: the same place, another lock (Z7)."""
+        self.spent, self.lock, self.outcome = self.lock, None, None
+        self.hint, self.waiter = max(self.hint, hint), waiter

@@ -26,7 +26,15 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from datastore import wire
-from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, InvariantBroken, OutcomeUnknown, error_from_data
+from datastore.errors import (
+    CallerBehind,
+    HoldfastError,
+    InvalidRequest,
+    InvariantBroken,
+    OperatorUnavailable,
+    OutcomeUnknown,
+    error_from_data,
+)
 from loadbalancer.basket import Basket, Step
 from loadbalancer.ordering import Ordering
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
@@ -38,6 +46,8 @@ RELEASE_LINGER_MS = 2
 SUBMIT_MS_MAX = 5_000
 # Past its deadline a caller waits this much longer for the exact word (a refusal) instead of saying that it does not know.
 GRACE_MS = 40
+
+RESOLVER_MISSING = OperatorUnavailable("another operator has to decide first, and nobody here asks it").to_data()
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +145,8 @@ class Pipeline:
         self._threads += [
             threading.Thread(target=self._guarded, args=(self._carry_all,), name=f"lane-{number}", daemon=True) for number in range(lanes)
         ]
+        # Whoever finds out how another operator's basket stands, and then calls `resume`; set by the reconciler.
+        self.resolve: Callable[[Basket], None] = lambda basket: self.resume(basket, error_from_data(dict(RESOLVER_MISSING)))
         self.batches = 0
         self.carried = 0
 
@@ -156,6 +168,15 @@ class Pipeline:
             self.locker.put(locked)
         if len(locked) < len(baskets):
             self._dispatch([basket for basket in baskets if not basket.keys])
+
+    def resume(self, basket: Basket, error: HoldfastError | None) -> None:
+        """Go on with a basket that had to wait for another operator's word (Z5); with `error` it ends."""
+        if error is None:
+            self._dispatch([basket])
+            return
+        basket.failed(error)
+        _settle(basket)
+        self.locker.finish([basket])
 
     def _dispatch(self, baskets: Sequence[Basket]) -> None:
         """Queue baskets whose next step is SUBMIT at their operators' lanes."""
@@ -230,12 +251,16 @@ class Pipeline:
         finished: list[Basket] = []
         again: list[Basket] = []
         for basket, outcome in zip(batch, outcomes, strict=True):
+            if not basket.keys:
+                basket.position = (results[0].epoch, results[0].lsn, results[0].hash)
             step = basket.decided(outcome, now)
             if step is Step.ANSWER:
                 _settle(basket)
                 finished.append(basket)
             elif step is Step.LOCK:
                 finished.append(basket)
+            elif step is Step.RESOLVE:
+                self.resolve(basket)
             else:
                 again.append(basket)
         if again:
@@ -358,8 +383,10 @@ class Locker:
         self._no_quorum = last.reasons if isinstance(last, Unavailable) else {}
         for basket, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Grant):
-                basket.granted(outcome)
-                granted.append(basket)
+                if basket.granted(outcome) is Step.SUBMIT:
+                    granted.append(basket)
+                else:
+                    _settle(basket)  # A lock alone: its holder gives it back.
             elif isinstance(outcome, Contended):
                 self._end(basket, basket.contended(outcome.keys, now))
             else:

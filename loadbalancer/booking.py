@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
-
-import msgspec
 
 from datastore import messages, wire
 from datastore.edge import Peer
 from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
-from datastore.model import Passenger
+from datastore.model import Passenger, is_basket
 from datastore.wording import counted
-from loadbalancer.answers import order_answer, passengers_of, service_info
+from loadbalancer.answers import order_answer, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
 from loadbalancer.batching import now_ms
 from loadbalancer.identity import ask_digest, manage_token, operator_of_hold, owner_of, token_digest
+from loadbalancer.itineraries import Itineraries
 from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
 from loadbalancer.reference import SERIALS, make_reference, normalised, slot_of, slot_of_operator
+from loadbalancer.travellers import order_record, passengers_of, record_digest
 
 REFERENCES_PROPOSED = 4
 NAME_LENGTH_MAX = 100
@@ -30,8 +30,10 @@ NAME_LENGTH_MAX = 100
 class Booking:
     """The handlers of orders."""
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, itineraries: Itineraries) -> None:
+        """Serve orders; `itineraries` sells what is held over several operators."""
         self._balancer = balancer
+        self._itineraries = itineraries
         config = balancer.config
         self._tries_of_reference = Buckets(config.lookup_per_minute, "of this booking")
         self._tries_of_peer = Buckets(config.lookup_per_minute_peer, "from this address")
@@ -42,6 +44,8 @@ class Booking:
         operator = operator_of_hold(request.hold_id)
         self._balancer.catalogue.operator(operator)
         _check_passengers(request.passengers)
+        if is_basket(request.hold_id):
+            return self._confirm_trip(request, deadline_ms)
         owner = owner_of(request.owner_key)
         hold = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
         if not hmac.compare_digest(hold["owner"], owner):
@@ -58,18 +62,26 @@ class Booking:
             )
         passengers = [Passenger(one.surname.strip(), one.given.strip(), seat) for one, seat in zip(request.passengers, seats, strict=True)]
         token = manage_token(request.owner_key, request.hold_id)
-        side = _side_record(token, passengers)
-        digest = blake2b(side, digest_size=32).digest()
+        side = order_record(token, passengers)
+        digest = record_digest(side)
         asked = ask_digest("confirm", owner, request.hold_id, digest)
-        slot = slot_of_operator(operator)
         while True:
-            references = tuple(make_reference(slot, secrets.randbelow(SERIALS)) for _ in range(REFERENCES_PROPOSED))
+            references = _references(operator)
             command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest)
             try:
                 value = self._balancer.decide(operator, command, deadline_ms, {digest: side})
                 return self._answer(operator, value, passengers, token=token)
             except RequestInProgress as error:
                 # All of them were taken: with 14 million in a slot, that happens to nobody, but it must not end a sale.
+                if "references" not in error.fields or now_ms() >= deadline_ms:
+                    raise
+
+    def _confirm_trip(self, request: messages.ConfirmHold, deadline_ms: int) -> messages.OrderAnswer:
+        while True:
+            try:
+                sold = self._itineraries.confirm(request, _references(operator_of_hold(request.hold_id)), deadline_ms)
+                return self._answer(sold.anchor, sold.value, sold.passengers, token=sold.token)
+            except RequestInProgress as error:
                 if "references" not in error.fields or now_ms() >= deadline_ms:
                     raise
 
@@ -119,6 +131,7 @@ class Booking:
             if hmac.compare_digest(value["token_digest"], digest):
                 command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
                 changed = self._balancer.decide(operator, command, deadline_ms)
+                self._itineraries.reconciler.follow(changed["hold_id"])
                 return self._answer(operator, changed, passengers_of(value["record"]))
         raise found.trouble or _unknown(reference)
 
@@ -153,7 +166,11 @@ class Booking:
             info = service_info(view, service, layout, wall_ms())
         except HoldfastError:
             info = None  # The timetable dropped the service since; the booking stays.
-        return order_answer(value, operator, info, passengers, token=token, reduced=reduced)
+        answer = order_answer(value, operator, info, passengers, token=token, reduced=reduced)
+        for leg in answer.legs:
+            with contextlib.suppress(HoldfastError):
+                leg.service = service_info(*self._balancer.catalogue.find(leg.service_id), wall_ms())
+        return answer
 
 
 class _Found:
@@ -180,11 +197,7 @@ def _check_passengers(passengers: Sequence[Passenger]) -> None:
                 raise InvalidRequest(f"passenger {number}: a name has no control characters: {shown(name)}", field="passengers")
 
 
-def _side_record(token: str, passengers: Sequence[Passenger]) -> bytes:
-    """Return the personal data that travels beside the entry, with the salt of its digest in it (Z12).
-
-    The salt comes from the token, which nobody but the buyer has: a repeat of the request at another balancer makes the
-    same record, and the digest in the ledger tells nothing once the record is erased.
-    """
-    salt = blake2b(b"passengers", key=token.encode(), digest_size=16).digest()
-    return msgspec.msgpack.encode((salt, passengers))
+def _references(operator: str) -> tuple[str, ...]:
+    """Return booking references to choose from, each leading back to the operator."""
+    slot = slot_of_operator(operator)
+    return tuple(make_reference(slot, secrets.randbelow(SERIALS)) for _ in range(REFERENCES_PROPOSED))

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from datastore.errors import UnknownHold, shown
+from datastore.model import BASKET_MARK, is_basket
 
 OWNER_PERSON = b"holdfast-owner"
 KEY_PERSON = b"holdfast-key"
@@ -45,13 +46,18 @@ def hold_id_of(operator: str, owner: str, request_id: str, attempt: int = 0) -> 
     return f"{operator}.{letters(digest)}"
 
 
+def basket_id_of(anchor: str, owner: str, request_id: str, attempt: int = 0) -> str:
+    """Return the id of the basket that this attempt of this request makes (Z3): routable by the anchor before the dot."""
+    return hold_id_of(anchor, owner, request_id, attempt).replace(".", BASKET_MARK, 1)
+
+
 def operator_of_hold(hold_id: str) -> str:
-    """Return the operator that decides on the hold.
+    """Return the operator that decides on the hold, or on the basket.
 
     Raises:
         UnknownHold: It cannot be the id of any hold.
     """
-    operator, dot, rest = hold_id.partition(".")
+    operator, dot, rest = hold_id.partition(BASKET_MARK if is_basket(hold_id) else ".")
     if not dot or not operator or len(rest) != HOLD_CHARACTERS:
         raise UnknownHold(f"{shown(hold_id)} is not the id of a hold: expected e.g. AR.{'a' * HOLD_CHARACTERS}", hold_id=shown(hold_id))
     return operator

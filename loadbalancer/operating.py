@@ -7,12 +7,13 @@ from typing import Any
 from datastore import messages, wire
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, ServiceState
-from loadbalancer.answers import SERVICE_WORDS, passengers_of, service_info
+from loadbalancer.answers import SERVICE_WORDS, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, BlockDraft
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, is_key
 from loadbalancer.nearby import no_such_seat
+from loadbalancer.travellers import passengers_of
 from loadbalancer.view import Sale
 
 STATE_OF_WORD = {word: state for state, word in SERVICE_WORDS.items()}
@@ -71,7 +72,8 @@ class Operating:
         deadline_ms = now_ms() + request.deadline_ms
         result = self._balancer.read(sale.operator, "manifest", {"service_id": request.service_id}, deadline_ms)
         lines = []
-        for order in result.value["orders"]:
+        # A trip's leg has here what an order has that is this operator's alone: seats, reference, and its own names (Z12).
+        for order in (*result.value["orders"], *result.value["legs"]):
             names = {one.seat_id: one for one in passengers_of(order["record"])}
             for seat_id in order["seats"]:
                 who = names.get(seat_id)  # None once the names were erased (Z12).

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 from datastore import messages, wire
 from datastore.errors import (
@@ -44,9 +44,11 @@ TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 class Selling:
     """The handlers of holds."""
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, follow: Callable[[str], None] = lambda _: None) -> None:
+        """Serve holds; `follow` carries a basket's change to its other operators."""
         self._balancer = balancer
-        self._proposals = Proposals()
+        self.follow = follow
+        self.proposals = Proposals()
 
     def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer:
         """Hold the named seats, or the best available."""
@@ -110,7 +112,9 @@ class Selling:
         """Give a hold's seats back."""
         owner = owner_of(request.owner_key)
         digest = ask_digest("release", owner, request.hold_id)
-        return self._changed(request.hold_id, wire.Release(request.request_id, digest, request.hold_id, owner), request.deadline_ms)
+        answer = self._changed(request.hold_id, wire.Release(request.request_id, digest, request.hold_id, owner), request.deadline_ms)
+        self.follow(request.hold_id)
+        return answer
 
     def get_hold(self, request: messages.GetHold) -> messages.HoldAnswer:
         """Return a hold as it is now."""
@@ -153,7 +157,7 @@ class Selling:
         offers = []
         for word in words:
             offer = sale.offers.get(word)
-            offers.append(_offer(sale, word) if offer is None else offer)
+            offers.append(seat_offer(sale, word) if offer is None else offer)
         if len(offers) > 1 and len({offer.seat_id for offer in offers}) < len(offers):
             raise InvalidRequest(f"a seat was named twice: {', '.join(map(shown, words[:9]))}", field="seats")
         return self._basket_of(request, sale, offers, 0, deadline_ms, waiter, place)
@@ -233,12 +237,12 @@ class Selling:
                 seats = _choice(sale, request, told, parts)
                 if not seats:
                     self._wait_for_change(request, deadline_ms)
-                self._proposals.add(request.service_id, seats)
+                self.proposals.add(request.service_id, seats)
             waiter = Waiter(1)
             offers = [sale.offers[seat_id] for seat_id in seats]
             self._balancer.pipeline.put([self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0)])
             outcome = waiter.wait(deadline_ms)[0]
-            self._proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
+            self.proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
             if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
                 return hold_answer(outcome.unwrap())
             fields = outcome.error.get("fields") or {}
@@ -250,7 +254,7 @@ class Selling:
     def _propose(self, sale: Sale, request: messages.HoldSeats, told: set[str] | None, parts: tuple[Part, ...]) -> tuple[str, ...]:
         view = self._balancer.catalogue.operators[sale.operator]
         taken = set(view.taken.get(request.service_id) or ())
-        return self._proposals.propose(sale, request, taken | told if told else taken, view.lsn, parts)
+        return self.proposals.propose(sale, request, taken | told if told else taken, view.lsn, parts)
 
     def _look_closer(
         self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
@@ -340,6 +344,22 @@ class Selling:
             raise InvalidRequest(f"{sale.service.service_id} has no cabin {shown(cabin)}; it has {known}", field="cabin")
 
 
+class Wanted(Protocol):
+    """A party's wish for the best seats of one service."""
+
+    @property
+    def service_id(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def cabin(self) -> str: ...
+
+    @property
+    def together(self) -> bool: ...
+
+
 class Proposals:
     """Seats that this balancer has proposed and that its views do not show yet: two buyers are not sent to the same ones."""
 
@@ -348,7 +368,7 @@ class Proposals:
         self._seats: dict[str, dict[str, int]] = {}  # service -> seat -> lsn that made the hold, 0 while under way
 
     def propose(
-        self, sale: Sale, request: messages.HoldSeats, taken: Collection[str], view_lsn: int, parts: tuple[Part, ...] = ()
+        self, sale: Sale, request: Wanted, taken: Collection[str], view_lsn: int, parts: tuple[Part, ...] = ()
     ) -> tuple[str, ...]:
         """Return the best seats that are neither taken nor proposed, marked as proposed; empty where there are none."""
         service_id = request.service_id
@@ -382,14 +402,14 @@ class Proposals:
             self._seats.pop(service_id, None)
 
 
-def _choice(sale: Sale, request: messages.HoldSeats, taken: Collection[str], parts: tuple[Part, ...]) -> tuple[str, ...]:
+def _choice(sale: Sale, request: Wanted, taken: Collection[str], parts: tuple[Part, ...]) -> tuple[str, ...]:
     """Return the best free seats for the request, of those that an offer's parts pay for; empty where there are none."""
     if parts:
         return choose_offered(sale.layout, taken, parts, together=request.together)
     return choose(sale.layout, taken, request.count, cabin=request.cabin, together=request.together).seats
 
 
-def _offer(sale: Sale, word: str) -> Offer:
+def seat_offer(sale: Sale, word: str) -> Offer:
     """Return the seat that a caller's word means in any case.
 
     Raises:

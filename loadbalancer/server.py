@@ -17,8 +17,10 @@ from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
+from loadbalancer.itineraries import Itineraries
 from loadbalancer.looking import Looking
 from loadbalancer.operating import Operating
+from loadbalancer.reconciler import Reconciler
 from loadbalancer.searching import Searching
 from loadbalancer.selling import Selling
 from loadbalancer.view import Catalogue
@@ -62,7 +64,8 @@ class BalancerServer:
         pipeline = Pipeline(locks, managers, lanes=config.lanes, batch_max=config.batch_max, on_broken=on_broken)
         self.balancer = Balancer(name, config, catalogue, follower, pipeline, managers, locks, admin_digest)
         self._watching = Watching(self.balancer, addresses or {}, tls)
-        self._handlers = _handlers(self.balancer, self._watching)
+        self.reconciler = Reconciler(self.balancer)
+        self._handlers = _handlers(self.balancer, self._watching, self.reconciler)
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
         self._edge = EdgeServer(
             address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name
@@ -81,11 +84,13 @@ class BalancerServer:
         """
         self.balancer.follower.start()
         self.balancer.pipeline.start()
+        self.reconciler.start()
         self._edge.start()
 
     def close(self) -> None:
         """Stop accepting, let what is under way end."""
         self._edge.close()
+        self.reconciler.close()
         self.balancer.pipeline.close()
         self.balancer.follower.close()
         self._watching.close()
@@ -101,8 +106,10 @@ class BalancerServer:
             raise
 
 
-def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
-    looking, selling, booking = Looking(balancer), Selling(balancer), Booking(balancer)
+def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) -> dict[str, Handler]:
+    looking, selling = Looking(balancer), Selling(balancer, reconciler.follow)
+    itineraries = Itineraries(balancer, reconciler, selling.proposals)
+    booking = Booking(balancer, itineraries)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
     plain: dict[str, Callable[[Any], messages.Answer]] = {
         "operators": looking.operators,
@@ -118,6 +125,8 @@ def _handlers(balancer: Balancer, watching: Watching) -> dict[str, Handler]:
         "paths": searching.paths,
         "hold": selling.hold,
         "hold_many": selling.hold_many,
+        "hold_trip": itineraries.hold,
+        "renew": itineraries.renew,
         "extend": selling.extend,
         "release": selling.release,
         "get_hold": selling.get_hold,

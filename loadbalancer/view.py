@@ -18,7 +18,7 @@ import msgspec
 
 from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownOperator, UnknownService, nearest, shown
 from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id, seat_key
-from datastore.rows import DatasetRow, Kind, OperatorRow, SeatRow, ServiceRow, decode_row
+from datastore.rows import BasketRow, DatasetRow, Kind, LegRow, OperatorRow, PaymentRow, SeatRow, ServiceRow, decode_row
 from datastore.timetable import Timetable
 from loadbalancer.fares import PriceTable, days_ahead, price_table
 from loadbalancer.nearby import hint
@@ -95,6 +95,9 @@ class OperatorView:
         self.taken: dict[str, dict[str, bytes]] = {}
         self.seat_changes: dict[str, int] = {}
         self.touched: dict[str, set[str]] = {}
+        self.undone: dict[str, BasketRow] = {}  # baskets decided here that other operators do not follow yet
+        self.legs: dict[str, LegRow] = {}  # of baskets decided elsewhere, whose word is awaited
+        self.payments: dict[str, PaymentRow] = {}
         self.lsn = 0
         self.hash = b""
         self.stamp_ms = 0
@@ -128,6 +131,12 @@ class OperatorView:
         if kind == Kind.SERVICE:
             _put(self.services, key, row)
             self.touched.setdefault(key[DATE_AT:], set()).add(key)
+        elif kind == Kind.BASKET:
+            _put(self.undone, key, row if row is not None and row.undone else None)
+        elif kind == Kind.LEG:
+            _put(self.legs, key, row)
+        elif kind == Kind.PAYMENT:
+            _put(self.payments, key, row)
         elif kind == Kind.DATASET:
             _put(self.datasets, key, row)
             self.version += 1

@@ -16,13 +16,14 @@ from datastore import wire
 from datastore.edge import Address
 from datastore.engine import decide
 from datastore.errors import HoldfastError, OperatorUnavailable
+from datastore.feed import KINDS_HIDDEN
 from datastore.model import Epoch
 from datastore.reading import Reader
 from datastore.rows import Kind
 from datastore.state import AppliedState
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
 
-FEED_KINDS = {int(kind) for kind in Kind} - {Kind.OPEN_HOLD, Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG}
+FEED_KINDS = {int(kind) for kind in Kind} - KINDS_HIDDEN
 
 
 class Rows:
@@ -62,7 +63,7 @@ class LocalOperator:
         self.log: list[tuple[int, list[tuple[int, str, bytes]]]] = []
         self.answers: dict[str, tuple[bytes, wire.Outcome]] = {}
         self.sides: dict[bytes, bytes] = {}
-        self.reader = Reader(self.state, self._sides, self.answers.get)
+        self.reader = Reader(self.state, self._sides, self.answers.get, lambda lsn: (1, lsn, b"%d" % lsn))
         self.batches: list[int] = []
         self.mutex = threading.Lock()
 
@@ -84,7 +85,7 @@ class LocalOperator:
                 for (request_id, digest), outcome in zip(decision.requests, decision.outcomes, strict=True):
                     if request_id:
                         self.answers[request_id] = (digest, outcome)
-            return wire.SubmitResult(self.code, wire.encode(decision.outcomes), 1, self.lsn)
+            return wire.SubmitResult(self.code, wire.encode(decision.outcomes), 1, self.lsn, hash=b"%d" % self.lsn)
 
     def read(self, item: wire.ReadItem) -> wire.ReadResult:
         with self.mutex:

@@ -78,7 +78,9 @@ class Scene:
 
 
 @contextmanager
-def scene(operators: Sequence[str] = ("AR",), managers: LocalManagers | None = None, **changes: Any) -> Iterator[Scene]:
+def scene(
+    operators: Sequence[str] = ("AR",), managers: LocalManagers | None = None, *, reconciles: bool = True, **changes: Any
+) -> Iterator[Scene]:
     """Give a balancer that knows the operators, each with the flight 1140."""
     locks = LocalLocks()
     fresh = managers is None
@@ -95,6 +97,8 @@ def scene(operators: Sequence[str] = ("AR",), managers: LocalManagers | None = N
     )
     server.balancer.follower.start()
     server.balancer.pipeline.start()
+    if reconciles:
+        server.reconciler.start()
     made = Scene(server, managers, locks)
     try:
         wait_until(lambda: len(server.balancer.catalogue.operators) == len(managers.operators), "views", 5)
