@@ -25,6 +25,7 @@ from client import (
     commands_looking,
     commands_operating,
     commands_operators,
+    commands_restarting,
     commands_search,
     commands_selling,
     commands_tui,
@@ -75,6 +76,7 @@ commands_import.register(app)
 commands_cluster.register(app)
 commands_checking.register(app, commands_cluster.cluster)
 commands_operators.register(app)
+commands_restarting.register(commands_cluster.cluster)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_console.register(app)

@@ -36,7 +36,7 @@ from datastore.edge_channel import (
     part,
     shut,
 )
-from datastore.edge_connection import ClientConnection, ServerConnection
+from datastore.edge_connection import WIRE_VERSION, ClientConnection, ServerConnection
 from datastore.edge_tls import Peer, Tls, TlsContexts, certificate_folder, is_plain_text, peer_of, tls_failure, tls_files, tls_of
 from datastore.errors import (
     ConfigInvalid,
@@ -94,6 +94,7 @@ class EdgeServer:
         tls: Tls | None = None,
         roles: Mapping[str, Collection[str]] | None = None,
         name: str = "",
+        version: int = WIRE_VERSION,
         on_broken: Callable[[], object] = lambda: os._exit(EXIT_INVARIANT_BROKEN),
     ) -> None:
         """Prepare; `start` binds.
@@ -103,6 +104,7 @@ class EdgeServer:
             methods: The only methods that reach `handle`.
             roles: Which roles may call a method, checked under TLS. A method that is missing here is closed to all.
             name: Stands in log lines and thread names.
+            version: Of the wire; the tests give another.
             on_broken: Called when a handler finds an invariant broken, before anything is answered. It should not return.
         Raises:
             ConfigInvalid: `roles` names a method that is not served, or the TLS files cannot be used.
@@ -114,6 +116,7 @@ class EdgeServer:
         self._contexts = TlsContexts(tls, server_side=True) if tls else None
         self._roles = {method: frozenset(allowed) for method, allowed in roles.items()} if roles is not None and tls else None
         self._name = name or "edge"
+        self._version = version
         self._on_broken = on_broken
         self._mutex = threading.Lock()
         self._tracked: set[socket.socket] = set()
@@ -213,8 +216,10 @@ class EdgeServer:
                     return
             stream = DeadlineStream(sock)
             peer = self._identify(stream, sock, origin, deadline)
-            connection = ServerConnection(lambda method, payload: self._answer(method, payload, peer), BoundedChannel(stream, self._limits))
+            channel = BoundedChannel(stream, self._limits)
+            connection = ServerConnection(lambda method, payload: self._answer(method, payload, peer), channel, self._version)
             connection.serve_requests(deadline)
+            reason = connection.refused
         except ProtocolViolation as violation:
             reason = str(violation)
         except DeadlinePassed:
@@ -294,6 +299,7 @@ class EdgeClient:
         role: str = "",
         limits: EdgeLimits = DEFAULT_LIMITS,
         connect_ms: int = 500,
+        version: int = WIRE_VERSION,
     ) -> None:
         """Prepare; a connection is made when one is needed.
 
@@ -305,6 +311,7 @@ class EdgeClient:
         self.address = address
         self._role = role
         self._plane = plane
+        self._version = version
         self._contexts = TlsContexts(tls, server_side=False) if tls else None
         self._limits = limits
         self._connect_s = connect_ms / 1000
@@ -413,7 +420,7 @@ class EdgeClient:
                 stream = DeadlineStream(sock)
                 stream.shake_hands(handshake_deadline)
                 self._check_role(sock)
-                connection = ClientConnection(BoundedChannel(stream, self._limits))
+                connection = ClientConnection(BoundedChannel(stream, self._limits), self._version)
                 connection.bind(handshake_deadline)
             except DeadlinePassed as cause:
                 raise self._unreachable("no answer to the handshake") from cause

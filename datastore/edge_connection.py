@@ -49,6 +49,33 @@ SERVED = (
 )
 CALL_NAME = "call"
 
+# Major * 100 + minor. A client asks for the server's method by the version that it speaks, which costs no round trip. Within one
+# major version messages only gain fields at their end, with defaults, so either side may be the older one, as in a rolling
+# restart; another major version is refused by a sentence that names both.
+WIRE_VERSION = 100
+VERSION_FIRST = 100  # asked for as CALL_NAME alone
+VERSION_REPLY = b"version "
+
+
+def call_name(version: int) -> str:
+    """Return the name under which a client of that version asks for the method."""
+    return CALL_NAME if version == VERSION_FIRST else f"{CALL_NAME}@{version_text(version)}"
+
+
+def version_text(version: int) -> str:
+    return f"{version // 100}.{version % 100}"
+
+
+def version_in(name: object) -> int | None:
+    """Return the version of the client that asks by this name, None where it is no such name."""
+    if type(name) is not str or not name.startswith(CALL_NAME):
+        return None
+    if name == CALL_NAME:
+        return VERSION_FIRST
+    major, dot, minor = name[len(CALL_NAME) + 1 :].partition(".")
+    whole = name[len(CALL_NAME)] == "@" and dot and major.isdecimal() and minor.isdecimal() and len(name) <= 16
+    return int(major) * 100 + int(minor) if whole else None
+
 
 class RemoteId(NamedTuple):
     """RPyC's id of an object at the other end."""
@@ -89,8 +116,10 @@ class _EdgeConnection(Connection):  # type: ignore[misc]
 class ServerConnection(_EdgeConnection):
     """Serves one peer, one request after the other, on the thread that calls `serve_requests`."""
 
-    def __init__(self, answer: Callable[[str, bytes], bytes], channel: BoundedChannel) -> None:
+    def __init__(self, answer: Callable[[str, bytes], bytes], channel: BoundedChannel, version: int = WIRE_VERSION) -> None:
         super().__init__(Root(answer), channel)
+        self.refused = ""  # why this peer was refused by a reply
+        self._version = version
         # Made once: every look-up of a bound method is a new object, and each would be kept for the peer.
         self._bound_call = self._local_root.exposed_call
         self._leaving = False
@@ -139,8 +168,13 @@ class ServerConnection(_EdgeConnection):
         self._leaving = True
 
     def _handle_getattr(self, obj: object, name: object) -> object:
-        if obj is not self._local_root or name != CALL_NAME:
+        version = version_in(name)
+        if obj is not self._local_root or version is None:
             raise ProtocolViolation("an attribute that is not exposed")
+        if version // 100 != self._version // 100:
+            self.refused = f"it speaks version {version_text(version)} of the wire, this program {version_text(self._version)}"
+            self._leaving = True
+            return VERSION_REPLY + version_text(self._version).encode()
         return self._bound_call
 
     def _handle_call(self, obj: object, args: tuple[object, ...], kwargs: tuple[tuple[str, object], ...] = ()) -> object:
@@ -152,16 +186,21 @@ class ServerConnection(_EdgeConnection):
 class ClientConnection(_EdgeConnection):
     """Calls one server, one call at a time; after any exception but a ProtocolViolation of `send` it must be closed."""
 
-    def __init__(self, channel: BoundedChannel) -> None:
+    def __init__(self, channel: BoundedChannel, version: int = WIRE_VERSION) -> None:
         super().__init__(Service(), channel)
+        self._version = version
         self._call_id = RemoteId("", 0, 0)
 
     def bind(self, deadline: float) -> None:
         """Fetch the id of the server's one method, which makes every later call a single round trip."""
         root = self._ask(consts.HANDLE_GETROOT, (), deadline)
-        self._call_id = self._ask(consts.HANDLE_GETATTR, (root, CALL_NAME), deadline)
-        if type(self._call_id) is not RemoteId:
+        found = self._ask(consts.HANDLE_GETATTR, (root, call_name(self._version)), deadline)
+        if type(found) is bytes and found.startswith(VERSION_REPLY):
+            theirs = found[len(VERSION_REPLY) :][:16].decode("ascii", "replace")
+            raise ProtocolViolation(f"it speaks version {theirs} of the wire, this program {version_text(self._version)}")
+        if type(found) is not RemoteId:
             raise ProtocolViolation("a server that exposes no call")
+        self._call_id = found
 
     @property
     def is_stale(self) -> bool:

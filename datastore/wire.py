@@ -19,8 +19,6 @@ from datastore.errors import HoldfastError, InvalidRequest, error_from_data
 from datastore.model import ConnectingTime, LayoutSpec, Place, Schedule
 from datastore.wire_ledger import LedgerReport
 
-WIRE_VERSION = 1
-
 # --- commands: what a load balancer asks a partition to decide ---------------------------------------------------
 
 

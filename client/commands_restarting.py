@@ -1,0 +1,62 @@
+"""The command that restarts a running cluster process by process: `cluster restart --rolling`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from client import exit_codes
+from client.commands_looking import Json
+from client.terminal import Session, tell
+from datastore.errors import HoldfastError, InvalidRequest
+
+
+def register(cluster: typer.Typer) -> None:
+    """Add the command to the group for clusters."""
+    cluster.command("restart")(restart)
+
+
+def restart(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[PROCESS...]", help="Only these; all of this machine by default.")] = None,
+    rolling: Annotated[bool, typer.Option("--rolling", help="One after another, each when the cluster is whole again.")] = False,
+    json: Json = False,
+) -> int:
+    """Restart processes one after another while sales go on: how a newer version is taken into use."""
+    from client import restarting
+    from client.plan import plan_of
+
+    session: Session = context.obj
+    if not rolling:
+        raise InvalidRequest(
+            "say --rolling: one process after another, sales go on; to stop everything: holdfast cluster down, then up", field="rolling"
+        )
+    plan = plan_of(session.mapping, str(session.config_file))
+    done = restarting.rolling(plan, session.folders, names or [], tell, lambda node: _hand_over(session, node))
+    if json:
+        session.print_json({"restarted": done})
+        return exit_codes.DONE
+    from client.tables import Rows
+
+    rows = Rows("PROCESS", "KIND", "AWAY", "WHOLE AGAIN AFTER", right=("AWAY", "WHOLE AGAIN AFTER"))
+    for one in done:
+        rows.add_row(one.name, one.kind, f"{one.away_ms} ms", f"{one.whole_ms} ms")
+    rows.print(session.console())
+    return exit_codes.DONE
+
+
+def _hand_over(session: Session, node: str) -> None:
+    """Move the node's primaries to other copies, where somebody can; a manager promotes others otherwise."""
+    from client import cli
+
+    if "switchover" not in cli.command_names():
+        return
+    try:
+        with session.connect() as client:
+            led = [line.operator for line in client.status().partitions if line.primary == node]
+    except HoldfastError as error:
+        tell(f"{node}: its primaries are not handed over: {error.detail}")
+        return
+    for operator in led:
+        cli.run_again(["switchover", operator, "--yes"])
