@@ -23,8 +23,10 @@ from client import (
     commands_console,
     commands_import,
     commands_looking,
+    commands_nodes,
     commands_operating,
     commands_operators,
+    commands_primaries,
     commands_restarting,
     commands_search,
     commands_selling,
@@ -77,6 +79,8 @@ commands_cluster.register(app)
 commands_checking.register(app, commands_cluster.cluster)
 commands_operators.register(app)
 commands_restarting.register(commands_cluster.cluster)
+commands_nodes.register(app)
+commands_primaries.register(app, commands_operators.operator)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_console.register(app)

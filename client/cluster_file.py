@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from client import profiles
 from datastore.errors import ConfigInvalid
+
+
+def source_of(resolved: str) -> tuple[Path | None, str]:
+    """Return the file and the profile from which a running cluster's configuration was written; None where it is not here."""
+    found = re.match(r"# Written at every start from (.+), profile (\S+): change that file, not this one\.", resolved)
+    path = Path(found.group(1)) if found else None
+    return (path if path is not None and path.is_file() else None), found.group(2) if found else profiles.DEFAULT
 
 
 def with_node(text: str, profile: str, name: str, host: str, port: int) -> str:

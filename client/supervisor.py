@@ -25,6 +25,7 @@ from pathlib import Path
 from client import processes
 from client.folders import Folders
 from client.plan import LOCK_SERVER, ClusterPlan, ProcessPlan, plan_of
+from datastore.errors import ConfigInvalid
 
 NAME = "supervisor"
 EXIT_OK = 0
@@ -104,6 +105,7 @@ class Supervisor:
     children: list[Child] = field(default_factory=list)
     admission: subprocess.Popen[bytes] | None = None
     admission_due_ms: int | None = None
+    config_seen: tuple[int, int] = (0, 0)
 
     def run(self) -> None:
         """Start everything, watch it, and stop it in order once `stopping` is set."""
@@ -127,8 +129,9 @@ class Supervisor:
         log("started", process=child.plan.name, pid=child.process.pid, start=child.starts)
 
     def watch(self) -> None:
-        """Notice who ended, and start again who is due."""
+        """Notice who ended, and start again who is due; follow a configuration that a command has changed."""
         now = now_ms()
+        self._follow_config()
         for child in self.children:
             if child.process is not None and child.process.poll() is not None:
                 code = child.process.returncode
@@ -144,6 +147,32 @@ class Supervisor:
                     # One that lost its data votes again only after it was admitted (docs/redlock.md, rejoin rule).
                     self.admission_due_ms = now
         self._admit(now)
+
+    def _follow_config(self) -> None:
+        """Start the processes that the configuration names newly, and end those that it names no more."""
+        try:
+            found = self.folders.config.stat()
+            seen = (found.st_mtime_ns, found.st_ino)
+            if not self.config_seen[0]:
+                self.config_seen = seen
+            if seen == self.config_seen:
+                return
+            self.config_seen = seen
+            plan = plan_of(tomllib.loads(self.folders.config.read_text(encoding="utf-8")), str(self.folders.config))
+        except (OSError, ValueError, ConfigInvalid) as error:
+            log("configuration not followed", reason=error)
+            return
+        self.plan = plan
+        wanted = {process.name: process for process in here(plan)}
+        known = {child.plan.name for child in self.children}
+        for child in [child for child in self.children if child.plan.name not in wanted]:
+            log("no more in the configuration", process=child.plan.name)
+            self._end(child)
+            self.children.remove(child)
+        for name, process in wanted.items():
+            if name not in known:
+                self.children.append(Child(process))
+                self.start(self.children[-1])
 
     def _admit(self, now: int) -> None:
         """Have the lock servers admitted to their set; repeated until it succeeds, as some may not be up yet."""

@@ -182,3 +182,16 @@ class StatusAnswer(Answer, kw_only=True):
     partitions: list[PartitionLine]
     verdict: str
     as_of_ms: int
+
+
+class Administer(Request, frozen=True, kw_only=True):
+    """An administrator's wish for the managers: MessagePack of `administration.AnyWish`, which no balancer opens."""
+
+    admin_key: Secret
+    wish: bytes
+
+
+class Administered(Answer, kw_only=True):
+    """`result`: MessagePack of what `administration.ANSWERS` says for the wish."""
+
+    result: bytes

@@ -50,6 +50,10 @@ class Managers(Submitter, FeedSource, Protocol):
         """Return committed entries, sealed."""
         ...
 
+    def administer(self, wish: bytes, deadline_ms: int) -> bytes:
+        """Pass an administrator's wish on, unopened."""
+        ...
+
     def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:
         """Make partitions for operators that have none."""
         ...

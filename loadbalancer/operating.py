@@ -104,6 +104,11 @@ class Operating:
             value = {**result.value, "lsn": result.lsn}
         return messages.Counted(operator=request.operator, **value)
 
+    def administer(self, request: messages.Administer) -> messages.Administered:
+        """Pass an administrator's wish on to a manager; this tier only checks who asks."""
+        self._balancer.require_admin(request.admin_key)
+        return messages.Administered(result=self._balancer.managers.administer(request.wish, request.deadline_ms))
+
     def create_operator(self, request: messages.CreateOperator) -> messages.Created:
         """Make an operator and its partition, or change who acts for it."""
         self._balancer.require_admin(request.admin_key)

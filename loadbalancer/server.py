@@ -139,6 +139,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) ->
         "change_service": operating.change_service,
         "manifest": operating.manifest,
         "count": operating.count,
+        "administer": operating.administer,
         "create_operator": operating.create_operator,
         "import": operating.import_timetable,
         "dataset_numbers": operating.dataset_numbers,

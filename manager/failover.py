@@ -104,6 +104,7 @@ class OperatorWatch:
     _move_from: str = ""
     _handing_until_ms: int = 0
     _made: Epoch = EPOCH_NONE  # The epoch of the last primary that this machine made.
+    _made_until_ms: int = 0  # So long it is believed without a report.
 
     def receive(self, event: Event, now_ms: int) -> list[Instruction]:
         """Take in what happened and return what to do; an answer to a question that is no longer open does nothing.
@@ -151,8 +152,10 @@ class OperatorWatch:
         config = latest_config(self._sighting.reports.values())
         self._voters, self._learners = (dict(config.voters), dict(config.learners)) if config is not None else ({}, {})
         self.serving = serving_primary(self._sighting, self._voters)
-        if self.serving is not None and self.serving.epoch < self._made:
-            self.serving = None  # A report from before the one that was made primary a moment ago.
+        if self._made > (self.serving.epoch if self.serving is not None else EPOCH_NONE):
+            # Reports from before the one that was made primary a moment ago: it is given the time to commit its first entry.
+            settling = now_ms < self._made_until_ms and self._before in self._sighting.reports
+            self.serving = Serving(self._before, self._made) if settling else None
         if self.serving is not None:
             self._before, self._unserved_since_ms, self.waiting = self.serving.node, None, ""
         elif self._unserved_since_ms is None:
@@ -425,7 +428,8 @@ class OperatorWatch:
         self.waiting = f"{self._before} became primary and commits its first entry"
         self._retry_at_ms = now_ms + self.suspicion_ms
         # Whoever asks is sent there at once: it keeps what it is asked until its first entry is committed.
-        self._made, self.serving = self._epoch, Serving(self._before, self._epoch)
+        self._made, self._made_until_ms = self._epoch, self._retry_at_ms
+        self.serving = Serving(self._before, self._epoch)
         report = Report(self._before, self._epoch, self._why)
         if self._move is None:
             return [report]

@@ -138,16 +138,20 @@ class ManagerStub:
         Raises:
             InvalidRequest, QuorumLost: The manager's answer. NodeUnreachable, OutcomeUnknown: No manager answered.
         """
-        start, failure = self._preferred, None
-        for step in range(len(self._clients)):
-            client = self._clients[(start + step) % len(self._clients)]
+        deadline = time.monotonic() + deadline_ms / 1000
+        step = 0
+        while True:
+            client = self._clients[(self._preferred + step) % len(self._clients)]
+            left_ms = max(1, int((deadline - time.monotonic()) * 1000))
             try:
-                payload = wire.encode((_budget_ms(deadline_ms), msgspec.Raw(wish)))
-                return client.call("administer", payload, deadline_ms)
-            except NodeUnreachable as error:
-                failure = error
-        assert failure is not None
-        raise failure
+                return client.call("administer", wire.encode((_budget_ms(left_ms), msgspec.Raw(wish))), left_ms)
+            except NodeUnreachable:
+                # Nothing was handed over; managers that are just starting are waited for.
+                step += 1
+                if deadline - time.monotonic() <= 2 * PAUSE_MS / 1000 or self._closed.is_set():
+                    raise
+            if step % len(self._clients) == 0:
+                self._closed.wait(PAUSE_MS / 1000)
 
     def check(self, items: Sequence[wire_ledger.CheckItem]) -> wire_ledger.CopiesChecked:
         """Return what every node says of the operators' copies (all operators where `items` is empty). Raises as `feed` does."""

@@ -35,6 +35,7 @@ from manager.roster import Roster
 
 log = logging.getLogger(__name__)
 
+MOVE_SUSPICIONS = 2
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h.
 
 
@@ -52,6 +53,7 @@ class _Wanted(NamedTuple):
     operator: str
     move: steps.MoveWanted
     ended: list[Moved]
+    patient_until_ms: int  # Until then it waits for a primary that is just settling in.
 
 
 class Watch:
@@ -178,7 +180,8 @@ class Watch:
         Args:
             deadline_s: On the monotonic clock. A move that has not ended by then may still be carried out.
         """
-        wanted = [_Wanted(operator, move, []) for operator, move in moves.items()]
+        patient_until_ms = self._now_ms() + MOVE_SUSPICIONS * self._config.suspicion_ms
+        wanted = [_Wanted(operator, move, [], patient_until_ms) for operator, move in moves.items()]
         with self._changed:
             self._moves += wanted
         self._wake.set()
@@ -280,7 +283,8 @@ class Watch:
         asked: list[Asked] = []
         for operator, one in firsts.items():
             if operator in self._machines:
-                asked += self._tell(operator, one.move)
+                if one.move.force or operator in self._copies or self._now_ms() >= one.patient_until_ms:
+                    asked += self._tell(operator, one.move)
             else:
                 self._end(one, Moved(operator, "", "", error=f"no operator {operator}"))
         for operator, (_, step) in reshaping.items():

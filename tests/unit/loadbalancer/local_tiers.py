@@ -155,6 +155,9 @@ class LocalManagers:
     def statuses(self) -> dict[Address, wire.ManagerStatus | str]:
         return {Address("127.0.0.1", 1): "not there"}
 
+    def administer(self, wish: bytes, deadline_ms: int) -> bytes:
+        return wish
+
     def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:
         for code in operators:
             self.operators.setdefault(code, LocalOperator(code, self.clock))
