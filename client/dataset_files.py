@@ -1,7 +1,7 @@
 """The files of a dataset: found, opened and handed on line by line.
 
 A dataset is a folder (`dataset.json`, a timetable, `airports.csv` or `places.csv`, `carriers.csv` or `operators.csv`,
-`layouts.json`) or one timetable file with any of these beside it. Whatever ends in .xz is read through the decompressor.
+`layouts.json`, `connections.csv`) or one timetable file with any of these beside it. Whatever ends in .xz is read through the decompressor.
 CSV streams, so that memory does not follow the file's size; JSON is read whole, up to 256 MB.
 """
 
@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from client import json_rows
-from client.descriptions import Header, OperatorName, header_of, operator_of, place_of
+from client.descriptions import Header, OperatorName, connecting_of, header_of, operator_of, place_of
 from client.json_rows import Document, Item
 from client.layouts import aircraft_layouts, layout_from
 from client.timetables import TimetableReader, column_of, from_cells, from_object
 from datastore.errors import InvalidRequest, nearest
-from datastore.model import LayoutSpec, Place
+from datastore.model import ConnectingTime, LayoutSpec, Place
 
 JSON_BYTES_MAX = 256 * 1024 * 1024
 PLACES_FILES = ("places.csv", "airports.csv")
+CONNECTIONS_FILES = ("connections.csv",)
 OPERATORS_FILES = ("operators.csv", "carriers.csv")
 _Made = TypeVar("_Made")
 TIMETABLE_ENDINGS = (".csv", ".json", ".csv.xz", ".json.xz")
@@ -181,6 +182,17 @@ class DatasetFiles:
     def places(self) -> dict[str, Place]:
         """Return the places by code; a bad line is kept in `bad` and its place left out."""
         return {place.code: place for place in self._reference("places", PLACES_FILES, place_of)}
+
+    def connections(self, places: Mapping[str, Place]) -> list[ConnectingTime]:
+        """Return the minimum connecting times; a bad line is kept in `bad` and left out."""
+        return list(self._reference("connections", CONNECTIONS_FILES, lambda row: self._known_place(connecting_of(row), places)))
+
+    @staticmethod
+    def _known_place(line: ConnectingTime, places: Mapping[str, Place]) -> ConnectingTime:
+        if line.place and line.place not in places:
+            near = nearest(line.place, places, 1)
+            raise InvalidRequest(f"place: no place {line.place}" + (f"; did you mean {near[0]}?" if near else ""))
+        return line
 
     def operators(self) -> dict[str, OperatorName]:
         """Return the operators by code; empty where the dataset has no list of them."""

@@ -10,10 +10,20 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from datastore.errors import InvalidRequest, nearest, shown
-from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, PLACE_PATTERN, OperatorKind, Place, is_date
+from datastore.model import (
+    CONNECTING_MINUTES_MAX,
+    DATASET_PATTERN,
+    OPERATOR_PATTERN,
+    PLACE_PATTERN,
+    ConnectingTime,
+    OperatorKind,
+    Place,
+    is_date,
+)
 
 HEADER_KEYS = ("name", "title", "licence", "kind", "currency", "refundable_percent", "valid", "aircraft", "about")
-DOCUMENT_KEYS = (*HEADER_KEYS, "operators", "places", "layouts", "timetable")
+DOCUMENT_KEYS = (*HEADER_KEYS, "operators", "places", "layouts", "connections", "timetable")
+CONNECTION_COLUMNS = ("place", "arriving", "departing", "domestic_min", "international_min")
 VALID_KEYS = ("from", "to", "days")
 DAYS_DEFAULT = 330
 DAYS_MAX = 3660
@@ -117,6 +127,37 @@ def place_of(row: Mapping[str, Any]) -> Place:
             raise InvalidRequest(f"{keys[0]}: {shown(word)} is not degrees from -{most:.0f} to {most:.0f}")
         numbers.append(number)
     return Place(code, _first(row, "name") or code, _first(row, "city"), _first(row, "country"), zone, *numbers)
+
+
+def connecting_of(row: Mapping[str, Any]) -> ConnectingTime:
+    """Return the minimum connecting time that a row of `connections.csv` gives.
+
+    Raises:
+        InvalidRequest: A code or a number is wrong, a column is unknown, or the row states no time.
+    """
+    for key in row:
+        if key and key not in CONNECTION_COLUMNS:
+            raise InvalidRequest(f"unknown column {shown(key)}{_hint(key, CONNECTION_COLUMNS)}")
+    place = _first(row, "place")
+    if place and not PLACE_PATTERN.fullmatch(place):
+        raise InvalidRequest(f"place: {shown(place)} is not 2 to 8 capital letters and digits; leave it empty for everywhere")
+    arriving, departing = _first(row, "arriving"), _first(row, "departing")
+    for key, code in (("arriving", arriving), ("departing", departing)):
+        if code and not OPERATOR_PATTERN.fullmatch(code):
+            raise InvalidRequest(f"{key}: {shown(code)} is not an operator's code; leave it empty for any")
+    domestic, international = _connecting_minutes(row, "domestic_min"), _connecting_minutes(row, "international_min")
+    if domestic < 0 and international < 0:
+        raise InvalidRequest("domestic_min, international_min: neither is given")
+    return ConnectingTime(place, arriving, departing, domestic, international)
+
+
+def _connecting_minutes(row: Mapping[str, Any], key: str) -> int:
+    word = _first(row, key)
+    if not word:
+        return -1
+    if not re.fullmatch(r"\d{1,4}", word, re.ASCII) or int(word) > CONNECTING_MINUTES_MAX:
+        raise InvalidRequest(f"{key}: {shown(word)} is not 0 to {CONNECTING_MINUTES_MAX} minutes")
+    return int(word)
 
 
 def operator_of(row: Mapping[str, Any]) -> OperatorName:

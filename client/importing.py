@@ -78,7 +78,10 @@ def load_dataset(
     files = DatasetFiles(Path(path), dataset, valid_from, days)
     if aircraft is None:
         aircraft = files.folder / files.aircraft_reference if files.aircraft_reference else shipped_data("aircraft")
-    reader = TimetableReader(files.header, files.places(), files.operators(), files.layouts(), read_aircraft(aircraft))
+    places = files.places()
+    reader = TimetableReader(
+        files.header, places, files.operators(), files.layouts(), read_aircraft(aircraft), files.connections(places)
+    )
     for bad in files.bad:
         reader.refuse(bad.file, bad.line, bad.reason)
     total = files.rows() if progress else 0
@@ -268,6 +271,7 @@ def body_of(dataset: Dataset, part: OperatorRows, taken: Collection[tuple[str, s
         schedules=apart_from(part.schedules, taken, dataset.name),
         layouts=[part.layouts[layout_id] for layout_id in sorted(part.layouts)],
         places=[part.places[code] for code in sorted(part.places)],
+        connecting=part.connecting,
     )
     return zlib.compress(wire.encode(body), 6)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from datastore.errors import InvalidRequest
 
-LISTS = ("operators", "places", "layouts", "timetable")
+LISTS = ("operators", "places", "layouts", "connections", "timetable")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 

@@ -23,7 +23,7 @@ from client.layouts import nearest_sized
 from client.numbering import NATURAL_LENGTH_MAX, numbered
 from client.seasons import Span, arrival, block_minutes, spans
 from datastore.errors import InvalidRequest, nearest, shown
-from datastore.model import NUMBER_PATTERN, OPERATOR_PATTERN, Layout, LayoutSpec, Place, Schedule, is_date
+from datastore.model import NUMBER_PATTERN, OPERATOR_PATTERN, ConnectingTime, Layout, LayoutSpec, Place, Schedule, is_date
 from datastore.timetable import miles_between
 
 COLUMNS = (
@@ -67,6 +67,7 @@ class OperatorRows:
     schedules: list[Schedule] = field(default_factory=list)
     layouts: dict[str, LayoutSpec] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
+    connecting: list[ConnectingTime] = field(default_factory=list)
 
 
 @dataclass
@@ -105,6 +106,7 @@ class TimetableReader:
         operators: Mapping[str, OperatorName],
         layouts: Mapping[str, LayoutSpec],
         aircraft: Mapping[str, LayoutSpec],
+        connecting: Iterable[ConnectingTime] = (),
     ) -> None:
         """Begin.
 
@@ -112,9 +114,11 @@ class TimetableReader:
             operators: Code -> name and kind; empty where the dataset has no such file: then any code goes.
             layouts: The dataset's own, by id.
             aircraft: Typical cabins by type code: what `aircraft` names, and what stands in for an unknown type.
+            connecting: Minimum connecting times; each goes to the operators that it names, or to all.
         """
         self._header = header
         self._places = places
+        self._connecting = sorted(set(connecting), key=lambda line: (line.place, line.arriving, line.departing))
         self._operators = operators
         self._specs = {**aircraft, **layouts}
         self._aircraft = {code: Layout(spec) for code, spec in aircraft.items()}
@@ -169,6 +173,7 @@ class TimetableReader:
                 for place in (schedule.origin, schedule.destination):
                     if place:
                         part.places.setdefault(place, self._places[place])
+            part.connecting = [line for line in self._connecting if _concerns(line, code)]
             self.dataset.operators[code] = part
         return self.dataset
 
@@ -314,6 +319,11 @@ class TimetableReader:
             return (schedule,)
         found = spans(schedule.valid_from, schedule.valid_to, schedule.days, schedule.departs_min, block_min, *self._zones(schedule))
         return [_spanned(schedule, span) for span in found]
+
+
+def _concerns(line: ConnectingTime, operator: str) -> bool:
+    """Return whether a connecting time names the operator, or none."""
+    return operator in (line.arriving, line.departing) or not (line.arriving or line.departing)
 
 
 def column_of(word: str) -> str:

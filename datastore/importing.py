@@ -15,13 +15,26 @@ from typing import Any
 import msgspec
 
 from datastore import errors, wire
-from datastore.model import DATASET_PATTERN, NUMBER_PATTERN, PLACE_PATTERN, Layout, LayoutSpec, Schedule, is_date, parse_service_id
+from datastore.model import (
+    CONNECTING_MINUTES_MAX,
+    DATASET_PATTERN,
+    NUMBER_PATTERN,
+    OPERATOR_PATTERN,
+    PLACE_PATTERN,
+    ConnectingTime,
+    Layout,
+    LayoutSpec,
+    Schedule,
+    is_date,
+    parse_service_id,
+)
 from datastore.rows import DatasetRow, Event, Kind, ScheduleRow, encode_row
 from datastore.state import AppliedState
 from datastore.timetable import Timetable, runs_on
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 ROWS_MAX = 200_000
+CONNECTING_MAX = 10_000
 _body_decoder = msgspec.msgpack.Decoder(wire.ImportBody)
 
 
@@ -38,6 +51,7 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
     layouts = {spec.layout_id: spec for spec in body.layouts}
     places = {place.code: place for place in body.places}
     _check_rows(state, schedules.values(), layouts, places)
+    _check_connecting(body.connecting)
     _check_apart(state.timetable, command.dataset, schedules)
 
     before = {key: row for key, row in state.timetable.schedules.items() if row[0] == command.dataset}
@@ -56,7 +70,8 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
     digest = hashlib.blake2b(data, digest_size=16).digest()
     known = state.datasets.get(command.dataset)
     if events or known is None or known.digest != digest:
-        row = DatasetRow(command.dataset, body.title, body.licence, len(schedules), now_ms, digest)
+        connecting = tuple(body.connecting)
+        row = DatasetRow(command.dataset, body.title, body.licence, len(schedules), now_ms, digest, connecting)
         events.append(Event(Kind.DATASET, command.dataset, encode_row(row)))
     counts = {
         "added": len(added),
@@ -127,6 +142,18 @@ def _check_rows(state: AppliedState, schedules: Iterable[Schedule], layouts: dic
             if wrong:
                 fields = {"number": errors.shown(row.number), "origin": errors.shown(row.origin), "reason": reason}
                 raise errors.InvalidRequest(f"{what}: {reason}", **fields)
+
+
+def _check_connecting(lines: list[ConnectingTime]) -> None:
+    if len(lines) > CONNECTING_MAX:
+        raise errors.InvalidRequest(f"{len(lines)} connecting times; {CONNECTING_MAX} are allowed in one dataset", field="connecting")
+    for line in lines:
+        codes = [bool(OPERATOR_PATTERN.fullmatch(code)) for code in (line.arriving, line.departing) if code]
+        minutes = (line.domestic_min, line.international_min)
+        named = not line.place or PLACE_PATTERN.fullmatch(line.place)
+        if not named or not all(codes) or not all(-1 <= one <= CONNECTING_MINUTES_MAX for one in minutes):
+            words = ", ".join(errors.shown(word) for word in (line.place, line.arriving, line.departing, *minutes))
+            raise errors.InvalidRequest(f"a connecting time is not a place, two operators and minutes: {words}", field="connecting")
 
 
 def _is_span(first: str, last: str) -> bool:

@@ -33,6 +33,7 @@ DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
 SEATS_PER_HOLD_MAX = 9
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+CONNECTING_MINUTES_MAX = 1_440
 
 
 class OperatorKind(StrEnum):
