@@ -204,6 +204,11 @@ class SearchIndex:
         self._rows: dict[tuple[str, str, str], dict[str, list[Row]]] = {}  # (from, to, currency) -> operator -> rows
         self._counted = [0]
 
+    @property
+    def worked_out(self) -> int:
+        """How many departures are kept worked out."""
+        return self._counted[0]
+
     def refresh(self, views: Mapping[str, OperatorView]) -> bool:
         """Take in what changed of the timetables; return whether anything did."""
         changed = [view for code, view in views.items() if self._seen.get(code) != (view, view.version)]
