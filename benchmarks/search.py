@@ -10,7 +10,6 @@ balancer over local tiers: one caller's holds, alone and with searches running w
 from __future__ import annotations
 
 import argparse
-import gc
 import random
 import sys
 import threading
@@ -23,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datastore import messages
-from loadbalancer.__main__ import GC_THRESHOLDS, SWITCH_INTERVAL_S
+from datastore.process import freeze_what_stays, prepare_server_process
 from loadbalancer.availability import Availability
 from loadbalancer.search import Query, Search
 from loadbalancer.search_index import SearchIndex
@@ -41,12 +40,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--holds", action="store_true", help="also measure holds with searches running")
     chosen = parser.parse_args()
-    gc.set_threshold(*GC_THRESHOLDS)
+    prepare_server_process()
     today = date.today()
     views = views_of(chosen.folder, today, chosen.days)
     index = measure_index(views, chosen.days)
-    gc.collect()
-    gc.freeze()
+    freeze_what_stays()
     measure_searches(index, today, chosen.days, chosen.queries, random.Random(chosen.seed))
     if chosen.holds:
         measure_holds(views)
@@ -94,14 +92,14 @@ def measure_searches(index: SearchIndex, today: date, days: int, queries: int, d
                 found += len(search.run())
                 times.append(1000 * (time.process_time() - started))
                 looked_at += search.looked_at
-            print(f"search    {name}, two stops, {again}: {percentiles(times)}; {found / queries:.1f} trips, {looked_at / queries:.0f} lines")
+            work = f"{found / queries:.1f} trips, {looked_at / queries:.0f} lines looked at"
+            print(f"search    {name}, two stops, {again}: {percentiles(times)} of processor time; {work}")
     worked_out = index.worked_out
     print(f"kept      {worked_out} departures worked out by then (bound in search_index.TRIPS_MAX)")
 
 
 def measure_holds(views: Mapping[str, OperatorView]) -> None:
     """Print how long one caller's holds take, alone and while searches run without a pause."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with scene() as here:
         catalogue = here.server.balancer.catalogue
         for code, view in views.items():

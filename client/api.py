@@ -251,12 +251,14 @@ class Holdfast(Searches):
         ttl_ms: int = 0,
         request_id: str = "",
         deadline_ms: int = 0,
+        offer: str = "",
     ) -> messages.HoldAnswer:
         """Hold seats on every leg of a trip or on none, over any operators: one hold with one deadline.
 
         Args:
             legs: (service id, seats by name) or (service id, how many of the best), in the order of travel.
             together, cabin: For the legs where the best are asked for: side by side, in that cabin alone.
+            offer: Of a search, with these legs: seats at the price offered, or nothing.
         Raises:
             SeatUnavailable: `fields["legs"]` lists every seat in the way on every leg, and what it is now.
         """
@@ -272,6 +274,7 @@ class Holdfast(Searches):
             legs=wishes,
             together=together,
             ttl_ms=ttl_ms,
+            offer=offer,
             deadline_ms=deadline_ms or self.deadline_ms,
         )
         return self._ask("hold_trip", request, messages.HoldAnswer)

@@ -82,7 +82,10 @@ def hold(
     session: Session = context.obj
     named = inputs.seats(seats or [])
     if offer:
-        service, any_count, offer = _offered(session, service, named, any_count, offer)
+        services, any_count, offer = _offered(session, service, named, any_count, offer)
+        if len(services) > 1:
+            return _hold_offered_trip(session, services, named, any_count, together, lasting, request_id, offer, json)
+        service = services[0]
     if not service:
         raise InvalidRequest("name a service and seats (AR1140-EZE-tomorrow 12A), or a trip of a search (--offer 1)", field="service")
     if named and any_count is not None:
@@ -100,6 +103,34 @@ def hold(
             answer = client.hold_any(
                 service, any_count, cabin=cabin.upper(), together=together, ttl_ms=ttl_ms, request_id=request_id, offer=offer
             )
+    return _show_hold(session, answer, json)
+
+
+def _hold_offered_trip(
+    session: Session,
+    services: list[str],
+    named: list[str],
+    any_count: int | None,
+    together: bool,
+    lasting: str,
+    request_id: str,
+    offer: str,
+    json: bool,
+) -> int:
+    if named or any_count is None:
+        raise InvalidRequest("a trip of several services is held with the best seats: name none", field="seats")
+    with session.connect() as client:
+        answer = client.hold_trip(
+            [(service, any_count) for service in services],
+            together=together,
+            ttl_ms=inputs.duration_ms(lasting) if lasting else 0,
+            request_id=request_id,
+            offer=offer,
+        )
+    return _show_hold(session, answer, json)
+
+
+def _show_hold(session: Session, answer: HoldAnswer, json: bool) -> int:
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -113,8 +144,8 @@ def hold(
     return session.done(answer)
 
 
-def _offered(session: Session, service: str, named: list[str], any_count: int | None, word: str) -> tuple[str, int | None, str]:
-    """Return the service, how many of the best (None where seats are named), and the text of an offer.
+def _offered(session: Session, service: str, named: list[str], any_count: int | None, word: str) -> tuple[list[str], int | None, str]:
+    """Return the services, how many of the best (None where seats are named), and the text of an offer.
 
     Raises:
         InvalidRequest: The last search has no such trip; or an offer's own text was given without its service.
@@ -128,9 +159,9 @@ def _offered(session: Session, service: str, named: list[str], any_count: int | 
     else:
         found = [one for one in kept if one.offer == word.strip()]
         if not found:
-            return service, any_count, word.strip()
+            return [service], any_count, word.strip()
         chosen = found[0]
-    return service or chosen.services[0], None if named else any_count or chosen.passengers, chosen.offer
+    return [service] if service else chosen.services, None if named else any_count or chosen.passengers, chosen.offer
 
 
 def holds(context: typer.Context, json: Json = False) -> int:

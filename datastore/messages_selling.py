@@ -53,12 +53,16 @@ class LegWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class HoldTrip(Write, frozen=True, kw_only=True):
-    """Hold seats on every leg or on none: one hold, one deadline. `together`: side by side wherever the best are asked for."""
+    """Hold seats on every leg or on none: one hold, one deadline. `together`: side by side wherever the best are asked for.
+
+    With an `offer` of a search, whose services are the legs', nothing is held unless every price and condition is still as offered.
+    """
 
     owner_key: Secret
     legs: Annotated[list[LegWish], Meta(min_length=1, max_length=12)]
     together: bool = False
     ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0  # 0: the cluster's default
+    offer: OfferId = ""
 
 
 class RenewHold(Write, frozen=True, kw_only=True):

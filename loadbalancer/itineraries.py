@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
 from datastore.errors import (
+    ConnectionTooShort,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
     NoAdjacentBlock,
+    OfferExpired,
     OutcomeUnknown,
+    PriceChanged,
     SeatUnavailable,
+    ServiceClosed,
     UnknownHold,
     error_from_data,
     shown,
@@ -28,6 +32,8 @@ from loadbalancer.basket import LockTicket
 from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
+from loadbalancer.offers import choose_offered
+from loadbalancer.party import Part
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
 from loadbalancer.seatchoice import choose, count_free, has_block
@@ -52,6 +58,8 @@ class Wish:
     count: int
     cabin: str
     together: bool
+    parts: tuple[Part, ...] = ()  # of an offer: only seats that they pay for
+    offer: str = ""
 
 
 class Sold(NamedTuple):
@@ -78,7 +86,15 @@ class Itineraries:
         deadline_ms = now_ms() + request.deadline_ms
         wishes = self._wishes(request, deadline_ms)
         owner = owner_of(request.owner_key)
-        asked = ask_digest("trip", owner, [(one.service_id, one.seats, one.count, one.cabin) for one in wishes], request.together)
+        offer = (request.offer,) if request.offer else ()
+        asked = ask_digest("trip", owner, [(one.service_id, one.seats, one.count, one.cabin) for one in wishes], request.together, *offer)
+        if request.offer:
+            try:
+                wishes = self._offered(request.offer, wishes, deadline_ms)
+            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
+                # A repeat of what was done: the very hold may have changed the price.
+                if self._earlier(wishes[0].sale.operator, owner, request.request_id, asked, deadline_ms)[1] is None:
+                    raise
         return self._hold(wishes, owner, request.request_id, asked, request.ttl_ms, deadline_ms)
 
     def renew(self, request: messages.RenewHold) -> messages.HoldAnswer:
@@ -113,6 +129,21 @@ class Itineraries:
         if len(currencies) > 1:
             raise InvalidRequest(f"one trip has prices in one currency, not in {', '.join(sorted(currencies))}", field="legs")
         return wishes
+
+    def _offered(self, text: str, wishes: list[Wish], deadline_ms: int) -> list[Wish]:
+        """Return the wishes with what an offer pays for.
+
+        Raises:
+            OfferExpired, PriceChanged, ...: As `offers.check_offer`. InvalidRequest: The offer is of something else.
+        """
+        offer = self._balancer.checked_offer(text, deadline_ms)
+        services = [leg.service_id for leg in offer.legs]
+        if services != [wish.service_id for wish in wishes]:
+            raise InvalidRequest(f"the offer is of {', '.join(services)}, in this order", field="offer")
+        for wish, leg in zip(wishes, offer.legs, strict=True):
+            if (wish.count or len(wish.seats)) != offer.passengers or wish.cabin not in ("", leg.cabin):
+                raise InvalidRequest(f"the offer is of {counted(offer.passengers, 'seat')} in cabin {leg.cabin}", field="offer")
+        return [replace(wish, parts=leg.parts, offer=text) for wish, leg in zip(wishes, offer.legs, strict=True)]
 
     def _wish(self, leg: messages.LegWish, together: bool, deadline_ms: int) -> Wish:
         sale = self._balancer.sale(leg.service_id, deadline_ms)
@@ -191,7 +222,7 @@ class Itineraries:
             if not seats:
                 view = self._balancer.catalogue.operators[wish.sale.operator]
                 taken = {*(view.taken.get(wish.service_id) or ()), *told.get(wish.service_id, ())}
-                seats = self._proposals.propose(wish.sale, wish, taken, view.lsn)
+                seats = self._proposals.propose(wish.sale, wish, taken, view.lsn, wish.parts)
                 if not seats:
                     seats = self._look_closer(wish, deadline_ms)
             offers = [wish.sale.offers[seat] for seat in seats]
@@ -215,7 +246,13 @@ class Itineraries:
             raise SeatUnavailable(f"{wish.service_id} {word}", seats=[], taken=sorted(taken), **facts)
         if wish.together and not has_block(layout, taken, wish.count, wish.cabin):
             raise NoAdjacentBlock(f"{wish.service_id} has {counted(left, 'seat')} left, but no {wish.count} side by side", **facts)
-        seats = choose(layout, taken, wish.count, cabin=wish.cabin, together=wish.together).seats
+        if wish.parts:
+            seats = choose_offered(layout, taken, wish.parts, together=wish.together)
+            if not seats:
+                self._balancer.checked_offer(wish.offer, deadline_ms)  # Says what changed, if the view has it already.
+                raise SeatUnavailable(f"{wish.service_id} has too few seats left at the offered price", seats=[], **facts)
+        else:
+            seats = choose(layout, taken, wish.count, cabin=wish.cabin, together=wish.together).seats
         self._proposals.add(wish.service_id, seats)
         return seats
 

@@ -128,10 +128,12 @@ class Line:
         departs_offset = steady_offset_min(origin, ordinal, ordinal)
         arrives_offset = steady_offset_min(destination, ordinal - 1, ordinal + self._latest_day)
         steady = departs_offset is not None and arrives_offset is not None
-        key = (ordinal % 7, season, departs_offset or 0, arrives_offset or 0) if steady else (ordinal,)
+        offsets = (departs_offset or 0, arrives_offset or 0)
+        key = (ordinal % 7, season, *offsets) if steady else (ordinal,)
         found = self._trips.get(key)
         if found is None:
-            found = self._trips[key] = self._worked_out(ordinal)
+            listed = self._steady(ordinal, *offsets) if steady else self._one_by_one(ordinal)
+            found = self._trips[key] = Trips(sorted(listed, key=_in_order))
             counted[0] += len(found.listed)
         return found
 
@@ -154,7 +156,13 @@ class Line:
         day = weekday(iso(ordinal))
         return [row for row in self.rows if row.first <= ordinal <= row.last and row.days[day]]
 
-    def _worked_out(self, ordinal: int) -> Trips:
+    def _steady(self, ordinal: int, departs_offset: int, arrives_offset: int) -> list[tuple[int, int, Row]]:
+        return [
+            (row.departs - departs_offset, row.arrives + DAY_MIN * row.arrives_day - arrives_offset, row) for row in self.runs(ordinal)
+        ]
+
+    def _one_by_one(self, ordinal: int) -> list[tuple[int, int, Row]]:
+        """Return the departures of a day on which the clocks of an end change."""
         midnight = ordinal * DAY_MIN
         origin, destination = self._zones
         found = []
@@ -162,8 +170,7 @@ class Line:
             departs = instant_min(ordinal, row.departs, 0, origin) - midnight
             arrives = instant_min(ordinal, row.arrives, row.arrives_day, destination) - midnight
             found.append((departs, arrives, row))
-        found.sort(key=lambda trip: (trip[0], trip[1], trip[2].prefix))
-        return Trips(found)
+        return found
 
     def _fastest(self, row: Row) -> int:
         """Return the least minutes that a row ever takes."""
@@ -176,6 +183,10 @@ class Line:
                 ends = instant_min(ordinal, row.arrives, row.arrives_day, destination)
                 least.append(ends - instant_min(ordinal, row.departs, 0, origin))
         return max(0, min(least, default=wall))
+
+
+def _in_order(trip: tuple[int, int, Row]) -> tuple[int, int, str]:
+    return trip[0], trip[1], trip[2].prefix
 
 
 class Network(NamedTuple):

@@ -299,7 +299,7 @@ class Selling:
         offer = self._balancer.checked_offer(request.offer, deadline_ms)
         if len(offer.legs) > 1:
             services = ", ".join(leg.service_id for leg in offer.legs)
-            raise InvalidRequest(f"the offer is a trip of {len(offer.legs)} services ({services}): hold them together", field="offer")
+            raise InvalidRequest(f"the offer is a trip of {len(offer.legs)} services ({services}): hold the trip", field="offer")
         leg = offer.legs[0]
         if leg.service_id != request.service_id:
             raise InvalidRequest(f"the offer is of {leg.service_id}, not of {request.service_id}", field="offer")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from msgspec.structs import replace
 
-from datastore import errors, messages
-from datastore.model import DAY_MS
+from datastore import errors, messages, wire
+from datastore.model import DAY_MS, Place, Schedule
 from loadbalancer.balancer import wall_ms
 from loadbalancer.batching import now_ms
 from loadbalancer.offers import Scene as OfferScene
 from loadbalancer.offers import check_offer, make_offer, offer_id, read_offer
-from tests.unit.loadbalancer.scenery import DAY, FLIGHT, OPERATOR_KEY, OTHER, Scene, scene
+from tests.unit.loadbalancer.scenery import ADMIN_KEY, CABIN, DAY, FLIGHT, OPERATOR_KEY, OTHER, OWNER, PLACES, Scene, scene
 from tests.waiting import wait_until
 
 RETURN = "LA1140-EZE-" + DAY
@@ -131,6 +133,64 @@ def test_an_offer_of_something_else_is_refused() -> None:
         ):
             with pytest.raises(errors.InvalidRequest, match=words):
                 here.hold(service=service, count=count, offer=offer)
+
+
+def onward(here: Scene, departs_min: int, refundable_percent: int = -1) -> None:
+    """Have LA fly from GRU to JFK, and nowhere else."""
+    schedule = Schedule("700", "GRU", "JFK", departs_min, departs_min + 480, 0, "1234567", "2020-01-01", "2099-12-31", "E190", 4762)
+    places = [*PLACES, Place("JFK", "Kennedy", "New York", "US", "America/New_York", 40.6, -73.8)]
+    rows = wire.ImportBody("On", "none", [replace(schedule, refundable_percent=refundable_percent)], [CABIN], places)
+    body = zlib.compress(wire.encode(rows))
+    request = messages.ImportTimetable(request_id=here.request_id(), key=ADMIN_KEY, operator="LA", dataset="test", body=body)
+    answer = here.ask("import", request)
+    assert isinstance(answer, messages.Imported)
+    assert here.server.balancer.follower.wait_for("LA", answer.lsn, 5_000)
+
+
+def connected(here: Scene) -> messages.TripsAnswer:
+    request = messages.SearchTrips(origin="Buenos Aires", destination="new york", date=DAY, passengers=2)
+    answer = here.ask("search", request)
+    assert isinstance(answer, messages.TripsAnswer)
+    return answer
+
+
+def hold_trip(here: Scene, trip: messages.Trip, request_id: str = "") -> messages.HoldAnswer:
+    legs = [messages.LegWish(service_id=leg.service.service_id, count=2) for leg in trip.legs]
+    request = messages.HoldTrip(request_id=request_id or here.request_id(), owner_key=OWNER, legs=legs, offer=trip.offer)
+    answer = here.ask("hold_trip", request)
+    assert isinstance(answer, messages.HoldAnswer)
+    return answer
+
+
+def test_a_trip_over_two_airlines_is_held_by_its_offer() -> None:
+    """Both legs at the offered prices in one hold; once a condition of one leg has changed nothing is held and the new offer is given."""
+    with scene(("AR", "LA")) as here:
+        onward(here, 900)
+        trip = connected(here).outbound[0]
+        assert [leg.service.operator for leg in trip.legs] == ["AR", "LA"] and trip.changes_airline
+        assert [wait.place for wait in trip.layovers] == ["GRU"]
+        assert trip.layovers[0].minutes >= trip.layovers[0].least_min == 90
+        request_id = here.request_id()
+        held = hold_trip(here, trip, request_id)
+        assert held.total == trip.total
+        assert [leg.service_id for leg in held.legs] == [leg.service.service_id for leg in trip.legs]
+        onward(here, 900, refundable_percent=10)
+        with pytest.raises(errors.PriceChanged) as refused:
+            hold_trip(here, trip)
+        assert "80 % refundable and is 10 %" in refused.value.detail
+        assert hold_trip(here, trip, request_id).hold_id == held.hold_id, "a repeat was refused for what it did itself"
+        assert hold_trip(here, replace(trip, offer=str(refused.value.fields["offer"]))).refundable_percent == 10
+
+
+def test_a_trip_that_cannot_be_connected_any_more_is_refused() -> None:
+    """The onward service leaves earlier now: the old offer is refused for its connection, and no search finds the trip."""
+    with scene(("AR", "LA")) as here:
+        onward(here, 900)
+        trip = connected(here).outbound[0]
+        onward(here, 800)
+        with pytest.raises(errors.ConnectionTooShort, match="at GRU there are 40 min"):
+            hold_trip(here, trip)
+        assert connected(here).outbound == []
 
 
 def test_a_trip_of_two_services_is_checked_as_a_whole() -> None:
