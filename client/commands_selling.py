@@ -28,7 +28,7 @@ Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     panel = "Travel"
-    for command in (hold, holds, extend, release, confirm, order, orders, cancel):
+    for command in (hold, holds, extend, renew, release, confirm, order, orders, cancel):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -65,8 +65,13 @@ def _reference(session: Session, word: str) -> str:
 
 def hold(
     context: typer.Context,
-    service: Annotated[str, typer.Argument(metavar="[SERVICE]", help="A service, e.g. AR1140-EZE-2026-12-01.")] = "",
-    seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT]...", help="The seats, e.g. 12A 12B.")] = None,
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="[SERVICE]", help="A service, e.g. AR1140-EZE-2026-12-01; of a trip each leg as SERVICE:12A,12B or SERVICE:any2."
+        ),
+    ] = "",
+    seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT|LEG]...", help="The seats, e.g. 12A 12B; or more legs.")] = None,
     any_count: Annotated[
         int | None,
         typer.Option("--any", min=1, help="So many of the best: in economy, or in another cabin if they are side by side only there."),
@@ -78,8 +83,16 @@ def hold(
     request_id: RequestId = "",
     json: Json = False,
 ) -> int:
-    """Take seats out of sale for a while: all of them or none."""
+    """Take seats out of sale for a while: all of them or none, on one service or on every leg of a trip."""
     session: Session = context.obj
+    ttl_ms = inputs.duration_ms(lasting) if lasting else 0
+    if ":" in service:
+        if any_count is not None or offer:
+            raise InvalidRequest("of a trip every leg says how many: SERVICE:any2", field="any")
+        legs = [inputs.trip_leg(word, date.today()) for word in (service, *(seats or []))]
+        with session.connect() as client:
+            answer = client.hold_trip(legs, together=together, cabin=cabin.upper(), ttl_ms=ttl_ms, request_id=request_id)
+        return _show_hold(session, answer, json)
     named = inputs.seats(seats or [])
     if offer:
         services, any_count, offer = _offered(session, service, named, any_count, offer)
@@ -94,7 +107,6 @@ def hold(
         raise InvalidRequest("name seats (12A 12B), or say how many with --any", field="seats")
     if any_count is None and (cabin or together):
         raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
-    ttl_ms = inputs.duration_ms(lasting) if lasting else 0
     service = inputs.service_id(service, date.today())
     with session.connect() as client:
         if any_count is None:
@@ -127,6 +139,14 @@ def _hold_offered_trip(
             request_id=request_id,
             offer=offer,
         )
+    return _show_hold(session, answer, json)
+
+
+def renew(context: typer.Context, hold_id: HoldId, lasting: Duration = "", request_id: RequestId = "", json: Json = False) -> int:
+    """Take the seats of a hold that has ended again, if they are free: a new hold, of one service or of a whole trip."""
+    session: Session = context.obj
+    with session.connect() as client:
+        answer = client.renew(hold_id, ttl_ms=inputs.duration_ms(lasting) if lasting else 0, request_id=request_id)
     return _show_hold(session, answer, json)
 
 

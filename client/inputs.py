@@ -87,6 +87,20 @@ def seats(words: Sequence[str]) -> list[str]:
     return [part.strip().upper() for word in words for part in word.split(",") if part.strip()]
 
 
+def trip_leg(word: str, today: date) -> tuple[str, list[str] | int]:
+    """Return the service and the seats, or how many of the best, of "AR1140-EZE-tomorrow:12A,12B" or "AR1140-EZE-+3d:any2".
+
+    Raises:
+        InvalidRequest: It names no service or nothing to hold there.
+    """
+    service, colon, wanted = word.strip().partition(":")
+    count = re.fullmatch(r"any(\d{1,3})", wanted.strip().lower(), re.ASCII)
+    named = [] if count else seats([wanted])
+    if not service or not colon or not (named or (count and int(count[1]))):
+        raise InvalidRequest(f"{shown(word)} is not a leg: write SERVICE:12A,12B or SERVICE:any2", field="legs")
+    return service_id(service, today), int(count[1]) if count else named
+
+
 def duration_text(milliseconds: int) -> str:
     """Return a duration for people: "14 min 59 s", "2 h 5 min", "3 d"."""
     seconds = max(0, milliseconds) // 1000

@@ -88,13 +88,23 @@ def seats(console: Console, found: Sequence[messages.SeatInfo]) -> None:
     rows.print(console)
 
 
+def leg_line(leg: messages.LegInfo) -> str:
+    """Return one leg of a trip: the service, the seats with their prices."""
+    priced = (f"{seat} {price}".replace(" ", STAYS) for seat, price in zip(leg.seats, leg.prices, strict=False))
+    return f"{leg.service_id}: {', '.join(priced)}"
+
+
 def hold(console: Console, answer: messages.HoldAnswer) -> None:
     """Print one hold."""
     rows = pairs()
     priced = ", ".join(f"{seat} {price}".replace(" ", STAYS) for seat, price in zip(answer.seats, answer.prices, strict=False))
     rows.add_row("hold", answer.hold_id)
-    rows.add_row("service", answer.service_id)
-    rows.add_row("seats", priced or ", ".join(answer.seats))
+    if answer.legs:
+        for leg in answer.legs:
+            rows.add_row("leg", leg_line(leg))
+    else:
+        rows.add_row("service", answer.service_id)
+        rows.add_row("seats", priced or ", ".join(answer.seats))
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     rows.add_row("state", answer.state + (f", booking {answer.reference}" if answer.reference else ""))
     if answer.state == "active":
@@ -107,7 +117,9 @@ def holds(console: Console, found: Sequence[messages.HoldAnswer]) -> None:
     rows = Rows("HOLD", "SERVICE", "SEATS", "TOTAL", "STATE", "LEFT", right=("TOTAL",), drop=("SEATS",), below="SEATS")
     for one in found:
         left = inputs.duration_text(one.remaining_ms) if one.state == "active" else "-"
-        rows.add_row(one.hold_id, one.service_id, " ".join(one.seats), str(one.total), one.state, left)
+        services = " + ".join(leg.service_id for leg in one.legs) or one.service_id
+        taken = [seat for leg in one.legs for seat in leg.seats] or one.seats
+        rows.add_row(one.hold_id, services, " ".join(taken), str(one.total), one.state, left)
     rows.print(console)
 
 
@@ -115,10 +127,20 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     """Print one order; names of a reduced record are initials."""
     rows = pairs()
     rows.add_row("booking", f"{answer.reference} ({answer.state})")
-    rows.add_row("service", service_line(answer.service) if answer.service is not None else answer.service_id)
-    for seat, person, price in zip(answer.seats, [*answer.passengers, *[None] * len(answer.seats)], answer.prices, strict=False):
-        name = f"{person.surname}/{person.given}" if person is not None else ""
-        rows.add_row("seat", f"{seat:<5} {price!s:>14}  {name}")
+    whole = messages.LegInfo(
+        operator=answer.operator,
+        service_id=answer.service_id,
+        seats=answer.seats,
+        prices=answer.prices,
+        total=answer.total,
+        refundable_percent=answer.refundable_percent,
+        service=answer.service,
+    )
+    for leg in answer.legs or [whole]:
+        rows.add_row("service", service_line(leg.service) if leg.service is not None else leg.service_id)
+        for seat, person, price in zip(leg.seats, [*answer.passengers, *[None] * len(leg.seats)], leg.prices, strict=False):
+            name = f"{person.surname}/{person.given}" if person is not None else ""
+            rows.add_row("seat", f"{seat:<5} {price!s:>14}  {name}")
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     if answer.refund is not None:
         rows.add_row("refund", str(answer.refund))
@@ -132,7 +154,9 @@ def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
     """Print orders one a line."""
     rows = Rows("BOOKING", "STATE", "SERVICE", "SEATS", "TOTAL", "MADE", right=("TOTAL",), drop=("SEATS", "MADE"), below="SEATS")
     for one in found:
-        rows.add_row(one.reference, one.state, one.service_id, " ".join(one.seats), str(one.total), clock(one.created_ms))
+        services = " + ".join(leg.service_id for leg in one.legs) or one.service_id
+        taken = [seat for leg in one.legs for seat in leg.seats] or one.seats
+        rows.add_row(one.reference, one.state, services, " ".join(taken), str(one.total), clock(one.created_ms))
     rows.print(console)
 
 
