@@ -96,7 +96,12 @@ def import_halls(address: str, data: Path, first: date) -> None:
             (
                 "import",
                 messages.ImportTimetable(
-                    request_id=secrets.token_hex(8), key=key, operator=code, dataset="bench", body=zlib.compress(encode(body)), deadline_ms=60_000
+                    request_id=secrets.token_hex(8),
+                    key=key,
+                    operator=code,
+                    dataset="bench",
+                    body=zlib.compress(encode(body)),
+                    deadline_ms=60_000,
                 ),
             ),
         ):
