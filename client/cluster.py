@@ -19,7 +19,7 @@ from typing import Any
 
 from client import certificates, keys, processes, profiles, supervisor
 from client.folders import Folders
-from client.plan import BALANCER, ClusterPlan, ProcessPlan, plan_of, with_ports
+from client.plan import BALANCER, SANDBOX, ClusterPlan, ProcessPlan, plan_of, with_ports
 from datastore.errors import ConfigInvalid, HoldfastError, WorldFailure
 from datastore.settings import refuse
 
@@ -31,7 +31,7 @@ LOG_BYTES_MAX = 16 * 1024 * 1024
 
 CERTIFICATES = "certificates"
 # Settings that name files.
-FILE_KEYS = {"datastore": ("certificates",), "lockstore": ("certificates", "authority")}
+FILE_KEYS = {"datastore": ("certificates",), "lockstore": ("certificates", "authority"), "payments": ("key_file",)}
 
 Tell = Callable[[str], None]
 
@@ -143,6 +143,8 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
     for line in certificates.check(plan, supervisor.here(plan), folders.data, str(start.config)):
         tell(line)
     check_ports(supervisor.here(plan), str(start.config))
+    if plan.of(SANDBOX):
+        keys.ensure_secret(folders.sandbox_key)
     if brings_first_data(plan):
         keys.ensure_admin(folders)
         for operator in plan.operators:
@@ -168,7 +170,7 @@ def check_ports(local: Iterable[ProcessPlan], file: str) -> None:
         if not processes.port_is_free(process.host, process.port):
             who = processes.who_listens(process.port)
             reason = f"port {process.port} on {process.host}, configured for {process.name}, is in use" + (f" by {who}" if who else "")
-            refuse(file, f"{process.role.package}.{process.role.table}.port", reason)
+            refuse(file, f"{process.role.where}.port", reason)
 
 
 def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]:
@@ -308,8 +310,8 @@ def down(folders: Folders, tell: Tell = lambda _: None) -> bool:
 
 
 def _stop_ms(plan: ClusterPlan) -> int:
-    # Four kinds of processes end one after the other, each within stop_ms.
-    return 4 * plan.client.stop_ms + DOWN_EXTRA_MS
+    # Five kinds of processes end one after the other, each within stop_ms.
+    return 5 * plan.client.stop_ms + DOWN_EXTRA_MS
 
 
 def wipe(folders: Folders) -> None:

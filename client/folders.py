@@ -40,6 +40,11 @@ class Folders:
         return self.data / "secrets"
 
     @property
+    def sandbox_key(self) -> Path:
+        """The key that the payment sandbox wants to see."""
+        return self.secrets / "payments.key"
+
+    @property
     def config(self) -> Path:
         return self.run / "cluster.toml"
 

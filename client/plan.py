@@ -16,14 +16,15 @@ from datastore import config as datastore_config
 from datastore.errors import ConfigInvalid
 from datastore.settings import refuse
 from loadbalancer import config as loadbalancer_config
+from loadbalancer import payments_config
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
 from manager import config as manager_config
 
-LOCK_SERVER, NODE, MANAGER, BALANCER = "lock server", "node", "manager", "balancer"
+LOCK_SERVER, NODE, MANAGER, BALANCER, SANDBOX = "lock server", "node", "manager", "balancer", "payment sandbox"
 # Names of certificates that belong to no process, and of the process that starts the others.
 RESERVED = ("admin", "authority", "client", "supervisor")
-TABLES = ("lockstore", "datastore", "manager", "loadbalancer", "client", profiles.TABLE)
+TABLES = ("lockstore", "datastore", "manager", "loadbalancer", "payments", "client", profiles.TABLE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Role:
 
     Attributes:
         identity: The role that its certificate names.
+        section: The table that it stands in, where that is not its package's.
     """
 
     kind: str
@@ -39,6 +41,12 @@ class Role:
     table: str
     flag: str
     identity: str
+    section: str = ""
+
+    @property
+    def where(self) -> str:
+        """Return the key of its list in the configuration."""
+        return f"{self.section or self.package}.{self.table}"
 
 
 # In the order of starting; stopping goes the other way, so that nothing is asked of what has gone already.
@@ -46,6 +54,7 @@ ROLES = (
     Role(LOCK_SERVER, "lockstore", "server", "--name", "lock"),
     Role(NODE, "datastore", "node", "--node", "node"),
     Role(MANAGER, "manager", "manager", "--manager", "manager"),
+    Role(SANDBOX, "loadbalancer", "sandbox", "--sandbox", "sandbox", section=payments_config.TABLE),
     Role(BALANCER, "loadbalancer", "balancer", "--balancer", "lb"),
 )
 
@@ -115,6 +124,7 @@ def plan_of(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClusterPl
     datastore_config.from_toml(mapping, file)
     manager_config.from_toml(mapping, file)
     loadbalancer_config.from_toml(mapping, file)
+    payments_config.from_toml(mapping, file)
     client = client_config.from_toml(mapping, file)
     processes = tuple(process for role in ROLES for process in _processes(mapping, role))
     hosts = {process.host for process in processes}
@@ -132,7 +142,7 @@ def plan_of(mapping: Mapping[str, Any], file: str = "cluster.toml") -> ClusterPl
 
 
 def _processes(mapping: Mapping[str, Any], role: Role) -> list[ProcessPlan]:
-    rows = mapping.get(role.package, {}).get(role.table, [])
+    rows = mapping.get(role.section or role.package, {}).get(role.table, [])
     return [
         ProcessPlan(str(row["name"]), role, str(row.get("host", "127.0.0.1")), int(row["port"]), bool(row.get("managed", True)))
         for row in rows
@@ -144,7 +154,7 @@ def _check_names(processes: Sequence[ProcessPlan], file: str) -> None:
     names: dict[str, ProcessPlan] = {}
     addresses: dict[tuple[str, int], ProcessPlan] = {}
     for process in processes:
-        where = f"{process.role.package}.{process.role.table}"
+        where = process.role.where
         other = names.setdefault(process.name, process)
         if other is not process:
             refuse(file, f"{where}.name", f'"{process.name}" is also the name of a {other.role.kind}; names are files, give it another')
@@ -162,7 +172,9 @@ def with_ports(mapping: Mapping[str, Any], ports: Mapping[str, int]) -> dict[str
     """Return the configuration with the ports of the named processes replaced."""
     overlay: dict[str, Any] = {}
     for role in ROLES:
-        rows = mapping.get(role.package, {}).get(role.table, [])
+        table = role.section or role.package
+        rows = mapping.get(table, {}).get(role.table, [])
         changed = [{**row, "port": ports.get(str(row.get("name")), row.get("port"))} for row in rows]
-        overlay[role.package] = {role.table: changed}
+        if changed:
+            overlay.setdefault(table, {})[role.table] = changed
     return profiles.merge(mapping, overlay)

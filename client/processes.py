@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("lockstore", "datastore", "manager", "loadbalancer", "client")
-NAME_FLAGS = ("--name", "--node", "--manager", "--balancer")
+NAME_FLAGS = ("--name", "--node", "--manager", "--balancer", "--sandbox")
 POLL_S = 0.02
 PORTS = range(15_000, 32_000)  # Where free ones are sought: Linux gives outgoing connections 32768 and above.
 STATE_ZOMBIE = "Z"

@@ -27,6 +27,8 @@ def faults(mapping: Mapping[str, Any]) -> list[str]:
         found.append(f"datastore.copies must be {COPIES_LEAST} or more: one disk must not be all there is")
     if len(lockstore.get("server", [])) < LOCK_SERVERS_LEAST:
         found.append(f"lockstore.server must name {LOCK_SERVERS_LEAST} or more: one that fails must not stop all sales")
+    if mapping.get("payments", {}).get("provider") == "sandbox":
+        found.append('payments.provider must not be "sandbox": it takes no real money')
     if client.get("timetables"):
         found.append("client.timetables must be empty: operators import their own")
     return found

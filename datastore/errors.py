@@ -191,6 +191,13 @@ class PaymentDeclined(Refusal):
     title = "Payment declined"
 
 
+class PaymentActionRequired(Refusal):
+    """The card's bank wants its holder's consent, given at `action`; then the same call goes on. The hold stays."""
+
+    code = "payment_action_required"
+    title = "The payment needs the holder's consent"
+
+
 class AlreadyPaid(Refusal):
     code = "already_paid"
     title = "Already paid"
@@ -287,6 +294,13 @@ class LockTimeout(WorldFailure):
 class LocksUnavailable(WorldFailure):
     code = "locks_unavailable"
     title = "No quorum of lock servers"
+
+
+class PaymentsUnavailable(WorldFailure):
+    """The payment provider cannot be used now: nothing is booked, and what was set aside is given up if it stays so."""
+
+    code = "payments_unavailable"
+    title = "Payments cannot be taken"
 
 
 class OutcomeUnknown(WorldFailure):

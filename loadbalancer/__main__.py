@@ -1,4 +1,7 @@
-"""`python -m loadbalancer serve --balancer NAME --config FILE --data DIR`: one load balancer as a process."""
+"""`python -m loadbalancer serve --balancer NAME --config FILE --data DIR`: one load balancer as a process.
+
+`--sandbox NAME` in its place serves the payment sandbox.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ from datastore import config as nodes_config
 from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid
 from datastore.process import freeze_what_stays, prepare_server_process
-from datastore.settings import EXIT_CONFIG
+from datastore.settings import EXIT_CONFIG, address_of
 from loadbalancer import config as own
+from loadbalancer import payments_config
+from loadbalancer.payments import provider_of, read_key
+from loadbalancer.sandbox import Sandbox
 from loadbalancer.server import BalancerServer
 from lockstore import config as locks_config
 from lockstore.errors import LockConfigInvalid
@@ -24,6 +30,7 @@ from manager import config as manager_config
 from manager.stub import ManagerStub
 
 DIGEST_BYTES = 32
+SANDBOX_KEY = "secrets/payments.key"  # below the data folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,15 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadbalancer", description="One load balancer of a Holdfast cluster.")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve until told to stop")
-    serve.add_argument("--balancer", required=True, help="its name in the configuration")
+    which = serve.add_mutually_exclusive_group(required=True)
+    which.add_argument("--balancer", help="a load balancer's name in the configuration")
+    which.add_argument("--sandbox", help="the payment sandbox's name in the configuration")
     serve.add_argument("--config", required=True, type=Path, help="the resolved cluster.toml")
     serve.add_argument("--data", required=True, type=Path, help="the cluster's data folder (secrets are read from it)")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.balancer} %(message)s", force=True
-    )
+    name = chosen.balancer or chosen.sandbox
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {name} %(message)s", force=True)
     try:
-        return _serve(chosen.balancer, chosen.config, chosen.data)
+        return (_serve if chosen.balancer else _serve_sandbox)(name, chosen.config, chosen.data)
     except (ConfigInvalid, LockConfigInvalid) as error:
         logging.error("cannot start reason=%s", error.detail)
         return EXIT_CONFIG
@@ -51,6 +59,7 @@ def _serve(name: str, file: Path, data: Path) -> int:
     config = own.from_toml(mapping, str(file))
     here = config.balancer(name)
     addresses = {one.name: Address(one.host, one.port) for one in manager_config.from_toml(mapping, str(file)).managers}
+    payments = payments_config.from_toml(mapping, str(file))
     store = nodes_config.from_toml(mapping, str(file))
     tls = tls_of(store.links, data, name)
     managers = ManagerStub(list(addresses.values()), tls=tls)
@@ -65,10 +74,10 @@ def _serve(name: str, file: Path, data: Path) -> int:
         admin_digest=_admin_digest(data),
         addresses=addresses,
         tls=tls,
+        payments=payments,
+        provider=provider_of(payments, data / SANDBOX_KEY),
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    stop = _stop_signal()
     server.start()
     freeze_what_stays()
     logging.info("serving address=%s", server.address)
@@ -78,6 +87,31 @@ def _serve(name: str, file: Path, data: Path) -> int:
     locks.close()
     logging.info("stopped")
     return 0
+
+
+def _serve_sandbox(name: str, file: Path, data: Path) -> int:
+    prepare_server_process()
+    sandboxes = payments_config.from_toml(_read(file), str(file)).sandboxes
+    here = address_of(name, sandboxes, f"{payments_config.TABLE}.sandbox", "payment sandbox", str(file))
+    api_key = read_key(data / SANDBOX_KEY)
+    try:
+        sandbox = Sandbox(name, here.host, here.port, file=data / name / "payments.db", api_key=api_key)
+    except OSError as error:
+        raise ConfigInvalid(f"{file}: {here.host}:{here.port}: {error}", file=str(file)) from error
+    stop = _stop_signal()
+    sandbox.start()
+    logging.info("serving address=%s:%s", *sandbox.address)
+    stop.wait()
+    sandbox.close()
+    logging.info("stopped")
+    return 0
+
+
+def _stop_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
 
 
 def _read(file: Path) -> dict[str, object]:

@@ -20,6 +20,8 @@ from loadbalancer.following import Follower
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.looking import Looking
 from loadbalancer.operating import Operating
+from loadbalancer.payments import PaymentProvider
+from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.searching import Searching
 from loadbalancer.selling import Selling
@@ -50,6 +52,8 @@ class BalancerServer:
         admin_digest: bytes = b"",
         addresses: Mapping[str, Address] | None = None,
         tls: Tls | None = None,
+        payments: PaymentsConfig | None = None,
+        provider: PaymentProvider | None = None,
         on_broken: Callable[[], None] = lambda: os._exit(EXIT_FAULT),
     ) -> None:
         """Prepare; `start` starts.
@@ -57,13 +61,16 @@ class BalancerServer:
         Args:
             admin_digest: Digest of the administrator's key; b"" admits nobody.
             addresses: Of nodes and managers by name, for the status.
+            payments: Whether and how payments are taken; None takes none.
+            provider: Who moves the money, where payments are taken.
             on_broken: Called when the pipeline meets a fault of our own; it should end the process.
         """
         catalogue = Catalogue(threading.RLock)
         follower = Follower(catalogue, managers, wait_ms=config.feed_wait_ms)
         pipeline = Pipeline(locks, managers, lanes=config.lanes, batch_max=config.batch_max, on_broken=on_broken)
         self.balancer = Balancer(name, config, catalogue, follower, pipeline, managers, locks, admin_digest)
-        self._watching = Watching(self.balancer, addresses or {}, tls)
+        payments = payments or PaymentsConfig()
+        self._watching = Watching(self.balancer, addresses or {}, tls, payments.sandboxes)
         self.reconciler = Reconciler(self.balancer)
         self._handlers = _handlers(self.balancer, self._watching, self.reconciler)
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import http.client
+from collections.abc import Mapping, Sequence
 
 from datastore import messages, wire
 from datastore.edge import Address, EdgeClient, Tls
 from datastore.errors import HoldfastError
+from datastore.settings import ProcessAddress
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.batching import now_ms
 
@@ -16,9 +18,12 @@ PING_MS = 300
 class Watching:
     """The handler of `status`: every process of the cluster with a verdict, and where each operator is."""
 
-    def __init__(self, balancer: Balancer, addresses: Mapping[str, Address], tls: Tls | None = None) -> None:
-        """Begin; `addresses`: of the nodes and managers, by name."""
+    def __init__(
+        self, balancer: Balancer, addresses: Mapping[str, Address], tls: Tls | None = None, sandboxes: Sequence[ProcessAddress] = ()
+    ) -> None:
+        """Begin; `addresses`: of the nodes and managers, by name; `sandboxes`: of payments."""
         self._balancer = balancer
+        self._sandboxes = sandboxes
         self._addresses = addresses
         others = [other for other in balancer.config.balancers if other.name != balancer.name]
         self._twins = {
@@ -46,6 +51,7 @@ class Watching:
             else:
                 processes.append(_running(status.manager, "manager", str(address), uptime_ms=status.uptime_ms))
         processes += self._balancers()
+        processes += [_sandbox(one) for one in self._sandboxes]
         partitions = _partitions(best) if best is not None else []
         verdict = _worst(processes, partitions)
         return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms())
@@ -87,6 +93,23 @@ class Watching:
 
 def _running(name: str, kind: str, address: str, detail: str = "", uptime_ms: int = 0) -> messages.ProcessStatus:
     return messages.ProcessStatus(name, kind, address, "running", "ok", detail, uptime_ms)
+
+
+def _sandbox(one: ProcessAddress) -> messages.ProcessStatus:
+    """Ask the payment sandbox whether it serves."""
+    address = str(Address(one.host, one.port))
+    connection = http.client.HTTPConnection(one.host, one.port, timeout=PING_MS / 1000)
+    try:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == http.client.OK:
+            return _running(one.name, "payment sandbox", address)
+        return messages.ProcessStatus(one.name, "payment sandbox", address, "refuses", "degraded", f"HTTP {answer.status}")
+    except (OSError, http.client.HTTPException) as error:
+        return messages.ProcessStatus(one.name, "payment sandbox", address, "no answer", "down", str(error))
+    finally:
+        connection.close()
 
 
 def _nodes(status: wire.ManagerStatus, addresses: Mapping[str, Address]) -> list[messages.ProcessStatus]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from client import api, certificates, cluster, keys, loading, processes, profiles, supervisor
 from client.folders import Folders
-from client.plan import BALANCER, LOCK_SERVER, ClusterPlan, plan_of, with_ports
+from client.plan import BALANCER, LOCK_SERVER, SANDBOX, ClusterPlan, plan_of, with_ports
 from datastore.certificates import make
 from datastore.edge import Tls
 from datastore.errors import HoldfastError
@@ -98,6 +98,8 @@ class ClusterUnderTest:
     def start_all(self) -> None:
         """Write the configuration and start every process, then have the lock servers admitted."""
         keys.ensure_admin(self.folders)
+        if self.plan.of(SANDBOX):
+            keys.ensure_secret(self.folders.sandbox_key)
         if self.tls is not None:
             make(self.folders.data / "certificates", certificates.wanted(self.plan))
         cluster.write_config(self.folders, self.mapping, Path("harness"), profiles.DEFAULT)

@@ -90,9 +90,11 @@ PURE = {
     "loadbalancer.ordering",
     "loadbalancer.pareto",
     "loadbalancer.party",
+    "loadbalancer.payments_config",
     "loadbalancer.places",
     "loadbalancer.reconciling",
     "loadbalancer.reference",
+    "loadbalancer.sandbox_intents",
     "loadbalancer.search",
     "loadbalancer.search_index",
     "loadbalancer.seatchoice",
@@ -139,7 +141,7 @@ OPEN = {
     },
     "lockstore": {"config", "errors", "seatlocks", "servers"},
     "manager": {"config", "errors", "stub"},
-    "loadbalancer": {"config", "errors", "stub"},
+    "loadbalancer": {"config", "errors", "payments_config", "stub"},
     "client": set[str](),
 }
 LINES_MAX = 500

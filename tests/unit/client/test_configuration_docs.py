@@ -12,6 +12,7 @@ from client import plan, terminal
 from client.cluster import read_config
 from datastore import config as datastore_config
 from loadbalancer import config as loadbalancer_config
+from loadbalancer import payments_config
 from lockstore import config as lockstore_config
 from manager import config as manager_config
 
@@ -20,11 +21,12 @@ TEXT = (TOP / "docs" / "configuration.md").read_text(encoding="utf-8")
 TABLES: dict[str, Any] = {
     "client": client_config.ClientConfig,
     "loadbalancer": loadbalancer_config.LoadBalancerConfig,
+    "payments": payments_config.PaymentsConfig,
     "manager": manager_config.ManagerConfig,
     "datastore": datastore_config.DatastoreConfig,
     "lockstore": lockstore_config.LockStoreConfig,
 }
-LISTS = {"balancers", "managers", "nodes", "operators", "servers", "file"}
+LISTS = {"balancers", "sandboxes", "managers", "nodes", "operators", "servers", "file"}
 
 
 def documented(table: str) -> dict[str, str]:
@@ -49,7 +51,13 @@ def test_every_setting_is_documented_with_its_default(table: str) -> None:
 def test_the_shipped_file_is_valid_under_every_profile() -> None:
     """The first thing that a new user runs."""
     shipped = TOP / "cluster.toml"
-    for profile, numbers in (("default", [3, 3, 2, 2]), ("several-hosts", [3, 3, 3, 3]), ("production", [3, 3, 2, 2])):
+    expected = {
+        "default": [3, 3, 2, 0, 2],
+        "several-hosts": [3, 3, 3, 0, 3],
+        "production": [3, 3, 2, 0, 2],
+        "payments": [3, 3, 2, 1, 2],
+    }
+    for profile, numbers in expected.items():
         found = plan.plan_of(read_config(shipped, profile), "cluster.toml")
         assert numbers == [len(found.of(role.kind)) for role in plan.ROLES]
 

@@ -22,8 +22,8 @@ def changed(change: Any) -> dict[str, Any]:
 def test_the_processes_in_the_order_of_starting() -> None:
     """Lower tiers first, and each is told its name by its own flag."""
     found = plan.plan_of(SHIPPED)
-    assert ["lock-1", "node-1", "manager-1", "balancer-1"] == [found.of(role.kind)[0].name for role in plan.ROLES]
-    assert ["--name", "--node", "--manager", "--balancer"] == [role.flag for role in plan.ROLES]
+    assert ["lock-1", "node-1", "manager-1", "balancer-1"] == [found.of(role.kind)[0].name for role in plan.ROLES if found.of(role.kind)]
+    assert ["--name", "--node", "--manager", "--sandbox", "--balancer"] == [role.flag for role in plan.ROLES]
     assert 21 == len(found.operators)
     assert 7301 == found.process("manager-1").port
 
