@@ -436,9 +436,17 @@ class Holdfast(Searches):
         return self._ask("count", request, messages.Counted)
 
     def create_operator(
-        self, admin_key: str, code: str, name: str, kind: str, operator_key_digest: bytes = b"", *, request_id: str = ""
+        self,
+        admin_key: str,
+        code: str,
+        name: str,
+        kind: str,
+        operator_key_digest: bytes = b"",
+        *,
+        nodes: Sequence[str] = (),
+        request_id: str = "",
     ) -> messages.Created:
-        """Make an operator known to the cluster and set the digest of its key."""
+        """Make an operator known to the cluster, on nodes of its own where any are named, and set the digest of its key."""
         request = messages.CreateOperator(
             request_id=request_id or new_request_id(),
             admin_key=admin_key,
@@ -446,6 +454,7 @@ class Holdfast(Searches):
             name=name,
             kind=kind,
             operator_key_digest=operator_key_digest,
+            nodes=list(nodes),
             deadline_ms=self.deadline_ms,
         )
         return self._ask("create_operator", request, messages.Created)

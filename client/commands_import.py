@@ -39,6 +39,7 @@ def import_timetables(
     valid_from: Annotated[str, typer.Option("--from", help="First day on sale: 2026-12-01, today, +3d.")] = "today",
     days: Annotated[int | None, typer.Option("--days", min=1, max=3660, help="Days on sale; by default the dataset's own, or 330.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="The operator's key; by default those in the data folder.")] = None,
+    create: Annotated[bool, typer.Option("--create-operators", help="Make operators that the cluster does not know, unasked.")] = False,
     json: Json = False,
 ) -> int:
     """Replace operators' rows of a dataset: all rows of an operator or none, every bad row named."""
@@ -56,7 +57,9 @@ def import_timetables(
             raise ConfigInvalid(f"{path}: no such file or folder", file=str(path), reason="not found")
         with progress_bar(quiet=json) as progress:
             read = importing.load_dataset(path, valid_from=first, days=days or 0, dataset=dataset, progress=progress)
-            reports = _send(session, read, only, key, dry_run, progress)
+        make = create or (not dry_run and key is None and _offered(session, read, only, json=json))
+        with progress_bar(quiet=json) as progress:
+            reports = _send(session, read, only, key, dry_run, make, progress)
         documents.append(as_document(path, read, reports, dry_run))
         if not json:
             show(session, path, read, reports, dry_run)
@@ -68,7 +71,23 @@ def import_timetables(
     return code
 
 
-def _send(session: Session, read: Dataset, only: list[str], key: Path | None, dry_run: bool, progress: Progress) -> list[OperatorReport]:
+def _offered(session: Session, read: Dataset, only: list[str], *, json: bool) -> bool:
+    """Return whether operators that the cluster does not know are to be made: asked where somebody can answer."""
+    import sys
+
+    if json or not sys.stdin.isatty():
+        return False
+    with session.connect() as client:
+        known = {one.code for one in client.operators() if one.kind}
+    unknown = [code for code in (only or read.operators) if code in read.operators and code not in known]
+    if not unknown:
+        return False
+    return typer.confirm(f"the cluster does not know {', '.join(unknown)}; make their partitions?", err=True)
+
+
+def _send(
+    session: Session, read: Dataset, only: list[str], key: Path | None, dry_run: bool, create: bool, progress: Progress
+) -> list[OperatorReport]:
     """Send a dataset: with the key named, else with the keys of the data folder, new operators' keys made there."""
     from client import importing, keys
 
@@ -91,6 +110,7 @@ def _send(session: Session, read: Dataset, only: list[str], key: Path | None, dr
             operator_key_digests={code: keys.digest(secret) for code, secret in held.items()},
             dry_run=dry_run,
             only=only,
+            create=create,
             progress=progress,
         )
 

@@ -16,6 +16,7 @@ from datastore.errors import ConfigInvalid, InvalidRequest, nearest
 
 if TYPE_CHECKING:
     from datastore import messages
+    from datastore.exporting import Report
 
 operator = typer.Typer(name="operator", help="Make, export and look at operators; erase a person.", no_args_is_help=True)
 
@@ -46,7 +47,9 @@ def list_operators(context: typer.Context, json: Json = False) -> int:
     for one in operators:
         line = places.get(one.code)
         copies = ", ".join(line.replicas) if line is not None else "-"
-        rows.add_row(one.code, one.name, one.kind, str(one.schedules), (line.primary if line is not None else "") or "-", copies)
+        kind = f"{one.kind} (removed)" if one.retired else one.kind
+        primary = (line.primary if line is not None else "") or "-"
+        rows.add_row(one.code, one.name, kind, str(one.schedules), primary, copies)
     rows.print(session.console())
     return exit_codes.DONE
 
@@ -57,6 +60,7 @@ def add(
     code: Code,
     name: Annotated[str, typer.Option("--name", help="Who it is, as travellers read it.")],
     kind: Annotated[str, typer.Option("--kind", help="airline, cinema, theatre, concert or rail.")],
+    nodes: Annotated[str, typer.Option("--nodes", help="Nodes of its own for its copies, e.g. node-1,node-2,node-3.")] = "",
     json: Json = False,
 ) -> int:
     """Make an operator: its partition on its nodes, and its key in the data folder."""
@@ -66,18 +70,48 @@ def add(
     code = code.upper()
     admin_key = keys.ensure_admin(session.folders)
     with session.connect(deadline_ms=EXPORT_MS) as client:
-        known = {one.code for one in client.operators() if one.kind}
+        known = {one.code for one in client.operators() if one.kind and not one.retired}
         if code in known:
             raise InvalidRequest(f"operator {code} exists already; see: holdfast operator list", field="code")
-        loading.register(client, session.folders, admin_key, code, name, kind)
+        loading.register(client, session.folders, admin_key, code, name, kind, [node.strip() for node in nodes.split(",") if node.strip()])
         lines = [line for line in client.status().partitions if line.operator == code]
-    nodes = [lines[0].primary, *lines[0].replicas] if lines else []
-    document = {"operator": code, "name": name, "kind": kind, "nodes": nodes, "key": str(session.folders.operator_key(code))}
+    where = [lines[0].primary, *lines[0].replicas] if lines else []
+    document = {"operator": code, "name": name, "kind": kind, "nodes": where, "key": str(session.folders.operator_key(code))}
     if json:
         session.print_json(document)
     else:
-        session.console().print(f"{code} ({name}) is on {', '.join(nodes) or 'its nodes'}; its key: {document['key']}", soft_wrap=True)
+        session.console().print(f"{code} ({name}) is on {', '.join(where) or 'its nodes'}; its key: {document['key']}", soft_wrap=True)
         tell(f"next: holdfast import FOLDER --operator {code}")
+    return exit_codes.DONE
+
+
+@operator.command()
+def remove(
+    context: typer.Context,
+    code: Code,
+    out: Annotated[Path | None, typer.Option("--out", help="Where its export is written first; CODE.holdfast by default.")] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> int:
+    """Take an operator out of sale for good, once it is exported; refused while anything of it is open. Its ledger stays."""
+    from client import api, keys
+    from datastore import messages
+
+    session: Session = context.obj
+    code = code.upper()
+    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    file = out or Path(f"{code}.holdfast")
+    if not yes and not typer.confirm(f"export {code} to {file}, then take it out of sale for good?", err=True):
+        tell("nothing was changed")
+        return exit_codes.DECLINED
+    _write_export(session, code, file, admin_key)
+    with session.connect(deadline_ms=EXPORT_MS) as client:
+        request = messages.RemoveOperator(request_id=api.new_request_id(), admin_key=admin_key, code=code)
+        client.call("remove_operator", request)
+    if json:
+        session.print_json({"operator": code, "removed": True, "export": str(file)})
+    else:
+        session.console().print(f"{code} sells nothing any more; its ledger is in {file} and on its nodes", soft_wrap=True)
     return exit_codes.DONE
 
 
@@ -90,15 +124,26 @@ def export(
     json: Json = False,
 ) -> int:
     """Write an operator's ledger and state to one file, which `holdfast verify` proves offline. No names are in it."""
+    session: Session = context.obj
+    code = code.upper()
+    report = _write_export(session, code, out, _key(session, code, key, admin=True))
+    size_bytes = out.stat().st_size
+    if json:
+        session.print_json({"operator": code, "file": str(out), "bytes": size_bytes, "last_lsn": report.end.lsn, "orders": report.orders})
+    else:
+        session.console().print(f"{out}: {report.entries} entries, {report.orders} orders, {size_bytes} bytes", soft_wrap=True)
+        tell(f"prove it with: holdfast verify {out}")
+    return exit_codes.DONE
+
+
+def _write_export(session: Session, code: str, out: Path, secret: str) -> Report:
+    """Write an operator's export, whole or not at all; return what its ledger proves."""
     from client import auditing
     from datastore.exporting import Exporter
 
-    session: Session = context.obj
-    code = code.upper()
     if out.exists():
         raise ConfigInvalid(f"{out}: exists already; name another file", file=str(out), reason="exists")
     draft = out.with_name(out.name + ".new")
-    secret = _key(session, code, key, admin=True)
     try:
         with session.connect(deadline_ms=EXPORT_MS) as client, draft.open("wb") as file:
             _known(client.operators(), code)
@@ -111,13 +156,7 @@ def export(
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
-    size_bytes = out.stat().st_size
-    if json:
-        session.print_json({"operator": code, "file": str(out), "bytes": size_bytes, "last_lsn": report.end.lsn, "orders": report.orders})
-    else:
-        session.console().print(f"{out}: {report.entries} entries, {report.orders} orders, {size_bytes} bytes", soft_wrap=True)
-        tell(f"prove it with: holdfast verify {out}")
-    return exit_codes.DONE
+    return report
 
 
 @operator.command("erase-person")

@@ -98,6 +98,7 @@ def send(
     operator_key_digests: Mapping[str, bytes] | None = None,
     dry_run: bool = False,
     only: Collection[str] = (),
+    create: bool = True,
     progress: Progress | None = None,
 ) -> list[OperatorReport]:
     """Import a dataset, one operator after the other, and return what it did to each.
@@ -109,6 +110,7 @@ def send(
         operator_key_digests: Operator -> digest of the key that a newly made operator is given.
         dry_run: Ask what would change, and change nothing.
         only: Operators to import; empty means all.
+        create: Make operators that the cluster does not know; else their reports say that it does not.
         progress: Called as (operator, rows done, rows in all).
 
     An operator with a bad row, without a key, or whose import is refused has the reason in its report; the others go on.
@@ -116,7 +118,7 @@ def send(
     Raises:
         NodeUnreachable: No balancer can be reached; nothing was changed.
     """
-    sending = _Sending(dataset, call, admin_key, operator_keys, operator_key_digests or {}, dry_run)
+    sending = _Sending(dataset, call, admin_key, operator_keys, operator_key_digests or {}, dry_run, create)
     parts = [part for code, part in dataset.operators.items() if not only or code in only]
     failed = sending.prepare(parts)
     done, total = 0, sum(part.rows for part in parts)
@@ -147,6 +149,7 @@ class _Sending:
     operator_keys: Mapping[str, str]
     operator_key_digests: Mapping[str, bytes]
     dry_run: bool
+    create: bool = True
     taken: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     def prepare(self, parts: Sequence[OperatorRows]) -> dict[str, OperatorReport]:
@@ -166,6 +169,9 @@ class _Sending:
             elif not self._known(part.code):
                 if not self.admin_key:
                     reason = f"the cluster does not know operator {part.code}; making it known needs the administrator's key"
+                    failed[part.code] = _failed(part.code, reason)
+                elif not self.create and not self.dry_run:
+                    reason = f"the cluster does not know operator {part.code}; --create-operators makes its partition"
                     failed[part.code] = _failed(part.code, reason)
                 elif not self.dry_run:
                     unknown.append(part)

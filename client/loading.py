@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -46,10 +46,12 @@ def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable
     wait_seen(balancers, [operator.code for operator in plan.operators], loaded, tls)
 
 
-def register(client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str) -> None:
+def register(
+    client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str, nodes: Sequence[str] = ()
+) -> None:
     """Make one operator known, with the digest of the key that is kept in the data folder."""
     key, _ = keys.ensure_secret(folders.operator_key(code))
-    client.create_operator(admin_key, code, name, kind, keys.digest(key))
+    client.create_operator(admin_key, code, name, kind, keys.digest(key), nodes=nodes)
 
 
 def find_dataset(word: str, config: Path) -> Path:

@@ -159,3 +159,7 @@ class Settle(Command, frozen=True, tag="settle"):
     intent: str
     state: int  # the `PaymentState` that was carried out: a later one is not settled by it
     note: str
+
+
+class Retire(Command, frozen=True, tag="retire"):
+    """Take an operator out of sale for good: its timetables go, its ledger stays. Refused while anything of it is open."""

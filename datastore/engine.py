@@ -298,6 +298,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.Import: operating.import_timetable,
     wire.Sweep: operating.sweep,
     wire.Erase: _erase,
+    commands.Retire: operating.retire,
     commands.HoldLegs: _hold_legs,
     commands.Decide: anchors.decide_commit,
     commands.Abort: anchors.abort,

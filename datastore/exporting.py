@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datastore.audit import Audit, Report
+from datastore.audit import Audit
+from datastore.audit import Report as Report
 from datastore.digest import as_bytes, digest_of
 from datastore.errors import TooNew
 from datastore.ledger import LedgerDamaged, SealedEntry, genesis, unseal

@@ -36,6 +36,8 @@ from datastore.messages_ledger import (
     LedgerPageAnswer,
     PersonFound,
     PersonsAnswer,
+    Removed,
+    RemoveOperator,
 )
 from datastore.messages_looking import (
     ListSeats,
@@ -199,6 +201,8 @@ __all__ = [
     "ProcessStatus",
     "QuerySeat",
     "ReleaseHold",
+    "RemoveOperator",
+    "Removed",
     "RenewHold",
     "Request",
     "RequestId",
@@ -272,6 +276,7 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "ledger_page": (LedgerPage, LedgerPageAnswer),
     "find_person": (FindPerson, PersonsAnswer),
     "erase_person": (ErasePerson, ErasedAnswer),
+    "remove_operator": (RemoveOperator, Removed),
     "about": (About, AboutAnswer),
 }
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{8,64}\Z")]  # Not "$", which a line feed at the end passes.
 Secret = Annotated[str, Meta(min_length=16, max_length=128)]
 OperatorCode = Annotated[str, Meta(max_length=8)]
+NodeNames = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=5)]
 OperatorCodes = Annotated[list[OperatorCode], Meta(max_length=1000)]
 LsnOfOperator = Annotated[dict[str, int], Meta(max_length=1000)]
 Word = Annotated[str, Meta(max_length=64)]

@@ -40,6 +40,18 @@ class CopyState(msgspec.Struct):
     damage_file: str
 
 
+class RemoveOperator(Write, frozen=True, kw_only=True):
+    """Take an operator out of sale for good; refused while anything of it is open. Its ledger stays. Needs the admin's key."""
+
+    admin_key: Secret
+    code: OperatorCode
+
+
+class Removed(Answer, kw_only=True):
+    code: str
+    lsn: int
+
+
 class CheckAnswer(Answer, kw_only=True):
     """`silent`: node -> why it gave no answer. `nodes_of`: operator -> the nodes that should have a copy."""
 

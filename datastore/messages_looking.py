@@ -26,11 +26,14 @@ class Operators(Request, frozen=True, kw_only=True):
 
 
 class OperatorInfo(msgspec.Struct):
+    """`retired`: removed from sale; its ledger is kept."""
+
     code: str
     name: str
     kind: str
     schedules: int
     datasets: list[str]
+    retired: bool = False
 
 
 class OperatorsAnswer(Answer, kw_only=True):

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from datastore.messages_base import (
     Answer,
+    NodeNames,
     OperatorCode,
     Request,
     SeatWords,
@@ -96,13 +97,17 @@ class Counted(Answer, kw_only=True):
 
 
 class CreateOperator(Write, frozen=True, kw_only=True):
-    """Make an operator known (and its partition, where there is none) and set who acts for it. Needs the admin's key."""
+    """Make an operator known (and its partition, where there is none) and set who acts for it. Needs the admin's key.
+
+    `nodes`: where a new partition's copies belong; [] leaves that to the managers.
+    """
 
     admin_key: Secret
     code: OperatorCode
     name: Text
     kind: Word
     operator_key_digest: bytes = b""
+    nodes: NodeNames = msgspec.field(default_factory=list)
 
 
 class Created(Answer, kw_only=True):

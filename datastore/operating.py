@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datastore import errors, wire
+from datastore import commands, errors, wire
 from datastore.importing import decide_import
 from datastore.legs import lose
 from datastore.model import DATASET_PATTERN, BasketState, HoldState, SeatState, ServiceState
@@ -134,6 +134,43 @@ def import_timetable(batch: Batch, command: wire.Import) -> dict[str, Any]:
         batch.events.extend(events)
         batch.timetable_changed = bool(events)
     return {**value, "lsn": batch.lsn, "dry_run": command.dry_run}
+
+
+def retire(batch: Batch, _command: commands.Retire) -> dict[str, Any]:
+    """Take the operator out of sale. Like an import it is decided on applied state alone, and what comes after on the next."""
+    if batch.events:
+        raise errors.RequestInProgress("it waits for the changes before it")
+    state = batch.state
+    row = state.operator_row
+    if row is None or row.retired_ms:
+        raise errors.UnknownOperator(f"{state.operator} is not in sale", operator=state.operator)
+    left = _left_open(batch)
+    if left:
+        raise errors.InvalidRequest(f"{state.operator} is not removed while anything is open: {', '.join(left)}", field="code", open=left)
+    for kind in (Kind.SCHEDULE, Kind.DATASET):
+        batch.events += [Event(kind, key, b"") for key, _ in state.store.scan(kind)]
+    gone = OperatorRow(row.code, row.name, row.kind, row.key_digest, batch.now_ms)
+    batch.events.append(Event(Kind.OPERATOR, row.code, encode_row(gone)))
+    batch.timetable_changed = True
+    return {"code": row.code, "lsn": batch.lsn}
+
+
+def _left_open(batch: Batch) -> list[str]:
+    """Return what somebody still expects of the operator, in words; [] for nothing."""
+    state = batch.state
+    booked = 0
+    for service_id, seats in state.services_with_taken_seats().items():
+        facts = state.facts(service_id)
+        if facts is None or facts.service.departs_ms > batch.now_ms:
+            rows = batch.touched(service_id)
+            booked += sum(rows[seat_id].state == SeatState.BOOKED for seat_id in seats)
+    counted = {
+        "open holds": len(state.open_holds),
+        "open trips": len(state.baskets) + len(state.legs),
+        "payments under way": len(state.payments),
+        "booked seats that have not travelled": booked,
+    }
+    return [f"{count} {what}" for what, count in counted.items() if count]
 
 
 def sweep(batch: Batch, _command: wire.Sweep) -> dict[str, Any]:

@@ -218,12 +218,18 @@ class ScheduleRow(msgspec.Struct, array_like=True):
 
 
 class OperatorRow(msgspec.Struct, array_like=True):
-    """Who the operator is. `key_digest`: BLAKE2b of the operator's key; limits of 0 mean the cluster's default."""
+    """Who the operator is.
+
+    Attributes:
+        key_digest: BLAKE2b of the operator's key.
+        retired_ms: Since when it sells nothing any more, on the log clock; 0 for one that does.
+    """
 
     code: str
     name: str
     kind: str
     key_digest: bytes = b""
+    retired_ms: int = 0
 
 
 class DatasetRow(msgspec.Struct, array_like=True):

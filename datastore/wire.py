@@ -160,6 +160,7 @@ AnyCommand = (
     | commands.ServiceLost
     | commands.Paying
     | commands.Settle
+    | commands.Retire
 )
 
 
@@ -450,9 +451,13 @@ class Topology(msgspec.Struct, array_like=True):
 
 
 class CreateOperators(msgspec.Struct, array_like=True):
-    """Make partitions for operators that have none: placed, bootstrapped, promoted. Idempotent."""
+    """Make partitions for operators that have none: placed, bootstrapped, promoted. Idempotent.
+
+    `nodes`: where copies of some of them belong; said to the cluster's record before anything is made.
+    """
 
     operators: list[str]
+    nodes: dict[str, list[str]] = {}
 
 
 # What msgspec raises on bytes of strangers. Not its DecodeError alone: text that is no UTF-8 gives a UnicodeDecodeError (both

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from datastore import messages, wire, wire_ledger
+from datastore import commands, messages, wire, wire_ledger
 from datastore.errors import InvalidRequest, UnknownOperator, nearest, shown
 from datastore.model import Passenger
 from loadbalancer.balancer import Balancer
@@ -61,6 +61,15 @@ class Auditing:
             nodes_of={operator: list(places[operator].nodes) for operator in wanted},
             primaries={operator: places[operator].primary for operator in wanted},
         )
+
+    def remove_operator(self, request: messages.RemoveOperator) -> messages.Removed:
+        """Take an operator out of sale for good."""
+        self._balancer.require_admin(request.admin_key)
+        self._balancer.catalogue.operator(request.code)
+        command = commands.Retire(request.request_id, ask_digest("retire", request.code))
+        value = self._balancer.decide(request.code, command, now_ms() + request.deadline_ms)
+        self._balancer.follower.wait_for(request.code, value["lsn"], self._balancer.config.view_wait_ms)
+        return messages.Removed(code=value["code"], lsn=value["lsn"])
 
     def ledger_page(self, request: messages.LedgerPage) -> messages.LedgerPageAnswer:
         """Return entries of an operator's ledger; they hold digests of personal data, never the data."""

@@ -54,8 +54,8 @@ class Managers(Submitter, FeedSource, Protocol):
         """Pass an administrator's wish on, unopened."""
         ...
 
-    def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:
-        """Make partitions for operators that have none."""
+    def create_operators(self, operators: Sequence[str], deadline_ms: int, nodes: Mapping[str, Sequence[str]] | None = None) -> object:
+        """Make partitions for operators that have none, on the nodes named where any are."""
         ...
 
 

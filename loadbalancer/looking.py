@@ -31,7 +31,8 @@ class Looking:
             name = view.row.name if view.row is not None else view.code
             if like in view.code.casefold() or like in name.casefold():
                 kind = view.row.kind if view.row is not None else ""
-                found.append(messages.OperatorInfo(view.code, name, kind, len(view.timetable.schedules), sorted(view.datasets)))
+                retired = view.row is not None and view.row.retired_ms > 0
+                found.append(messages.OperatorInfo(view.code, name, kind, len(view.timetable.schedules), sorted(view.datasets), retired))
         return messages.OperatorsAnswer(operators=found, partial=self._balancer.staleness(self._balancer.catalogue.codes()))
 
     def services(self, request: messages.ListServices) -> messages.ServicesAnswer:

@@ -125,7 +125,9 @@ class Operating:
             raise InvalidRequest("a key's digest has 32 bytes", field="operator_key_digest")
         deadline_ms = now_ms() + request.deadline_ms
         if request.code not in self._balancer.catalogue.operators:
-            self._balancer.managers.create_operators([request.code], request.deadline_ms)
+            self._balancer.managers.create_operators(
+                [request.code], request.deadline_ms, {request.code: request.nodes} if request.nodes else None
+            )
             self._balancer.follower.refresh()
         asked = ask_digest("operator", request.code, request.name, request.kind, request.operator_key_digest)
         command = wire.SetOperator(request.request_id, asked, request.code, request.name, request.kind, request.operator_key_digest)

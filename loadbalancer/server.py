@@ -155,6 +155,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) ->
         "ledger_page": auditing.ledger_page,
         "find_person": auditing.find_person,
         "erase_person": auditing.erase_person,
+        "remove_operator": auditing.remove_operator,
         "about": watching.about,
     }
     handlers: dict[str, Handler] = {method: _without_peer(handler) for method, handler in plain.items()}

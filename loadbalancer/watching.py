@@ -117,9 +117,28 @@ def _nodes(status: wire.ManagerStatus, addresses: Mapping[str, Address]) -> list
     found = []
     for name, node in status.nodes.items():
         primaries = sum(partition.role == "primary" for partition in node.partitions)
-        found.append(_running(name, "node", where[name], f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms))
+        line = _running(name, "node", where[name], f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms)
+        amiss = _ledgers(node)
+        if amiss:
+            line.verdict, line.detail = "degraded", f"{line.detail}; {amiss}"
+        found.append(line)
     found += [messages.ProcessStatus(name, "node", where[name], "no answer", "down", why) for name, why in status.unreachable.items()]
     return sorted(found, key=lambda process: process.name)
+
+
+def _ledgers(node: wire.NodeStatus) -> str:
+    """Return what is amiss with the ledgers on a node's disk, the first of it in words; "" for nothing (Z13)."""
+    reports = [(partition.operator, partition.ledger) for partition in node.partitions if partition.ledger is not None]
+    damaged = [(operator, ledger) for operator, ledger in reports if ledger.damage]
+    incomplete = [(operator, ledger) for operator, ledger in reports if ledger.missing]
+    if damaged:
+        operator, ledger = damaged[0]
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        return f"ledger of {operator} damaged at entry {ledger.damage_lsn} in {ledger.damage_file or 'its file'}{more}"
+    if incomplete:
+        operator, ledger = incomplete[0]
+        return f"ledger of {operator} lacks {len(ledger.missing)} sealed segments"
+    return ""
 
 
 def _partitions(status: wire.ManagerStatus) -> list[messages.PartitionLine]:

@@ -145,7 +145,7 @@ class ManagerServer:
             page_of_ledger: wire_ledger.LedgerRequest = wire.decode(wire_ledger.LedgerRequest, payload)
             return self._copies.ledger(page_of_ledger)
         deadline_ms, asked = opened(wire.CreateOperators, payload)
-        return wire.encode(self._create(asked.operators, deadline_ms))
+        return wire.encode(self._create(asked.operators, asked.nodes, deadline_ms))
 
     def _node(self, name: str) -> NodePlanes:
         nodes = self._roster.nodes
@@ -154,13 +154,17 @@ class ManagerServer:
             raise InvalidRequest(f"no node {shown(name)}", field="node", nearest=nearest(name, nodes))
         return node
 
-    def _create(self, operators: Sequence[str], deadline_ms: int) -> wire.Topology:
+    def _create(self, operators: Sequence[str], nodes: Mapping[str, Sequence[str]], deadline_ms: int) -> wire.Topology:
         if len(operators) > CREATE_MAX:
             raise InvalidRequest(f"{len(operators)} operators in one message, limit {CREATE_MAX}", field="operators")
         for operator in operators:
             # A code becomes a file's name on every node.
             if not OPERATOR_PATTERN.fullmatch(operator):
                 raise InvalidRequest(f"{shown(operator)} is no operator's code: 2 to 8 capital letters or digits", field="operators")
+        for operator in operators:
+            # On a majority's disks before a store is made, so that no two managers place one operator differently.
+            if operator in nodes and not self._watch.knows(operator):
+                self._roster.write(self._roster.goals.lines_to_place(operator, nodes[operator]), self.name)
         self._watch.create(operators, time.monotonic() + deadline_ms / 1000)
         return self._watch.topology()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -109,15 +109,20 @@ class ManagerStub:
                 found[client.address] = error.detail
         return found
 
-    def create_operators(self, operators: Sequence[str], deadline_ms: int) -> wire.Topology:
+    def create_operators(
+        self, operators: Sequence[str], deadline_ms: int, nodes: Mapping[str, Sequence[str]] | None = None
+    ) -> wire.Topology:
         """Make partitions for those that have none and wait until all serve; asking again is harmless.
+
+        Args:
+            nodes: Operator -> the nodes of its own; the others are placed by the managers.
 
         Raises:
             OperatorUnavailable: Not all serve in time; the detail says what is waited for.
             InvalidRequest: Not an operator's code.
             NodeUnreachable, OutcomeUnknown: No manager answered in time.
         """
-        message = wire.CreateOperators(list(operators))
+        message = wire.CreateOperators(list(operators), {operator: list(names) for operator, names in (nodes or {}).items()})
         topology: wire.Topology = self._until(
             deadline_ms,
             lambda client, try_ms: wire.decode(

@@ -156,7 +156,7 @@ def test_us_2008_imports_whole_within_bounded_memory(tmp_path: Path) -> None:
     with ClusterUnderTest(tmp_path, datasets=()) as cluster:
         expected = load_dataset(SHARED / "us-2008", valid_from=TODAY, days=365)
         begun = time.monotonic()
-        reports, importer_mb = by_command(cluster, str(SHARED / "us-2008"), "--days", "365")
+        reports, importer_mb = by_command(cluster, str(SHARED / "us-2008"), "--days", "365", "--create-operators")
         peaks_mb = {name: peak_mb(cluster.pid(name)) for name in cluster.names} | {"importer": importer_mb}
         print(f"us-2008: {time.monotonic() - begun:.1f} s; peaks in MB: { ({name: round(peak) for name, peak in peaks_mb.items()}) }")
         assert {code: len(part.schedules) for code, part in expected.operators.items()} == {

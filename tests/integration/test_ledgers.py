@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from client import api
 from client.exit_codes import DAMAGED, DONE, INVALID, NOT_FOUND, PARTIAL
+from datastore.errors import HoldfastError
 from datastore.model import Passenger
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
@@ -39,8 +41,6 @@ def run(cluster: ClusterUnderTest, *words: str) -> tuple[int, Any, str]:
 
 def service_of(client: api.Holdfast) -> str:
     """Return a service of AR that nobody has sold from."""
-    from datetime import date, timedelta
-
     day = (date.today() + timedelta(days=20)).isoformat()
     return next(one.service_id for one in client.services(day, operator="AR").services if one.free == one.capacity)
 
@@ -123,6 +123,37 @@ def test_an_operator_is_added_while_the_cluster_runs(cluster: ClusterUnderTest) 
     assert ("Zed Rail", "rail") == (listed["ZZ"]["operator"]["name"], listed["ZZ"]["operator"]["kind"])
     assert INVALID == run(cluster, "operator", "add", "ZZ", "--name", "Other", "--kind", "rail")[0]
     assert INVALID == run(cluster, "operator", "add", "Y1", "--name", "Other", "--kind", "ferry")[0]
+    brief = ("import", str(TOP / "data" / "brief"), "--operator", "LA")
+    code, document, _ = run(cluster, *brief)
+    assert (INVALID, True) == (code, "--create-operators" in document["operators"][0]["error"])
+    assert "LA" not in {line["operator"]["code"] for line in run(cluster, "operator", "list")[1]}
+    code, document, _ = run(cluster, *brief, "--create-operators")
+    assert (DONE, "") == (code, document["operators"][0]["error"])
+
+
+def test_an_operator_on_nodes_of_its_own_is_added_sold_from_and_removed(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """Placed as asked; not removed while a hold is open; exported first; then nothing of it is on sale and its ledger is whole."""
+    wrong = run(cluster, "operator", "add", "OWN", "--name", "Own", "--kind", "airline", "--nodes", "node-1,node-2,node-7")
+    assert (INVALID, True) == (wrong[0], "node-7" in wrong[1]["detail"])
+    own = ("operator", "add", "OWN", "--name", "Own Nodes", "--kind", "airline", "--nodes", "node-3,node-2,node-1")
+    code, document, messages = run(cluster, *own)
+    assert (DONE, {"node-1", "node-2", "node-3"}) == (code, set(document["nodes"])), messages
+    out = tmp_path / "fo.holdfast"
+    client = cluster.client()
+    day = (date.today() + timedelta(days=20)).isoformat()
+    service = next(one.service_id for one in client.services(day, operator="FO").services)
+    hold = client.hold(service, client.free_seats(service)[:1])
+    code, document, _ = run(cluster, "operator", "remove", "FO", "--out", str(out), "--yes")
+    assert (INVALID, ["1 open holds"]) == (code, document["fields"]["open"])
+    client.release(hold.hold_id)
+    out.unlink()
+    assert DONE == run(cluster, "operator", "remove", "FO", "--out", str(out), "--yes")[0]
+    assert DONE == run(cluster, "verify", str(out))[0]
+    with pytest.raises(HoldfastError, match="no service"):
+        client.hold(service, ["1A"])
+    listed = {line["operator"]["code"]: line["operator"] for line in run(cluster, "operator", "list")[1]}
+    assert (True, 0) == (listed["FO"]["retired"], listed["FO"]["schedules"])
+    assert INVALID != run(cluster, "operator", "remove", "FO", "--out", str(tmp_path / "again"), "--yes")[0] != DONE
 
 
 def test_a_copy_that_differs_is_named_and_a_repair_proposed(cluster: ClusterUnderTest) -> None:

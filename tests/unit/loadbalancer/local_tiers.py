@@ -158,7 +158,7 @@ class LocalManagers:
     def administer(self, wish: bytes, deadline_ms: int) -> bytes:
         return wish
 
-    def create_operators(self, operators: Sequence[str], deadline_ms: int) -> object:
+    def create_operators(self, operators: Sequence[str], deadline_ms: int, nodes: object = None) -> object:
         for code in operators:
             self.operators.setdefault(code, LocalOperator(code, self.clock))
         return None
