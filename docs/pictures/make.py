@@ -1,6 +1,6 @@
-"""Draws the pictures of the README from a cluster that runs: python docs/pictures/make.py
+"""Draws the pictures of the README from a cluster that runs: python docs/pictures/make.py [NAME ...]
 
-Runs the commands below as a person would and draws what they print, colours too, as SVG beside this file.
+Without names it draws all. Runs the commands below as a person would and draws what they print, colours too, as SVG beside this file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ COLUMNS = 110
 PICTURES = {
     "status": ["cluster", "status"],
     "seats": ["seats", "AR1140-EZE-tomorrow"],
+    "search": ["search", "Buenos Aires", "Doha", "tomorrow", "--pax", "2"],
 }
 
 
 def main() -> None:
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     environment.pop("NO_COLOR", None)
+    wanted = sys.argv[1:] or [*PICTURES, "routes"]
+    if "routes" in wanted:
+        subprocess.run([sys.executable, "-m", "client", "routes", "--png", str(HERE / "routes.png")], env=environment, check=True)
     for name, words in PICTURES.items():
+        if name not in wanted:
+            continue
         shown = subprocess.run([sys.executable, "-m", "client", *words], env=environment, capture_output=True, text=True, check=True)
         text = Text.from_ansi(shown.stdout.rstrip())
         lines = max((len(line) for line in text.plain.splitlines()), default=COLUMNS)
