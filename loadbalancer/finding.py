@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from datastore.errors import OperatorUnavailable
 from loadbalancer.availability import Availability
@@ -21,6 +22,9 @@ from loadbalancer.view import Catalogue
 
 # Long enough for a thread that waits for the interpreter to take it, short beside a slice.
 PAUSE_S = 0.000_05
+
+
+Worded = TypeVar("Worded")
 
 
 class Finder:
@@ -56,15 +60,26 @@ class Finder:
         network = self._index.network if self._index.network.places else self.network(deadline_ms)
         return Scene(self._catalogue, network, wall_ms, self._offer_ttl_ms)
 
-    def search(self, queries: Sequence[Query], wall_ms: int, deadline_ms: int) -> list[list[Found]]:
-        """Return what each query finds, over one state of the timetables."""
-        with self._turn(deadline_ms):
-            return [Search(self._availability, query, wall_ms, self.pause).run() for query in queries]
+    def search(
+        self, queries: Sequence[Query], wall_ms: int, deadline_ms: int, worded: Callable[[Scene, Query, list[Found]], Worded]
+    ) -> list[Worded]:
+        """Return what each query finds, over one state of the timetables, in the words of the answer.
 
-    @property
-    def pause(self) -> Callable[[], None]:
+        Args:
+            worded: Makes the words: it takes as long as searching, so it has its turn with it.
+        """
+        answers: list[Worded] = []
+        with self._turn(deadline_ms):
+            scene = Scene(self._catalogue, self._index.network, wall_ms, self._offer_ttl_ms)
+            for query in queries:
+                answers.append(worded(scene, query, Search(self._availability, query, wall_ms, self.pause).run()))
+                self.pause()
+        return answers
+
+    @staticmethod
+    def pause() -> None:
         """Let others have the interpreter for a moment."""
-        return lambda: time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S)
 
     @contextmanager
     def _turn(self, deadline_ms: int) -> Iterator[None]:

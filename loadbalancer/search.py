@@ -37,7 +37,7 @@ from loadbalancer.search_index import Flight, Line
 
 # Local dates at which a later leg may depart, counted from the first: west over the date line it is the day before.
 DAYS_LOOKED_AT = range(-1, 5)
-SLICE_WORK = 200  # Lines and pairs of lines between two pauses: about a millisecond.
+SLICE_WORK = 25  # Lines and pairs of lines between two pauses: about a millisecond.
 ROUNDING_MILES = 3  # Distances are whole miles: three legs may be so much shorter than their sum says.
 
 

@@ -42,9 +42,10 @@ class Searching:
                 raise InvalidRequest(f"{request.return_date} is before {request.date}", field="return_date")
             back = self._query(request, request.return_date, "return_date", deadline_ms)
             queries.append(Query(out.destinations, out.origins, back.ordinal, *_rest(back)))
-        found = self._finder.search(queries, wall, deadline_ms)
-        scene = self._finder.scene(wall, deadline_ms)
-        ways = [trips_of(scene, query, one, request.sort) for query, one in zip(queries, found, strict=True)]
+        pause = self._finder.pause
+        ways = self._finder.search(
+            queries, wall, deadline_ms, lambda scene, query, found: trips_of(scene, query, found, request.sort, pause)
+        )
         codes = self._balancer.catalogue.codes()
         return messages.TripsAnswer(
             origins=self._named(out.origins, deadline_ms),
@@ -67,15 +68,17 @@ class Searching:
         days = [first + timedelta(ahead) for ahead in range(calendar.monthrange(first.year, first.month)[1])]
         begin = self._query(request, days[0].isoformat(), "month", deadline_ms)
         queries = [Query(begin.origins, begin.destinations, day.toordinal(), *_rest(begin)[:4], cheapest_only=True) for day in days]
-        found: list[list[Found]] = []
+        lines: list[messages.CalendarDay] = []
         for place in range(0, len(queries), DAYS_PER_TURN):
-            found += self._finder.search(queries[place : place + DAYS_PER_TURN], wall, deadline_ms)
+            some = queries[place : place + DAYS_PER_TURN]
+            for found in self._finder.search(some, wall, deadline_ms, lambda _, query, one: _days(query, one)):
+                lines += found
         codes = self._balancer.catalogue.codes()
         return messages.CalendarAnswer(
             origins=self._named(begin.origins, deadline_ms),
             destinations=self._named(begin.destinations, deadline_ms),
             passengers=request.passengers,
-            days=[line for query, one in zip(queries, found, strict=True) for line in _days(query, one)],
+            days=lines,
             as_of_ms=self._balancer.as_of_ms(codes),
             partial=self._balancer.staleness(codes),
         )

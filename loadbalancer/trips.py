@@ -32,13 +32,16 @@ class _Leg(NamedTuple):
     left: int
 
 
-def trips_of(scene: Scene, query: Query, found: Sequence[Found], sort: str) -> list[messages.Trip]:
+def trips_of(
+    scene: Scene, query: Query, found: Sequence[Found], sort: str, pause: Callable[[], None] = lambda: None
+) -> list[messages.Trip]:
     """Return the trips as they can be bought now, sorted; one whose timetable has changed since it was found is left out."""
     made: list[messages.Trip] = []
     for currency in sorted({one.currency for one in found}):
         group = [one for one in found if one.currency == currency]
         whys = reasons([one.merit for one in group], _wording(scene, query, currency))
         for one, why in zip(group, whys, strict=True):
+            pause()
             try:
                 made.append(_trip(scene, query, one, why))
             except HoldfastError:
