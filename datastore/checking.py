@@ -122,7 +122,8 @@ class FullCheck:
         replay = apsw.Connection("")  # A temporary file of SQLite's, gone when it is closed.
         try:
             replay.execute("CREATE TABLE r (kind INTEGER, key TEXT, weight BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID")
-            for page in reader.pages(self._target[0]):
+            # Before the first flush the rows are those of no entry at all; for `pages` 0 would be all of them.
+            for page in reader.pages(self._target[0]) if self._target[0] else ():
                 entries: list[SealedEntry] = []
                 for data in page:  # One by one: the position then says which entry is damaged.
                     entries.append(unseal(data))

@@ -36,7 +36,7 @@ from datastore.edge_channel import (
     part,
     shut,
 )
-from datastore.edge_connection import WIRE_VERSION, ClientConnection, ServerConnection
+from datastore.edge_connection import WIRE_VERSION, ClientConnection, Later, ServerConnection
 from datastore.edge_tls import Peer, Tls, TlsContexts, certificate_folder, is_plain_text, peer_of, tls_failure, tls_files, tls_of
 from datastore.errors import (
     ConfigInvalid,
@@ -57,6 +57,7 @@ __all__ = [
     "EdgeLimits",
     "EdgeServer",
     "Handler",
+    "Later",
     "Peer",
     "Tls",
     "certificate_folder",
@@ -64,7 +65,8 @@ __all__ = [
     "tls_of",
 ]
 
-Handler = Callable[[str, bytes, Peer], bytes]
+# A handler answers with bytes, or begins and has some thread give the answer later.
+Handler = Callable[[str, bytes, Peer], bytes | Later]
 
 REPLY_VALUE = b"\x00"
 REPLY_ERROR = b"\x01"
@@ -250,11 +252,27 @@ class EdgeServer:
             raise ProtocolViolation("a certificate that names no role")
         return peer
 
-    def _answer(self, method: str, payload: bytes, peer: Peer) -> bytes:
-        """Return the reply's bytes; whatever the handler raises becomes one."""
-        try:
+    def _answer(self, method: str, payload: bytes, peer: Peer) -> bytes | Later:
+        """Return the reply's bytes, or what will give them."""
+
+        def begin() -> bytes | Later:
             self._check(method, peer)
-            reply = self._handle(method, payload, peer)
+            return self._handle(method, payload, peer)
+
+        reply = self._reply_of(method, begin)
+        return reply.wrapped(lambda make: self._whole_reply(method, make)) if type(reply) is Later else reply
+
+    def _whole_reply(self, method: str, make: Callable[[], bytes]) -> bytes:
+        reply = self._reply_of(method, make)
+        assert type(reply) is bytes
+        return reply
+
+    def _reply_of(self, method: str, make: Callable[[], bytes | Later]) -> bytes | Later:
+        """Return the reply's bytes; whatever `make` raises becomes one."""
+        try:
+            reply = make()
+            if type(reply) is Later:
+                return reply
             if type(reply) is not bytes:
                 raise TypeError(f"the handler of {method} gave {type(reply).__name__}, not bytes")
             if len(reply) > self._limits.frame_bytes_max - FRAME_OVERHEAD_BYTES:

@@ -194,6 +194,22 @@ class DeadlineStream(SocketStream):  # type: ignore[misc]
         except (OSError, EOFError) as cause:
             raise ConnectionLost(f"the connection broke while sending: {cause}", sent=done > 0 or self._is_tls) from cause
 
+    @property
+    def may_send_apart(self) -> bool:
+        """Whether one thread may send while another waits for input: OpenSSL allows one thread at a time."""
+        return not self._is_tls
+
+    def send_some(self, data: bytes) -> bytes:
+        """Give the system what it takes at once, and return the rest.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        try:
+            return data[self.sock.send(data) :]
+        except BlockingIOError:
+            return data
+
     def _retry(self, operation: Callable[[], Any], poller: select.poll, deadline: float | None) -> Any:
         """Return what `operation` gives once the socket lets it; TLS may need the other direction first."""
         while True:
@@ -239,6 +255,16 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             ProtocolViolation: The frame is over the cap. Nothing was sent.
             DeadlinePassed, ConnectionLost: As `DeadlineStream.send_all`.
         """
+        data = self.frame_of(kind, value)
+        limit = time.monotonic() + self._send_s
+        self.stream.send_all(data, limit if deadline is None else min(limit, deadline))
+
+    def frame_of(self, kind: int, value: object) -> bytes:
+        """Return the frame that `send_value` sends.
+
+        Raises:
+            ProtocolViolation: It is over the cap.
+        """
         parts = [b"", brine.I1.pack(kind)]
         brine._dump(value, parts)  # The public dump would copy a large payload once more.
         size = sum(map(len, parts))
@@ -246,8 +272,11 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             raise ProtocolViolation(f"a frame of {size} bytes is over the limit of {self._frame_bytes_max}")
         parts[0] = FRAME_HEADER.pack(size, 0)
         parts.append(FLUSHER)
-        limit = time.monotonic() + self._send_s
-        self.stream.send_all(b"".join(parts), limit if deadline is None else min(limit, deadline))
+        return b"".join(parts)
+
+    def send_rest(self, data: bytes) -> None:
+        """Send what `DeadlineStream.send_some` left of a frame; raises as `DeadlineStream.send_all`."""
+        self.stream.send_all(data, time.monotonic() + self._send_s)
 
     def take_frame(self, deadline: float | None) -> bytes | None:
         """Return the next frame's body, or None when the connection ended before one began.

@@ -10,6 +10,8 @@ Neither side loads the exceptions that RPyC can carry: a remote SystemExit would
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from rpyc import Service
 from rpyc.core import consts
 from rpyc.core.protocol import Connection
 
-from datastore.edge_channel import BoundedChannel, ProtocolViolation, read_brine
+from datastore.edge_channel import BoundedChannel, ConnectionLost, DeadlinePassed, ProtocolViolation, read_brine, shut
 
 # Everything that opens an RPyC connection further is off, whatever RPyC's defaults or its environment variables say.
 CONNECTION_CONFIG: dict[str, object] = {
@@ -85,14 +87,66 @@ class RemoteId(NamedTuple):
     object_id: int
 
 
+class Later:
+    """A reply that another thread will give: the connection's own thread is free to listen meanwhile.
+
+    The thread that gives it makes and sends it too. A thread for each caller that only waits has to be woken for every reply.
+    """
+
+    __slots__ = ("_make", "_meeting", "_send", "_wrap")
+
+    def __init__(self) -> None:
+        # Who has the reply and who knows the way meet here; the second one to come sends.
+        self._meeting = [True, False]
+        self._make: Callable[[], bytes] | None = None
+        self._wrap: Callable[[Callable[[], bytes]], bytes] | None = None
+        self._send: Callable[[bytes], None] | None = None
+
+    def give(self, make: Callable[[], bytes]) -> None:
+        """Reply with what `make` returns or raises; once, from any thread."""
+        self._make = make
+        if self._meeting.pop():
+            self._pass_on()
+
+    def wrapped(self, wrap: Callable[[Callable[[], bytes]], bytes]) -> Later:
+        """Have `wrap` turn what is given into the reply's bytes."""
+        self._wrap = wrap
+        return self
+
+    def when_given(self, send: Callable[[bytes], None]) -> None:
+        """Have `send` called with the reply, once, on whichever thread; after `wrapped`."""
+        self._send = send
+        if self._meeting.pop():
+            self._pass_on()
+
+    def wait(self) -> bytes:
+        """Return the reply when it is there; instead of `when_given`. Who began it sees to it that it comes."""
+        given = threading.Event()
+        replies: list[bytes] = []
+
+        def keep(reply: bytes) -> None:
+            replies.append(reply)
+            given.set()
+
+        self.when_given(keep)
+        given.wait()
+        return replies[0]
+
+    def _pass_on(self) -> None:
+        make, wrap, send = self._make, self._wrap, self._send
+        self._make = self._wrap = self._send = None  # They may know this object: kept, it would be garbage in a circle.
+        assert make is not None and wrap is not None and send is not None
+        send(wrap(make))
+
+
 class Root(Service):  # type: ignore[misc]
     """The one object that a server exposes, one a connection."""
 
-    def __init__(self, answer: Callable[[str, bytes], bytes]) -> None:
+    def __init__(self, answer: Callable[[str, bytes], bytes | Later]) -> None:
         super().__init__()
         self._answer = answer
 
-    def exposed_call(self, method: str, payload: bytes) -> bytes:
+    def exposed_call(self, method: str, payload: bytes) -> bytes | Later:
         """Return the reply to one call. Exact types only: a subclass could carry code of the caller's choice."""
         if type(method) is not str or type(payload) is not bytes:
             raise ProtocolViolation("a call whose method is not text or whose payload is not bytes")
@@ -116,13 +170,16 @@ class _EdgeConnection(Connection):  # type: ignore[misc]
 class ServerConnection(_EdgeConnection):
     """Serves one peer, one request after the other, on the thread that calls `serve_requests`."""
 
-    def __init__(self, answer: Callable[[str, bytes], bytes], channel: BoundedChannel, version: int = WIRE_VERSION) -> None:
+    def __init__(self, answer: Callable[[str, bytes], bytes | Later], channel: BoundedChannel, version: int = WIRE_VERSION) -> None:
         super().__init__(Root(answer), channel)
         self.refused = ""  # why this peer was refused by a reply
         self._version = version
         # Made once: every look-up of a bound method is a new object, and each would be kept for the peer.
         self._bound_call = self._local_root.exposed_call
         self._leaving = False
+        # Held while another thread sends and while the socket is closed: a descriptor that was closed may be another peer's.
+        self._sending = threading.Lock()
+        self._underway: threading.Event | None = None  # set when the reply that another thread gives is sent
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., object]]:
@@ -143,6 +200,10 @@ class ServerConnection(_EdgeConnection):
             if frame is None:
                 return
             deadline = None
+            if self._underway is not None:
+                # The last reply is still to come: nobody of ours asks before it, and nobody else shall pile up questions.
+                self._underway.wait()
+                self._underway = None
             self._dispatch(frame)
 
     def _dispatch(self, data: bytes) -> None:
@@ -152,11 +213,67 @@ class ServerConnection(_EdgeConnection):
             message: Any = read_brine(data, 1)
             seq, (handler, boxed) = message
             respond = self._HANDLERS[handler]
-            result = self._box(respond(self, *self._unbox(boxed)))
+            reply = respond(self, *self._unbox(boxed))
+            if type(reply) is Later:
+                if self._channel.stream.may_send_apart:
+                    self._answer_later(seq, reply)
+                    return
+                reply = reply.wait()
+            result = self._box(reply)
         except (TypeError, ValueError, KeyError, AttributeError) as cause:
             # No handler's fault comes here: the answer function turns those into replies.
             raise ProtocolViolation("a request that the edge does not serve") from cause
         self._channel.send_value(consts.MSG_REPLY, (seq, result))
+
+    def _answer_later(self, seq: int, later: Later) -> None:
+        """Have the reply sent by the thread that gives it."""
+        underway = self._underway = threading.Event()
+
+        def send(reply: bytes) -> None:
+            rest = b""
+            try:
+                rest = self._send_apart(seq, reply)
+            finally:
+                if not rest:
+                    underway.set()
+            if rest:
+                threading.Thread(target=self._send_rest, args=(rest, underway), name="edge-rest", daemon=True).start()
+
+        later.when_given(send)
+
+    def _send_apart(self, seq: int, reply: bytes) -> bytes:
+        """Send a reply beside the thread that listens; return what a slow peer left for a thread of its own."""
+        try:
+            frame = self._channel.frame_of(consts.MSG_REPLY, (seq, self._box(reply)))
+            with self._sending:
+                return b"" if self._closed else bytes(self._channel.stream.send_some(frame))
+        except (OSError, EOFError, ProtocolViolation):
+            self._end()
+            return b""
+
+    def _send_rest(self, rest: bytes, underway: threading.Event) -> None:
+        try:
+            with self._sending:
+                if not self._closed:
+                    self._channel.send_rest(rest)
+        except (OSError, ConnectionLost, DeadlinePassed):
+            self._end()
+        finally:
+            underway.set()
+
+    def _end(self) -> None:
+        """Wake the listening thread with an end; it closes."""
+        with self._sending, contextlib.suppress(OSError, EOFError):
+            if not self._closed:
+                shut(self._channel.stream.sock)
+
+    def close(self) -> None:
+        """Drop the connection at once, but not under a thread that sends."""
+        if not self._closed:
+            with contextlib.suppress(OSError, EOFError):
+                shut(self._channel.stream.sock)
+            with self._sending:
+                super().close()
 
     def _unbox(self, package: Any) -> Any:
         label, _ = package

@@ -12,11 +12,11 @@ from datastore import commands, messages, wire, wire_ledger
 from datastore.errors import InvalidRequest, UnknownOperator, nearest, shown
 from datastore.model import Passenger
 from loadbalancer.balancer import Balancer
-from loadbalancer.batching import now_ms
 from loadbalancer.identity import ask_digest, is_key
 from loadbalancer.names import is_among
 from loadbalancer.reference import normalised
 from loadbalancer.travellers import passengers_of, record_digest
+from loadbalancer.waiting import now_ms
 
 
 class Auditing:

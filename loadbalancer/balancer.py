@@ -12,7 +12,7 @@ from datastore.edge import Address
 from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, OutcomeUnknown, UnknownService, error_from_data
 from datastore.model import parse_service_id
 from loadbalancer.basket import NO_SIDES, Basket
-from loadbalancer.batching import Pipeline, Submitter, Waiter, now_ms
+from loadbalancer.batching import Pipeline, Submitter
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.finding import Finder
 from loadbalancer.following import FeedSource, Follower
@@ -20,6 +20,7 @@ from loadbalancer.identity import is_key
 from loadbalancer.itinerary import Reply, Send, Tell
 from loadbalancer.offers import TripOffer, check_offer
 from loadbalancer.view import Catalogue, Sale
+from loadbalancer.waiting import Waiter, now_ms
 from lockstore.seatlocks import ServerState
 
 # A feed answers at least every `feed_wait_ms`; a view not confirmed for this much longer is said to be old.
@@ -117,7 +118,7 @@ class Balancer:
 
     def tell(self, send: Send | Tell, deadline_ms: int) -> None:
         """Have an operator decide a command of which nobody awaits the answer."""
-        self.pipeline.put([Basket(send.operator, deadline_ms, command=send.command, waiter=Waiter(1))])
+        self.pipeline.leave([Basket(send.operator, deadline_ms, command=send.command, waiter=Waiter(1))])
 
     def read_all(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
         """Return the answers to linearizable questions, those that failed with their `error`."""

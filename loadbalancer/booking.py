@@ -15,13 +15,13 @@ from datastore.model import Passenger, is_basket
 from datastore.wording import counted
 from loadbalancer.answers import order_answer, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
-from loadbalancer.batching import now_ms
 from loadbalancer.identity import ask_digest, manage_token, operator_of_hold, owner_of, token_digest
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
 from loadbalancer.reference import SERIALS, make_reference, normalised, slot_of, slot_of_operator
 from loadbalancer.travellers import order_record, passengers_of, record_digest
+from loadbalancer.waiting import now_ms
 
 REFERENCES_PROPOSED = 4
 NAME_LENGTH_MAX = 100

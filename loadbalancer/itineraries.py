@@ -29,7 +29,6 @@ from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer
 from loadbalancer.basket import LockTicket
-from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
 from loadbalancer.offers import choose_offered
@@ -40,6 +39,7 @@ from loadbalancer.seatchoice import choose, count_free, has_block
 from loadbalancer.selling import Proposals, seat_offer
 from loadbalancer.travellers import order_record, record_digest
 from loadbalancer.view import Sale
+from loadbalancer.waiting import Waiter, now_ms
 
 ATTEMPTS_MAX = 32
 ATTEMPTS_LOOKED_AHEAD = 8

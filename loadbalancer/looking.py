@@ -10,10 +10,10 @@ from datastore.model import Seat, SeatState, Service, is_date
 from datastore.rows import SeatRow
 from loadbalancer.answers import SEAT_WORDS, aisles, seat_info, service_info
 from loadbalancer.balancer import Balancer, wall_ms
-from loadbalancer.batching import now_ms
 from loadbalancer.identity import owner_of
 from loadbalancer.nearby import hint, no_such_seat
 from loadbalancer.view import OperatorView, Sale
+from loadbalancer.waiting import now_ms
 
 
 class Looking:

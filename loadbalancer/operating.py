@@ -10,11 +10,11 @@ from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, Ser
 from loadbalancer.answers import SERVICE_WORDS, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, BlockDraft
-from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, is_key
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.travellers import passengers_of
 from loadbalancer.view import Sale
+from loadbalancer.waiting import Waiter, now_ms
 
 STATE_OF_WORD = {word: state for state, word in SERVICE_WORDS.items()}
 

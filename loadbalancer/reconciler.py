@@ -20,9 +20,9 @@ from datastore.rows import LegRow
 from loadbalancer import reconciling
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket
-from loadbalancer.batching import now_ms
 from loadbalancer.itinerary import Send
 from loadbalancer.reconciling import anchor_of
+from loadbalancer.waiting import now_ms
 
 LOOK_MS = 250
 # Whoever decided follows up within milliseconds; the others leave it this long to do so.

@@ -11,12 +11,12 @@ from datastore import messages
 from datastore.errors import InvalidRequest, UnknownOperator, nearest, shown
 from datastore.model import Money, is_date
 from loadbalancer.balancer import Balancer, wall_ms
-from loadbalancer.batching import now_ms
 from loadbalancer.clocks import iso, ordinal_of
 from loadbalancer.exploring import Route, paths, routes
 from loadbalancer.nearby import hint
 from loadbalancer.search import Found, Query
 from loadbalancer.trips import SORTS, trips_of
+from loadbalancer.waiting import now_ms
 
 DAYS_PER_TURN = 4  # Of a calendar: others get their turn between.
 PLACES_MAX = 1_000

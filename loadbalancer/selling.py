@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from datastore import messages, wire
 from datastore.errors import (
@@ -28,17 +28,29 @@ from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer
 from loadbalancer.basket import Basket, HoldDraft
-from loadbalancer.batching import Waiter, now_ms
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
 from loadbalancer.seatchoice import choose, count_free, has_block
 from loadbalancer.view import Offer, Sale
+from loadbalancer.waiting import Waiter, now_ms
 
 # A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
 ATTEMPTS_LOOKED_AHEAD = 8
 TAKEN_CODES = ("seat_unavailable", "seat_blocked")
+
+
+class Begun(NamedTuple):
+    """A request on its way through the pipeline; `answer` makes the answer of its outcomes or raises their error.
+
+    Attributes:
+        deadline_ms: When its caller must have heard, monotonic.
+    """
+
+    waiter: Waiter
+    deadline_ms: int
+    answer: Callable[[list[wire.Outcome]], messages.Answer]
 
 
 class Selling:
@@ -50,11 +62,16 @@ class Selling:
         self.follow = follow
         self.proposals = Proposals()
 
-    def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer:
+    def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer | Begun:
         """Hold the named seats, or the best available."""
-        return self._hold(request, now_ms() + request.deadline_ms)
+        return self._begin(request, now_ms() + request.deadline_ms)
 
     def _hold(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer:
+        """Hold on this thread, to the end."""
+        begun = self._begin(request, deadline_ms)
+        return _first_hold(begun.waiter.wait(deadline_ms)) if isinstance(begun, Begun) else begun
+
+    def _begin(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer | Begun:
         parts: tuple[Part, ...] = ()
         if request.offer:
             try:
@@ -69,19 +86,19 @@ class Selling:
             return self._hold_any(request, deadline_ms, parts)
         waiter = Waiter(1)
         self._balancer.pipeline.put([self._basket(request, deadline_ms, waiter, 0)])
-        return hold_answer(waiter.wait(deadline_ms)[0].unwrap())
+        return Begun(waiter, deadline_ms, _first_hold)
 
-    def hold_many(self, request: messages.HoldMany) -> messages.HoldManyAnswer:
-        """Make many holds as one batch; each stands or falls alone."""
+    def hold_many(self, request: messages.HoldMany) -> Begun:
+        """Make many holds as one batch; each stands or falls alone. Those of the best available follow, one by one."""
         deadline_ms = now_ms() + request.deadline_ms
         results: list[messages.HoldResult] = [messages.HoldResult() for _ in request.holds]
-        named: list[tuple[int, messages.HoldSeats]] = []
+        named: list[int] = []
         baskets: list[Basket] = []
         waiter = Waiter(sum(not (hold.count or hold.offer) for hold in request.holds))
         for place, hold in enumerate(request.holds):
             if hold.count or hold.offer:
                 continue
-            named.append((place, hold))
+            named.append(place)
             try:
                 baskets.append(self._basket(hold, deadline_ms, waiter, len(named) - 1))
             except HoldfastError as error:
@@ -89,16 +106,21 @@ class Selling:
                 waiter.settle(len(named) - 1, wire.failure(error))
         if baskets:
             self._balancer.pipeline.put(baskets)
-        if named:
-            for (place, _), outcome in zip(named, waiter.wait(deadline_ms), strict=True):
+        if len(named) < len(request.holds):
+            waiter.wait(deadline_ms)  # This one's thread has more to do than to begin.
+            for place, hold in enumerate(request.holds):
+                if hold.count or hold.offer:
+                    results[place] = self._one_of_many(hold, deadline_ms)
+
+        def answer(outcomes: list[wire.Outcome]) -> messages.HoldManyAnswer:
+            for place, outcome in zip(named, outcomes, strict=True):
                 if outcome.error:
                     results[place].error = outcome.error
                 else:
                     results[place].hold = hold_answer(outcome.value)
-        for place, hold in enumerate(request.holds):
-            if hold.count or hold.offer:
-                results[place] = self._one_of_many(hold, deadline_ms)
-        return messages.HoldManyAnswer(results=results)
+            return messages.HoldManyAnswer(results=results)
+
+        return Begun(waiter, deadline_ms, answer)
 
     def extend(self, request: messages.ExtendHold) -> messages.HoldAnswer:
         """Move a hold's end (Z11: bounded from its creation)."""
@@ -400,6 +422,10 @@ class Proposals:
             self._seats[service_id] = proposed
         else:
             self._seats.pop(service_id, None)
+
+
+def _first_hold(outcomes: list[wire.Outcome]) -> messages.HoldAnswer:
+    return hold_answer(outcomes[0].unwrap())
 
 
 def _choice(sale: Sale, request: Wanted, taken: Collection[str], parts: tuple[Part, ...]) -> tuple[str, ...]:

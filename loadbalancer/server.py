@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from datastore import messages
-from datastore.edge import Address, EdgeLimits, EdgeServer, Peer, Tls
+from datastore import messages, wire
+from datastore.edge import Address, EdgeLimits, EdgeServer, Later, Peer, Tls
 from datastore.errors import HoldfastError
 from loadbalancer.auditing import Auditing
 from loadbalancer.balancer import Balancer, Managers
@@ -24,7 +24,7 @@ from loadbalancer.payments import PaymentProvider
 from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.searching import Searching
-from loadbalancer.selling import Selling
+from loadbalancer.selling import Begun, Selling
 from loadbalancer.view import Catalogue
 from loadbalancer.watching import Watching
 from lockstore.seatlocks import SeatLocks
@@ -35,7 +35,7 @@ EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
 # certificates; a twin asks for the status. Nodes and managers never call a balancer.
 ROLES: Mapping[str, Sequence[str]] = {method: ("client", "lb", "admin") for method in messages.METHODS}
 
-Handler = Callable[[Any, Peer], messages.Answer]
+Handler = Callable[[Any, Peer], messages.Answer | Begun]
 
 
 class BalancerServer:
@@ -102,15 +102,39 @@ class BalancerServer:
         self.balancer.follower.close()
         self._watching.close()
 
-    def _handle(self, method: str, payload: bytes, peer: Peer) -> bytes:
+    def _handle(self, method: str, payload: bytes, peer: Peer) -> bytes | Later:
         request = messages.decode_request(method, payload)
         try:
-            return messages.encode(self._handlers[method](request, peer))
+            answer = self._handlers[method](request, peer)
         except HoldfastError as error:
-            if not error.request_id:
-                with contextlib.suppress(AttributeError):  # Questions have none.
-                    error.request_id = request.request_id
-            raise
+            raise _naming(error, request) from error.__cause__
+        if not isinstance(answer, Begun):
+            return messages.encode(answer)
+        if answer.waiter.is_done:  # This thread brought the outcomes itself, or another did meanwhile.
+            return _made(answer, request, answer.waiter.wait(answer.deadline_ms))
+        later = Later()
+
+        def give(outcomes: list[wire.Outcome]) -> None:
+            later.give(lambda: _made(answer, request, outcomes))
+
+        self.balancer.pipeline.answer_later(answer.waiter, answer.deadline_ms, give)
+        return later
+
+
+def _made(begun: Begun, request: Any, outcomes: list[wire.Outcome]) -> bytes:
+    """Return the answer's bytes, or raise the error that it is."""
+    try:
+        return messages.encode(begun.answer(outcomes))
+    except HoldfastError as error:
+        raise _naming(error, request) from error.__cause__
+
+
+def _naming(error: HoldfastError, request: Any) -> HoldfastError:
+    """Return the error with the id of the request that met it; questions have none."""
+    if not error.request_id:
+        with contextlib.suppress(AttributeError):
+            error.request_id = request.request_id
+    return error
 
 
 def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) -> dict[str, Handler]:
@@ -118,7 +142,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) ->
     itineraries = Itineraries(balancer, reconciler, selling.proposals)
     booking = Booking(balancer, itineraries)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
-    plain: dict[str, Callable[[Any], messages.Answer]] = {
+    plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
         "places": searching.places,
         "services": looking.services,
@@ -164,5 +188,5 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) ->
     return handlers
 
 
-def _without_peer(handler: Callable[[Any], messages.Answer]) -> Handler:
+def _without_peer(handler: Callable[[Any], messages.Answer | Begun]) -> Handler:
     return lambda request, _peer: handler(request)

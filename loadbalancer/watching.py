@@ -10,7 +10,7 @@ from datastore.edge import Address, EdgeClient, Tls
 from datastore.errors import HoldfastError
 from datastore.settings import ProcessAddress
 from loadbalancer.balancer import Balancer, wall_ms
-from loadbalancer.batching import now_ms
+from loadbalancer.waiting import now_ms
 
 PING_MS = 300
 

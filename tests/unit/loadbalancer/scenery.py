@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from datastore import messages, wire
-from datastore.edge import Address, Peer
+from datastore.edge import Address, Later, Peer
+from datastore.errors import HoldfastError
 from datastore.model import LayoutSpec, Place, Schedule, Section
 from datastore.settings import ProcessAddress
 from loadbalancer.config import LoadBalancerConfig
@@ -62,6 +63,19 @@ class Scene:
 
     def ask(self, method: str, request: messages.Request) -> messages.Answer:
         reply = self.server._handle(method, messages.encode(request), PEER)
+        if isinstance(reply, Later):
+            failures: list[HoldfastError] = []
+
+            def made(make: Callable[[], bytes]) -> bytes:
+                try:
+                    return make()
+                except HoldfastError as error:
+                    failures.append(error)
+                    return b""
+
+            reply = reply.wrapped(made).wait()
+            if failures:
+                raise failures[0]
         answer: messages.Answer = messages.decode_answer(method, reply)
         return answer
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from datastore import errors, messages, wire
 from datastore.model import DAY_MS, Place, Schedule
 from loadbalancer.balancer import wall_ms
-from loadbalancer.batching import now_ms
 from loadbalancer.offers import Scene as OfferScene
 from loadbalancer.offers import check_offer, make_offer, offer_id, read_offer
+from loadbalancer.waiting import now_ms
 from tests.unit.loadbalancer.scenery import ADMIN_KEY, CABIN, DAY, FLIGHT, OPERATOR_KEY, OTHER, OWNER, PLACES, Scene, scene
 from tests.waiting import wait_until
 
