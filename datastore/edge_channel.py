@@ -220,6 +220,12 @@ class DeadlineStream(SocketStream):  # type: ignore[misc]
             except BlockingIOError:
                 _wait(poller, deadline)
 
+    def end(self) -> None:
+        """Wake whoever waits for input or room with the end of the connection; they close."""
+        sock = self.sock
+        if sock is not ClosedFile:
+            shut(sock)
+
     def close(self) -> None:
         if self.sock is not ClosedFile:
             shut(self.sock)
@@ -255,24 +261,25 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             ProtocolViolation: The frame is over the cap. Nothing was sent.
             DeadlinePassed, ConnectionLost: As `DeadlineStream.send_all`.
         """
-        data = self.frame_of(kind, value)
-        limit = time.monotonic() + self._send_s
-        self.stream.send_all(data, limit if deadline is None else min(limit, deadline))
+        parts = [brine.I1.pack(kind)]
+        brine._dump(value, parts)  # The public dump would copy a large payload once more.
+        self.send_parts(parts, deadline)
 
-    def frame_of(self, kind: int, value: object) -> bytes:
-        """Return the frame that `send_value` sends.
+    def send_parts(self, parts: list[bytes], deadline: float | None = None) -> None:
+        """Send the frame whose body these parts are; raises as `send_value`."""
+        limit = time.monotonic() + self._send_s
+        self.stream.send_all(self.frame_with(parts), limit if deadline is None else min(limit, deadline))
+
+    def frame_with(self, parts: list[bytes]) -> bytes:
+        """Return the frame whose body these parts are.
 
         Raises:
             ProtocolViolation: It is over the cap.
         """
-        parts = [b"", brine.I1.pack(kind)]
-        brine._dump(value, parts)  # The public dump would copy a large payload once more.
         size = sum(map(len, parts))
         if size > self._frame_bytes_max:
             raise ProtocolViolation(f"a frame of {size} bytes is over the limit of {self._frame_bytes_max}")
-        parts[0] = FRAME_HEADER.pack(size, 0)
-        parts.append(FLUSHER)
-        return b"".join(parts)
+        return b"".join((FRAME_HEADER.pack(size, 0), *parts, FLUSHER))
 
     def send_rest(self, data: bytes) -> None:
         """Send what `DeadlineStream.send_some` left of a frame; raises as `DeadlineStream.send_all`."""
@@ -337,6 +344,53 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+
+def int_head(number: int) -> bytes:
+    """Return a whole number of zero or more as Brine."""
+    small: bytes | None = brine.IMM_INTS.get(number)
+    if small is not None:
+        return small
+    digits = b"%d" % number
+    return bytes((_INT_L1, len(digits))) + digits
+
+
+def bytes_head(size: int) -> bytes:
+    """Return what stands before `size` bytes in Brine."""
+    if size < len(_BYTES_TAGS):
+        return bytes(_BYTES_TAGS[size])
+    head: bytes = brine.TAG_STR_L1 + brine.I1.pack(size) if size < 256 else brine.TAG_STR_L4 + brine.I4.pack(size)
+    return head
+
+
+def end_of_int(data: bytes, at: int) -> int:
+    """Return where the whole number at `at` ends, 0 where there is none."""
+    if at >= len(data):
+        return 0
+    tag = data[at]
+    if tag in _CONSTANTS:
+        return at + 1
+    return at + 2 + data[at + 1] if tag == _INT_L1 and at + 1 < len(data) else 0
+
+
+def last_bytes(data: bytes, at: int) -> bytes | None:
+    """Return the bytes that Brine has at `at`, if they are the last of `data`, else None."""
+    size = len(data)
+    if at >= size:
+        return None
+    tag = data[at]
+    if tag == _BYTES_L4 and at + 5 <= size:
+        (length,) = brine.I4.unpack_from(data, at + 1)
+        at += 5
+    elif tag == _BYTES_L1 and at + 2 <= size:
+        length = data[at + 1]
+        at += 2
+    elif tag in _SMALL_BYTES:
+        length = _SMALL_BYTES[tag]
+        at += 1
+    else:
+        return None
+    return data[at:] if at + length == size else None
 
 
 def read_brine(data: bytes, start: int) -> object:
