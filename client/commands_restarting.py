@@ -47,16 +47,18 @@ def restart(
 
 
 def _hand_over(session: Session, node: str) -> None:
-    """Move the node's primaries to other copies, where somebody can; a manager promotes others otherwise."""
-    from client import cli
+    """Move the node's primaries to other copies; where that fails, managers promote others when the node is gone."""
+    from client.administering import ask_once, whoever
+    from datastore.administration import Move, MovePrimaries
 
-    if "switchover" not in cli.command_names():
-        return
     try:
         with session.connect() as client:
             led = [line.operator for line in client.status().partitions if line.primary == node]
+        if not led:
+            return
+        wish = MovePrimaries(moves=[Move(operator) for operator in led], why=f"rolling restart of {node}", by=whoever())
+        for moved in ask_once(session, wish):
+            if moved.error:
+                tell(f"{moved.operator} stays at {node}: {moved.error}")
     except HoldfastError as error:
         tell(f"{node}: its primaries are not handed over: {error.detail}")
-        return
-    for operator in led:
-        cli.run_again(["switchover", operator, "--yes"])
