@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import secrets
 import statistics
 import subprocess
@@ -265,7 +266,10 @@ def report(file: Path) -> None:
         for appendfsync in ("no", "always")
         for row in run(appendfsync)
     ]
-    file.write_text(REPORT.format(date=date.today().isoformat(), machine=machine(), rows="\n".join(lines)), encoding="utf-8")
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    kept = re.search(r"\n## Failover\n.*", before, re.S)  # Written by benchmarks.failover.
+    page = REPORT.format(date=date.today().isoformat(), machine=machine(), rows="\n".join(lines))
+    file.write_text(page + (kept.group() if kept else ""), encoding="utf-8")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from client.plan import ClusterPlan
 
 WATCH_S = 0.5
+STATUS_EVERY_S = 2.0
 SHIPPED = Path(__file__).resolve().parent.parent / "cluster.toml"  # What ./start-cluster takes by itself.
 EXAMPLE_ROUTE = ("EZE", "MIA")
 
@@ -192,14 +193,23 @@ def down(context: typer.Context, config: Config = None, profile: Profile = "", d
 @cluster.command()
 def status(
     context: typer.Context,
-    operators: Annotated[bool, typer.Option("--operators", help="A line for every operator, with primary and replicas.")] = False,
+    operators: Annotated[bool, typer.Option("--operators", help="A line for every copy of every operator.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl+C.")] = False,
     config: Config = None,
     profile: Profile = "",
     data: Data = None,
     json: Json = False,
 ) -> int:
-    """Show every process and operator as the cluster sees them."""
+    """Show every process and operator as the cluster sees them. The exit code is 0 when all is well, 8 degraded, 7 down."""
     session = _told(context, config, profile, data)
+    pause = threading.Event()
+    while watch:
+        session.console().clear()
+        try:
+            _show_status(session, json=json, operators=operators)
+        except NodeUnreachable as error:
+            tell(error.detail)  # It may come back while somebody watches.
+        pause.wait(STATUS_EVERY_S)
     return _show_status(session, json=json, operators=operators)
 
 
@@ -211,17 +221,22 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
             answer = client.status()
     except NodeUnreachable as error:
         raise health.unreachable(session.folders, error, f"./start-cluster{_options(session, SHIPPED)}") from error
+    code = {"ok": exit_codes.DONE, "degraded": exit_codes.PARTIAL}.get(answer.verdict, exit_codes.NO_ANSWER)
     if json:
         session.print_json(answer)
-        return session.done(answer)
+        return code
     console = session.console()
     show.status(console, answer, _addresses(session))
     if operators:
         console.print()
-        show.partitions(console, answer.partitions)
+        show.copies(console, answer.partitions)
     console.print(f"data {session.folders.data.resolve()}   logs {session.folders.logs.resolve()}", soft_wrap=True)
-    console.print(health.verdict(answer, supervised=health.supervised(session.folders)), soft_wrap=True)
-    return exit_codes.DONE if answer.verdict != "down" else exit_codes.NO_ANSWER
+    supervised = health.supervised(session.folders)
+    console.print(health.verdict(answer, supervised=supervised), soft_wrap=True)
+    following = health.suggestion(answer, supervised=supervised)
+    if following:
+        console.print(f"next: {following}", soft_wrap=True)
+    return code
 
 
 def _addresses(session: Session) -> dict[str, str]:

@@ -35,6 +35,8 @@ def verdict(answer: messages.StatusAnswer, *, supervised: bool) -> str:
         names = [line.operator for line in answer.partitions if line.verdict == state]
         if names:
             reasons.append(f"{_some(names)} {meaning if len(names) == 1 else meaning.replace('lacks', 'lack')}")
+    if answer.paused:
+        reasons.append("automatic failover is paused: nobody takes over for a primary that dies")
     amiss = [process.name for process in answer.processes if process.verdict != "ok"]
     if amiss:
         reasons.append(f"not in order: {_some(amiss)}")
@@ -44,6 +46,25 @@ def verdict(answer: messages.StatusAnswer, *, supervised: bool) -> str:
         return "all is well"
     word = "degraded" if answer.verdict == "ok" else answer.verdict
     return f"{word}: {'; '.join(reasons)}" if reasons else word
+
+
+def suggestion(answer: messages.StatusAnswer, *, supervised: bool) -> str:
+    """Return the command to try next, "" where all is well."""
+    down = [line.operator for line in answer.partitions if line.verdict == "down"]
+    silent = [process for process in answer.processes if process.verdict == "down"]
+    if not supervised:
+        return "./start-cluster"
+    if down and answer.paused:
+        return f"holdfast failover {down[0]} --force, or holdfast resume"
+    if answer.paused:
+        return "holdfast resume"
+    if silent:
+        return f"look at the log of {silent[0].name}"
+    if down:
+        return f"holdfast history --operator {down[0]}"
+    if any(line.verdict == "degraded" for line in answer.partitions):
+        return "holdfast cluster status --operators"
+    return ""
 
 
 def unreachable(folders: Folders, error: NodeUnreachable, start: str) -> NodeUnreachable:

@@ -184,6 +184,8 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
         state = Text(line.state or line.verdict, VERDICT_STYLES.get(line.verdict, ""))
         rows.add_row(line.name, line.kind, line.address or addresses.get(line.name, ""), state, up, line.detail)
     rows.print(console)
+    if answer.paused:
+        console.print(f"\nautomatic failover is {answer.paused}", soft_wrap=True)
     well = [line for line in answer.partitions if line.verdict == "ok"]
     primaries: dict[str, int] = {}
     for partition in well:
@@ -191,17 +193,20 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
     spread = ", ".join(f"{node} {count}" for node, count in sorted(primaries.items()))
     console.print(f"\n{len(well)} of {len(answer.partitions)} operators in order; primaries: {spread}")
     for partition in answer.partitions:
+        if partition.changing:
+            console.print(f"  {partition.operator}: {partition.changing}", soft_wrap=True)
         if partition.verdict != "ok":
             lags = ", ".join(f"{node} {lag} behind" for node, lag in partition.replicas.items())
             console.print(f"  {partition.operator}: {partition.verdict}, primary {partition.primary or 'none'}; {lags}")
 
 
-def partitions(console: Console, found: Sequence[messages.PartitionLine]) -> None:
-    """Print every operator's partition."""
-    rows = Rows(
-        "OPERATOR", "PRIMARY", "EPOCH", "LSN", "REPLICAS (ENTRIES BEHIND)", "VERDICT", right=("EPOCH", "LSN"), drop=("EPOCH", "LSN")
-    )
+def copies(console: Console, found: Sequence[messages.PartitionLine]) -> None:
+    """Print every copy of every operator: who has it, as what, and how far it is."""
+    headings = ("OPERATOR", "NODE", "ROLE", "EPOCH", "LSN", "BEHIND", "LAG", "DETAIL")
+    rows = Rows(*headings, right=("EPOCH", "LSN", "BEHIND", "LAG"), fold=("DETAIL",), drop=("EPOCH", "LSN"))
     for line in found:
-        replicas = ", ".join(f"{node} {lag}" for node, lag in line.replicas.items())
-        rows.add_row(line.operator, line.primary or "-", str(line.epoch), str(line.lsn), replicas, line.verdict)
+        for copy in line.copies:
+            detail = line.changing if copy.node == line.primary else ""
+            lag = f"{copy.behind_ms / 1000:.1f} s"
+            rows.add_row(line.operator, copy.node, copy.role, str(copy.epoch), str(copy.lsn), str(copy.behind), lag, detail)
     rows.print(console)

@@ -173,6 +173,17 @@ class ProcessStatus(msgspec.Struct):
     uptime_ms: int = 0
 
 
+class CopyLine(msgspec.Struct):
+    """One copy of an operator. `role`: see `wire.PartitionStatus`; `behind`, `behind_ms`: entries and time that it lacks."""
+
+    node: str
+    role: str
+    epoch: int
+    lsn: int
+    behind: int
+    behind_ms: int
+
+
 class PartitionLine(msgspec.Struct):
     operator: str
     primary: str
@@ -180,6 +191,8 @@ class PartitionLine(msgspec.Struct):
     lsn: int
     replicas: dict[str, int]  # node -> lag in entries
     verdict: str
+    copies: list[CopyLine] = []
+    changing: str = ""  # what is being done to its copies
 
 
 class StatusAnswer(Answer, kw_only=True):
@@ -187,6 +200,7 @@ class StatusAnswer(Answer, kw_only=True):
     partitions: list[PartitionLine]
     verdict: str
     as_of_ms: int
+    paused: str = ""  # why and by whom automatic failover is paused
 
 
 class Administer(Request, frozen=True, kw_only=True):

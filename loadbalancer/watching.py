@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Mapping, Sequence
 
-from datastore import messages, wire
+from datastore import cluster_record, messages, wire
 from datastore.edge import Address, EdgeClient, Tls
 from datastore.errors import HoldfastError
 from datastore.settings import ProcessAddress
@@ -54,7 +54,8 @@ class Watching:
         processes += [_sandbox(one) for one in self._sandboxes]
         partitions = _partitions(best) if best is not None else []
         verdict = _worst(processes, partitions)
-        return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms())
+        paused = _paused(best) if best is not None else ""
+        return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms(), paused=paused)
 
     def _lock_servers(self) -> list[messages.ProcessStatus]:
         found = []
@@ -113,7 +114,7 @@ def _sandbox(one: ProcessAddress) -> messages.ProcessStatus:
 
 
 def _nodes(status: wire.ManagerStatus, addresses: Mapping[str, Address]) -> list[messages.ProcessStatus]:
-    where = {name: str(addresses.get(name, "")) for name in (*status.nodes, *status.unreachable)}
+    where = {name: status.addresses.get(name) or str(addresses.get(name, "")) for name in (*status.nodes, *status.unreachable)}
     found = []
     for name, node in status.nodes.items():
         primaries = sum(partition.role == "primary" for partition in node.partitions)
@@ -152,14 +153,35 @@ def _partitions(status: wire.ManagerStatus) -> list[messages.PartitionLine]:
         primary, epoch = status.primaries.get(operator, ("", (0, "")))
         at_primary = here.get(primary)
         lsn = at_primary.commit_lsn if at_primary is not None else 0
-        replicas = {name: max(0, lsn - partition.last_lsn) for name, partition in here.items() if name != primary}
-        voters = len(at_primary.voters) if at_primary is not None else 0
+        now_ms = at_primary.stamp_ms if at_primary is not None else 0
+        takes_part = {name: one for name, one in here.items() if one.role in ("primary", "replica", "learner")}
+        replicas = {name: max(0, lsn - one.last_lsn) for name, one in takes_part.items() if name != primary}
         if at_primary is None or not at_primary.serving:
             verdict = "down"
         else:
-            verdict = "ok" if len(here) >= voters else "degraded"
-        lines.append(messages.PartitionLine(operator, primary, epoch[0], lsn, replicas, verdict))
+            verdict = "ok" if all(_has_voter(here, uuid, node) for uuid, node in at_primary.voters.items()) else "degraded"
+        rows = [_copy(name, one, lsn, now_ms) for name, one in sorted(here.items())]
+        changing = status.changing.get(operator, "")
+        lines.append(messages.PartitionLine(operator, primary, epoch[0], lsn, replicas, verdict, rows, changing))
     return lines
+
+
+def _has_voter(here: Mapping[str, wire.PartitionStatus], store_uuid: str, node: str) -> bool:
+    return node in here and here[node].store_uuid == store_uuid
+
+
+def _copy(node: str, one: wire.PartitionStatus, lsn: int, now_ms: int) -> messages.CopyLine:
+    """Return a copy with what it lacks; the time is that since its last entry on the primary's log clock."""
+    behind = max(0, lsn - one.last_lsn)
+    return messages.CopyLine(node, one.role, one.epoch[0], one.last_lsn, behind, max(0, now_ms - one.stamp_ms) if behind else 0)
+
+
+def _paused(status: wire.ManagerStatus) -> str:
+    note = cluster_record.pause_of(status.record)
+    if note is None:
+        return ""
+    why = f": {note.value['why']}" if note.value.get("why") else ""
+    return f"paused by {note.value.get('by') or 'somebody'}{why}"
 
 
 def _worst(processes: list[messages.ProcessStatus], partitions: list[messages.PartitionLine]) -> str:

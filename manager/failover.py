@@ -58,6 +58,8 @@ STUCK_FACTOR = 5
 # A copy that promised a higher epoch cannot follow its primary; this many times the suspicion passes before a new epoch mends it.
 DEAF_FACTOR = 2
 BACKOFF_DOUBLINGS_MAX = 3
+# A node that was made primary and did not come to serve is passed over for this many times the suspicion.
+SHUN_FACTOR = 10
 # A planned move stops the callers for no longer than this; what takes longer is given up, and the primary goes on.
 HAND_OVER_PAUSE_MS = 1_500
 HAND_OVER_PATIENCE_MS = 500
@@ -105,6 +107,7 @@ class OperatorWatch:
     _handing_until_ms: int = 0
     _made: Epoch = EPOCH_NONE  # The epoch of the last primary that this machine made.
     _made_until_ms: int = 0  # So long it is believed without a report.
+    _shunned: dict[str, int] = field(default_factory=dict)  # node -> until when it is not made primary again
 
     def receive(self, event: Event, now_ms: int) -> list[Instruction]:
         """Take in what happened and return what to do; an answer to a question that is no longer open does nothing.
@@ -156,6 +159,11 @@ class OperatorWatch:
             # Reports from before the one that was made primary a moment ago: it is given the time to commit its first entry.
             settling = now_ms < self._made_until_ms and self._before in self._sighting.reports
             self.serving = Serving(self._before, self._made) if settling else None
+            if not settling and now_ms >= self._made_until_ms:
+                # It did not come to serve: it may reach this manager and not its fellows, and with the first entry of every
+                # vain reign it is the furthest again. R2 holds for any majority, so the next one is sought without it.
+                self._shunned[self._before] = now_ms + SHUN_FACTOR * self.suspicion_ms
+                self._made = EPOCH_NONE
         if self.serving is not None:
             self._before, self._unserved_since_ms, self.waiting = self.serving.node, None, ""
         elif self._unserved_since_ms is None:
@@ -318,7 +326,7 @@ class OperatorWatch:
     def _begin_move(self, now_ms: int) -> list[Instruction]:
         assert self._move is not None
         if self._move.force:
-            return self._ask_promises(self._answering())
+            return self._ask_promises(self._answering(now_ms))
         self._handing_until_ms = now_ms + HAND_OVER_PATIENCE_MS
         return self._hand_over(HAND_OVER_PAUSE_MS, again=False, now_ms=now_ms)
 
@@ -331,7 +339,7 @@ class OperatorWatch:
 
     def _hand_over_answered(self, reply: HandOverReply | None, now_ms: int) -> list[Instruction]:
         if reply is not None and reply.status == "ready":
-            return self._ask_promises(self._answering())
+            return self._ask_promises(self._answering(now_ms))
         if reply is not None and reply.status == "waiting" and now_ms < self._handing_until_ms:
             return self._hand_over(HAND_OVER_PAUSE_MS, again=True, now_ms=now_ms)
         why = "no answer from the primary" if reply is None else reply.reason
@@ -343,8 +351,12 @@ class OperatorWatch:
             return self._hand_over(0, again=False, now_ms=now_ms)
         return self._abandon(why, now_ms)
 
-    def _answering(self) -> tuple[str, ...]:
-        return tuple(node for node, report in self._sighting.reports.items() if report is not None)
+    def _answering(self, now_ms: int) -> tuple[str, ...]:
+        """Return the nodes to ask for promises: all that answer, without those that failed of late where the rest is a majority."""
+        nodes = tuple(node for node, report in self._sighting.reports.items() if report is not None)
+        fit = tuple(node for node in nodes if self._shunned.get(node, 0) <= now_ms)
+        stores = [(node, report.store_uuid) for node, report in self._sighting.reports.items() if report is not None and node in fit]
+        return fit if voters_among(self._voters, stores) >= majority(self._voters) else nodes
 
     def _end_move(self, error: str) -> MoveEnded:
         before, self._move = self._move_from, None
@@ -372,7 +384,7 @@ class OperatorWatch:
     def _proceed(self, now_ms: int) -> list[Instruction]:
         self._without_lease = False
         if self._voters:
-            return self._ask_promises(self._answering())
+            return self._ask_promises(self._answering(now_ms))
         self.phase = Phase.NAMING
         return [NameStores(self._sighting.placed)]
 

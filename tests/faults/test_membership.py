@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client import administering, cluster, keys, processes, profiles
+from client import administering, api, cluster, keys, processes, profiles
 from client.plan import plan_of
 from datastore import administration as wishes
 from datastore import wire
@@ -249,4 +249,17 @@ def test_paused_failover_stays_paused_whoever_restarts(running: ClusterUnderTest
     ask(running, wishes.PauseFailover(paused=False, by="me"))
     wait_until(lambda: not ask(running, wishes.LookAtCluster()).waiting, "all operators to be served again", 30)
     running.restart(dead)
+    running.wait_ready()
+
+
+def test_failover_needs_no_lock_server(running: ClusterUnderTest) -> None:
+    """All lock servers dead: managers cannot keep apart by a lease, and the primary is replaced all the same (R9)."""
+    service = services_of(running, "GRAND", 3)[0].service_id
+    buyer = running.client("a-buyer-without-locks", deadline_ms=20_000)
+    hold = buyer.hold(service, seats_of(running, service)[:2])
+    dead = primary_of(running, "GRAND")
+    running.kill("lock-1", "lock-2", "lock-3", dead)
+    order = buyer.confirm(hold.hold_id, [api.Passenger("Lock", "Less"), api.Passenger("Lock", "Free")])
+    assert order.state == "confirmed" and primary_of(running, "GRAND") != dead
+    running.restart("lock-1", "lock-2", "lock-3", dead)
     running.wait_ready()

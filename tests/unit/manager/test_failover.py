@@ -276,3 +276,27 @@ def test_where_the_copies_are() -> None:
     moved = PartitionStatus("AA", "replica", "u4", OLD, OLD, 5, 5, 5, -1, False, {"u4": "node-4", "u2": "node-2", "u1": "node-1"})
     machine.receive(Observed(Sighting(PLACED, {"node-4": moved}, frozenset()), 0.5), 0)
     assert machine.nodes() == ["node-1", "node-2", "node-4"]
+
+
+def test_who_does_not_come_to_serve_is_passed_over() -> None:
+    """It may reach the managers and not its fellows, and is the furthest again after each vain reign: others are asked without it."""
+    machine = watch()
+    machine.receive(ALL_LOST, 0)
+    ask = ask_promises(machine.receive(LeaseSettled(Lease.GRANTED), 0))
+    machine.receive(promises(ask.epoch, 1, 2, 3), 0)
+    machine.receive(BecomeAnswered(ask.epoch, BecomeReply("AA", True)), 0)
+    assert machine.serving == Serving("node-1", ask.epoch)
+    assert machine.receive(sight(status(1, "primary"), status(2), status(3)), 500) == []
+    assert machine.receive(ALL_LOST, 1_100) == [TakeLease()]
+    again = ask_promises(machine.receive(LeaseSettled(Lease.GRANTED), 1_100))
+    assert again.nodes == ("node-2", "node-3")
+    # Where the rest is no majority it is asked all the same.
+    alone = watch()
+    alone.receive(ALL_LOST, 0)
+    ask = ask_promises(alone.receive(LeaseSettled(Lease.GRANTED), 0))
+    alone.receive(promises(ask.epoch, 1, 2, 3), 0)
+    alone.receive(BecomeAnswered(ask.epoch, BecomeReply("AA", True)), 0)
+    two = sight(status(1), status(2), silent=("node-3",))
+    for now_ms in (1_100, 2_200, 3_300):
+        alone.receive(two, now_ms)
+    assert ask_promises(alone.receive(LeaseSettled(Lease.GRANTED), 3_300)).nodes == ("node-1", "node-2")
