@@ -11,7 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from datastore import commands
 from datastore.errors import HoldfastError, OperatorUnavailable
@@ -32,23 +33,35 @@ AGAIN_MS = 1_000
 # worker from the others for longer.
 STEP_MS = 1_500
 WORKERS = 4
+BATCH_MAX = 100  # Baskets in one question to an anchor.
 ALARM_AFTER = 3  # A leg that does not follow may only be ahead of what was read; said again and again, it is a fault.
 
 log = logging.getLogger(__name__)
 
 
+class Due(NamedTuple):
+    """A leg that is to be resolved: who has it, and its row."""
+
+    operator: str
+    row: LegRow
+
+
 class Reconciler:
-    """One balancer's reconciler."""
+    """One balancer's reconciler: at most one worker for each anchor, which takes all that waits for it (one that is down
+    keeps one worker, not all of them)."""
 
     def __init__(self, balancer: Balancer) -> None:
         """Prepare; `start` starts."""
         self._balancer = balancer
         balancer.pipeline.resolve = self._clear_basket
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="reconciler")
+        self._clearing = ThreadPoolExecutor(WORKERS, thread_name_prefix="clearing")
         self._closing = threading.Event()
         self._mutex = threading.Lock()  # guards what follows
-        self._under_way: set[tuple[str, str]] = set()  # ("basket" or "leg", id)
-        self._next_ms: dict[tuple[str, str], int] = {}  # when to look at it (again)
+        self._undone: dict[str, dict[str, None]] = {}  # anchor -> baskets whose word is to be carried
+        self._due: dict[str, dict[tuple[str, str], Due]] = {}  # anchor -> (operator, basket) -> leg that is to be resolved
+        self._under_way: set[str] = set()  # anchors with a worker
+        self._next_ms: dict[tuple[str, str], int] = {}  # what was seen -> when to look at it (again)
         self._alarms: dict[str, int] = {}
 
     def start(self) -> None:
@@ -58,11 +71,15 @@ class Reconciler:
     def close(self) -> None:
         """Stop; what is under way ends by itself, and another balancer does the rest."""
         self._closing.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._clearing):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def nudge(self, basket_id: str) -> None:
         """Follow up a basket that was just decided."""
-        self._begin(("basket", basket_id), lambda: self._finish(basket_id))
+        anchor = anchor_of(basket_id)
+        with self._mutex:
+            self._undone.setdefault(anchor, {})[basket_id] = None
+        self._work_for(anchor)
 
     def follow(self, hold_id: str) -> None:
         """Follow up what was just said of a hold; nothing is to be done for one of a single operator."""
@@ -74,13 +91,13 @@ class Reconciler:
     def clear(self, operator: str, basket_id: str, owner: str, deadline_ms: int) -> HoldfastError | None:
         """Have a due leg's anchor say how its basket stands, and tell the operator; return why that cannot be done."""
         anchor = anchor_of(basket_id)
+        deadline_ms = min(deadline_ms, now_ms() + STEP_MS)
         try:
             resolve = Send(anchor, commands.Resolve("", b"", basket_id, owner, operator))
             (reply,) = self._balancer.decide_all([resolve], deadline_ms)
             if reply.error:
                 return _unavailable(anchor, reply.error)
-            for basket in self._baskets(anchor, [basket_id], deadline_ms):
-                self._tell_operators(basket, [operator], deadline_ms)
+            self._tell([(basket, [operator]) for basket in self._baskets(anchor, [basket_id], deadline_ms)], deadline_ms)
         except HoldfastError as error:
             return _unavailable(anchor, error.to_data())
         return None
@@ -94,7 +111,7 @@ class Reconciler:
             self._balancer.pipeline.resume(basket, error)
 
         try:
-            self._pool.submit(self._guarded, work)
+            self._clearing.submit(self._guarded, work)
         except RuntimeError:  # Closing.
             self._balancer.pipeline.resume(basket, OperatorUnavailable("this balancer is stopping"))
 
@@ -107,49 +124,58 @@ class Reconciler:
     def _look(self) -> None:
         now = now_ms()
         seen: set[tuple[str, str]] = set()
+        anchors: set[str] = set()
         for view in list(self._balancer.catalogue.operators.values()):
             for basket_id in list(view.undone):
                 seen.add(key := ("basket", basket_id))
-                self._when_due(key, now + GRACE_MS, now, self._finishing(basket_id))
+                if self._is_time(key, now + GRACE_MS, now):
+                    anchors.add(view.code)
+                    with self._mutex:
+                        self._undone.setdefault(view.code, {})[basket_id] = None
             for basket_id, row in list(view.legs.items()):
                 # With its due time in the key, a hint that moves is another thing to wait for.
                 seen.add(key := ("leg", f"{view.code} {basket_id} {row.due_ms} {row.lost}"))
                 left_ms = 0 if row.lost else _left_ms(row, view.stamp_ms)
-                self._when_due(key, now + left_ms + GRACE_MS, now, self._resolving(view.code, row))
+                if self._is_time(key, now + left_ms + GRACE_MS, now):
+                    anchors.add(row.anchor)
+                    with self._mutex:
+                        self._due.setdefault(row.anchor, {})[view.code, basket_id] = Due(view.code, row)
         with self._mutex:
             self._next_ms = {key: due for key, due in self._next_ms.items() if key in seen}
+        for anchor in anchors:
+            self._work_for(anchor)
 
-    def _when_due(self, key: tuple[str, str], due_ms: int, now: int, work: Callable[[], None]) -> None:
+    def _is_time(self, key: tuple[str, str], due_ms: int, now: int) -> bool:
+        """Return whether to see to it now; then not again for a while."""
         with self._mutex:
-            known = self._next_ms.setdefault(key, due_ms)
-            if known > now:
-                return
+            if self._next_ms.setdefault(key, due_ms) > now:
+                return False
             self._next_ms[key] = now + AGAIN_MS
-        self._begin(key, work)
+            return True
 
-    def _finishing(self, basket_id: str) -> Callable[[], None]:
-        return lambda: self._finish(basket_id)
-
-    def _resolving(self, operator: str, row: LegRow) -> Callable[[], None]:
-        return lambda: self._resolve(operator, row)
-
-    def _begin(self, key: tuple[str, str], work: Callable[[], None]) -> None:
+    def _work_for(self, anchor: str) -> None:
         with self._mutex:
-            if key in self._under_way or self._closing.is_set():
+            if anchor in self._under_way or self._closing.is_set():
                 return
-            self._under_way.add(key)
-
-        def run() -> None:
-            try:
-                self._guarded(work)
-            finally:
-                with self._mutex:
-                    self._under_way.discard(key)
-
+            self._under_way.add(anchor)
         try:
-            self._pool.submit(run)
+            self._pool.submit(self._drain, anchor)
         except RuntimeError:  # Closing.
             return
+
+    def _drain(self, anchor: str) -> None:
+        """Do what waits for an anchor, until nothing does."""
+        while True:
+            with self._mutex:
+                undone = list(self._undone.pop(anchor, {}))
+                due = list(self._due.pop(anchor, {}).values())
+                if not undone and not due:
+                    self._under_way.discard(anchor)
+                    return
+            for first in range(0, len(undone), BATCH_MAX):
+                self._guarded(partial(self._finish, anchor, undone[first : first + BATCH_MAX]))
+            for first in range(0, len(due), BATCH_MAX):
+                self._guarded(partial(self._resolve, anchor, due[first : first + BATCH_MAX]))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -161,41 +187,52 @@ class Reconciler:
 
     # --- doing ----------------------------------------------------------------------------------------------------
 
-    def _finish(self, basket_id: str) -> None:
+    def _finish(self, anchor: str, basket_ids: Sequence[str]) -> None:
         """Carry the anchor's word to whoever does not follow yet (B5, B8)."""
         deadline_ms = now_ms() + STEP_MS
-        for basket in self._baskets(anchor_of(basket_id), [basket_id], deadline_ms):
-            self._tell_operators(basket, basket["undone"], deadline_ms)
+        self._tell([(basket, basket["undone"]) for basket in self._baskets(anchor, basket_ids, deadline_ms)], deadline_ms)
 
-    def _resolve(self, operator: str, row: LegRow) -> None:
-        """See to a leg that is due, or whose service its operator took away."""
+    def _resolve(self, anchor: str, due: Sequence[Due]) -> None:
+        """See to legs that are due, or whose service their operator took away."""
         deadline_ms = now_ms() + STEP_MS
-        if not row.lost:
-            error = self.clear(operator, row.basket_id, row.owner, deadline_ms)
-            if error is not None:
-                raise error
-            return
-        lost = Send(row.anchor, commands.ServiceLost("", b"", row.basket_id, operator, row.lost))
-        (reply,) = self._balancer.decide_all([lost], deadline_ms)
-        if not reply.error:
-            for basket in self._baskets(row.anchor, [row.basket_id], deadline_ms):
-                self._tell_operators(basket, [operator], deadline_ms)
+        replies = self._balancer.decide_all([Send(anchor, _question(one)) for one in due], deadline_ms)
+        asked: dict[str, list[str]] = {}
+        for one, reply in zip(due, replies, strict=True):
+            if not reply.error:
+                asked.setdefault(one.row.basket_id, []).append(one.operator)
+        baskets = self._baskets(anchor, list(asked), deadline_ms) if asked else []
+        self._tell([(basket, asked[basket["hold_id"]]) for basket in baskets], deadline_ms)
 
     def _baskets(self, anchor: str, basket_ids: Sequence[str], deadline_ms: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._balancer.read(anchor, "baskets", {"basket_ids": list(basket_ids)}, deadline_ms).value
         return found
 
-    def _tell_operators(self, basket: Mapping[str, Any], operators: Sequence[str], deadline_ms: int) -> None:
-        sends = reconciling.follow(basket, operators)
-        replies = dict(zip(operators, self._balancer.decide_all(sends, deadline_ms), strict=True))
-        done = reconciling.done(basket, replies)
-        if done is not None:
-            self._balancer.decide_all([Send(anchor_of(basket["hold_id"]), done)], deadline_ms)
-        for alarm in reconciling.alarms(basket, replies):
-            with self._mutex:
-                count = self._alarms[alarm] = self._alarms.get(alarm, 0) + 1
-            if count == ALARM_AFTER:
-                log.error("reconciler: %s", alarm)
+    def _tell(self, words: Sequence[tuple[Mapping[str, Any], Sequence[str]]], deadline_ms: int) -> None:
+        """Tell each basket's operators how it stands, all at once, and then the anchors who follows."""
+        sends = [reconciling.follow(basket, operators) for basket, operators in words]
+        replies = iter(self._balancer.decide_all([send for group in sends for send in group], deadline_ms))
+        dones: list[Send] = []
+        for (basket, operators), group in zip(words, sends, strict=True):
+            told = dict(zip(operators, [next(replies) for _ in group], strict=True))
+            done = reconciling.done(basket, told)
+            if done is not None:
+                dones.append(Send(anchor_of(basket["hold_id"]), done))
+            for alarm in reconciling.alarms(basket, told):
+                self._sound(alarm)
+        self._balancer.decide_all(dones, deadline_ms)
+
+    def _sound(self, alarm: str) -> None:
+        with self._mutex:
+            count = self._alarms[alarm] = self._alarms.get(alarm, 0) + 1
+        if count == ALARM_AFTER:
+            log.error("reconciler: %s", alarm)
+
+
+def _question(due: Due) -> commands.Resolve | commands.ServiceLost:
+    row = due.row
+    if row.lost:
+        return commands.ServiceLost("", b"", row.basket_id, due.operator, row.lost)
+    return commands.Resolve("", b"", row.basket_id, row.owner, due.operator)
 
 
 def _left_ms(row: LegRow, stamp_ms: int) -> int:

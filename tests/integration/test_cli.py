@@ -103,6 +103,26 @@ def test_a_booking_from_search_to_cancel(ada: Terminal) -> None:
     assert "available" == ada.json("seat", SERVICE, first)["seat"]["state"]
 
 
+def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
+    """Two operators, one hold and one order: what stands in the way on any leg is told, and every operator sees its own names."""
+    first, second = seats_of(ada, SERVICE, 2)
+    held = ada.json("hold", f"{SERVICE}:{first},{second}", f"{SHOW}:any2", "--together", "--for", "15m")
+    assert [leg["service_id"] for leg in held["legs"]] == [SERVICE, SHOW]
+    assert held["hold_id"] in ada.ok("holds")
+    show_seat = held["legs"][1]["seats"][0]
+    refused = bob.json("hold", f"{SHOW}:{show_seat}", f"{SERVICE}:{first}", code=exit_codes.SEAT_GONE)
+    assert {leg["service_id"]: leg["seats"][0]["seat"] for leg in refused["fields"]["legs"]} == {SHOW: show_seat, SERVICE: first}
+
+    ada.ok("release", "last")
+    again = ada.json("renew", held["hold_id"])
+    assert [leg["seats"] for leg in again["legs"]] == [leg["seats"] for leg in held["legs"]]
+    order = ada.json("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
+    shown = ada.ok("order", order["reference"])
+    assert SERVICE in shown and SHOW in shown and shown.count("Byron/Ada") == 2
+    assert "cancelled" == ada.json("cancel", order["reference"])["state"]
+    assert exit_codes.INVALID == ada.run("hold", f"{SERVICE}:", f"{SHOW}:any1").returncode
+
+
 def test_a_held_seat_is_gone_for_others(ada: Terminal, bob: Terminal) -> None:
     """The loser learns which seat, with the exit code of a seat that is gone."""
     (seat,) = seats_of(ada, SERVICE, 1)
