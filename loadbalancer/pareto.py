@@ -21,10 +21,12 @@ class Merit(NamedTuple):
 class Frontier(Generic[Kept]):
     """The best so far: no member is as good as another in everything. Equal ones are kept once.
 
-    `cheapest_only` compares by price alone, the earliest arrival among equals.
+    `cheapest_only` compares by price alone, the earliest arrival among equals. `nicer`, where given, says whether its first trip
+    is rather kept than its second where both are equal.
     """
 
-    def __init__(self, *, cheapest_only: bool = False) -> None:
+    def __init__(self, *, cheapest_only: bool = False, nicer: Callable[[Kept, Kept], bool] | None = None) -> None:
+        self._nicer = nicer
         self.members: list[tuple[Merit, Kept]] = []
         self._merits: list[Merit] = []
         self._cheapest_only = cheapest_only
@@ -42,6 +44,8 @@ class Frontier(Generic[Kept]):
     def offer(self, arrives: int, duration: int, stops: int, price: int, kept: Kept) -> None:
         """Take in a trip unless a member covers it; members that it beats leave."""
         if self.covers(arrives, duration, stops, price):
+            if self._nicer is not None:
+                self._replace_equal(Merit(arrives, duration, stops, price), kept, self._nicer)
             return
         if self._cheapest_only:
             self.members = []
@@ -53,6 +57,11 @@ class Frontier(Generic[Kept]):
             ]
         self.members.append((Merit(arrives, duration, stops, price), kept))
         self._merits = [merit for merit, _ in self.members]
+
+    def _replace_equal(self, merit: Merit, kept: Kept, nicer: Callable[[Kept, Kept], bool]) -> None:
+        for place, (known, other) in enumerate(self.members):
+            if known == merit and nicer(kept, other):
+                self.members[place] = (merit, kept)
 
 
 WORDS: tuple[str, ...] = ("earliest arrival", "shortest", "fewest stops", "cheapest")

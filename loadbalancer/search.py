@@ -24,6 +24,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from datastore.model import DAY_MS
@@ -117,7 +118,7 @@ class Search:
         found: list[Found] = []
         onward = [line for origin in query.origins for lines_to in lines.get(origin, {}).values() for line in lines_to.values()]
         for currency in sorted({line.currency for line in onward}):
-            frontier: Frontier[tuple[Flight, ...]] = Frontier(cheapest_only=query.cheapest_only)
+            frontier: Frontier[tuple[Flight, ...]] = Frontier(cheapest_only=query.cheapest_only, nicer=_changes_less)
             for origin in query.origins:
                 for destination in query.destinations:
                     if origin != destination and origin in lines and destination in self._network.into:
@@ -357,12 +358,27 @@ class _Pair:
                 break  # Too long after; or the cheapest of all arrives as early as any from here on could.
             if not change.plain and not self._search.fits(change, here, flight, last):
                 continue
-            if not any(last[1] >= other[1] and last[2] >= other[2] for other in best):
+            for index, other in enumerate(best):
+                if last[1] >= other[1] and last[2] >= other[2]:
+                    # Of two that are equal, the one that does not change the operator.
+                    if last[1:3] == other[1:3] and last[3].operator == flight[3].operator != other[3].operator:
+                        best[index] = last
+                    break
+            else:
                 best = [other for other in best if not (last[1] <= other[1] and last[2] <= other[2])]
                 best.append(last)
             if last[2] <= low:
                 cheapest_arrival = min(cheapest_arrival, last[1])
         return best
+
+
+def _changes_less(one: tuple[Flight, ...], other: tuple[Flight, ...]) -> bool:
+    """Return whether the first trip changes the operator less often."""
+    return _changes(one) < _changes(other)
+
+
+def _changes(flights: tuple[Flight, ...]) -> int:
+    return sum(before[3].operator != after[3].operator for before, after in pairwise(flights))
 
 
 def _arrival(flight: Flight) -> int:

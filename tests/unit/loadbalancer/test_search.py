@@ -9,11 +9,12 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datastore.model import DAY_MS, MINUTE_MS, ServiceState
+from datastore.model import DAY_MS, MINUTE_MS, Schedule, ServiceState
 from loadbalancer.availability import Availability
 from loadbalancer.clocks import DAY_MIN, to_ms
 from loadbalancer.search import Found, Query, Rules, Search
 from loadbalancer.search_index import SearchIndex
+from loadbalancer.view import OperatorView
 from tests.unit.loadbalancer import exhaustive, networks
 from tests.unit.loadbalancer.networks import CODES, DAYS, SEATS
 
@@ -88,3 +89,17 @@ def test_the_comparison_is_of_something() -> None:
     assert {one[2] for one in seen} == {0, 1, 2}
     assert {one[4] for one in seen} == {"EUR", "USD"}
     assert len(seen) > 200
+
+
+def test_of_equal_trips_the_one_of_one_airline_is_shown() -> None:
+    """Two airlines fly on at the same times and prices: nobody is made to change between them."""
+    views = {code: OperatorView(code) for code in ("XA", "XB")}
+    first = Schedule("1", "AAA", "FFF", 600, 800, 0, "1234567", "2026-01-01", "2026-12-31", "L", 1000)
+    second = Schedule("2", "FFF", "CCC", 900, 1100, 0, "1234567", "2026-01-01", "2026-12-31", "L", 1000)
+    networks.fill(views["XA"], [second], ())
+    networks.fill(views["XB"], [first, second], ())
+    index = SearchIndex()
+    index.refresh(views)
+    query = Query(("AAA",), ("CCC",), date(2026, 7, 1).toordinal(), stops_max=1)
+    (found,) = searched(Availability(index), query, wall(date(2026, 6, 1)))
+    assert [flight[3].operator for flight in found.flights] == ["XB", "XB"]
