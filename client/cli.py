@@ -30,6 +30,7 @@ from client import (
     commands_restarting,
     commands_search,
     commands_selling,
+    commands_simulate,
     commands_tui,
     exit_codes,
 )
@@ -84,6 +85,7 @@ commands_primaries.register(app, commands_operators.operator)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_console.register(app)
+commands_simulate.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ The rules are those of docs/replication.md, by their numbers:
 - R15 The configuration changes by one voter an entry, in force when appended; only after an entry of the own epoch and the
   previous change are committed, and never by a primary that removes itself (`configure`). A planned hand-over
   (`hand_over`) stops taking, waits until the named store has everything, and leaves the rest to promise and become.
-- R17 Stamps come from a base fixed when the reign begins plus monotonic time since.
+- R17 Stamps come from a base read with the promises plus monotonic time since.
 - Z1 One entry is in flight: the next is decided from a state in which everything in the log is applied.
 - Z16 A machine is built as a follower; only BECOME makes a primary.
 
@@ -78,6 +78,7 @@ class Replica(ReplicatedLog):
         self._became_ms = 0
         self._heir = ""  # Whom a hand-over is for; until it is done or given up, nothing new is taken.
         self._heir_until_ms = 0
+        self._promised_ms: int | None = None  # When the promise was given that a BECOME may answer; None if it was learnt otherwise.
 
     # --- what it is -----------------------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Replica(ReplicatedLog):
         if epoch <= self.promised:
             return Plan([], Promised(False, self.promised, self.tail, heard_age_ms))
         self.promised = epoch
+        self._promised_ms = now_ms
         steps: list[Step] = [Persist(epoch, self.led)]
         steps += self._step_down("another epoch was promised")
         return Plan(steps, Promised(True, epoch, self.tail, heard_age_ms))
@@ -135,7 +137,10 @@ class Replica(ReplicatedLog):
             return Plan([], Became(False, refusal))
         self.led = self.epoch = epoch
         self.is_primary = True
-        self._stamp_base_ms = max(self.tail.stamp_ms, stamp_base_ms)
+        # The base is of when the promises were given. The manager may have waited since, for a store that is silent: without
+        # that time this reign's clock would lag, the next one would leap, and holds made meanwhile would end early.
+        waited_ms = 0 if self._promised_ms is None else now_ms - self._promised_ms
+        self._stamp_base_ms = max(self.tail.stamp_ms, stamp_base_ms + waited_ms)
         self._became_ms = now_ms
         self._reign_lsn = self.tail.lsn + 1
         self._ticket_wanted = self._ticket_confirmed = self._seq
@@ -404,6 +409,7 @@ class Replica(ReplicatedLog):
         steps: list[Step] = []
         if message.epoch > self.promised:
             self.promised = message.epoch
+            self._promised_ms = None
             steps.append(Persist(self.promised, self.led))
         steps += self._step_down("a newer primary was heard")
         self.heard_ms = now_ms

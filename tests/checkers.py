@@ -132,10 +132,16 @@ class _Ownership:
 
 def check(history: History, service_id: str, final: Final | None = None) -> list[str]:
     """Return what is wrong about one service, a sentence each; [] where all is well."""
-    owned = _ownerships(history.of(service_id))
-    faults = [*_two_owners(owned), *_wrong_refusals(history.of(service_id, "hold", Answer.REFUSED), owned)]
+    return check_operations(history.of(service_id), final, time.monotonic())
+
+
+def check_operations(operations: Sequence[Operation], final: Final | None, now: float) -> list[str]:
+    """Return what is wrong about the operations on one service; `now`: when `final` was looked at, on their clock."""
+    owned = _ownerships(operations)
+    refused = [one for one in operations if one.kind == "hold" and one.answer is Answer.REFUSED]
+    faults = [*_two_owners(owned), *_wrong_refusals(refused, owned)]
     if final is not None:
-        faults += [*_lost(owned, final, time.monotonic()), *_unexplained(owned, final)]
+        faults += [*_lost(owned, final, now), *_unexplained(owned, final)]
     return faults
 
 

@@ -293,6 +293,15 @@ def test_r17_stamps_go_on_from_the_base_and_never_back() -> None:
     assert 6000 == late, "an earlier reading of the clock does not turn the stamp back"
 
 
+def test_r17_the_clock_does_not_lag_by_what_the_manager_waited() -> None:
+    """The base is of the promise; a manager that waits for a silent store names its choice later, and the time counts."""
+    site = Site()
+    site.carry_out(site.machine.promise(ONE, 0))
+    site.now_ms = 900
+    site.carry_out(site.machine.become(ONE, site.machine.store_uuid, 5000, site.now_ms))
+    assert 5900 == site.machine.tail.stamp_ms
+
+
 def test_a_lost_message_is_sent_again_with_the_next_heartbeat() -> None:
     """Nothing is sent twice at once, and what is missing comes with the next round."""
     site = serving()

@@ -1,0 +1,343 @@
+"""A whole cluster under one scenario: built, troubled, calmed, and judged.
+
+    founded and loaded -> faults while buyers buy -> calm: everything is mended and started -> quiet -> judged
+
+After the last fault the cluster has `PROGRESS_MS` to sell again, and `QUIET_MS` more to agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from datastore import wire
+from datastore.model import SeatState
+from manager.config import ManagerConfig
+from manager.placement import Placement
+from tests.checkers import Answer, Final
+from tests.simulation import invariants
+from tests.simulation.balancers import Balancer
+from tests.simulation.buyers import Asked, Buyer, Habits, Seen
+from tests.simulation.lockclients import LockHeld
+from tests.simulation.lockservers import Administrator, LockServer
+from tests.simulation.managers import Manager
+from tests.simulation.network import Network
+from tests.simulation.nodes import DataNode
+from tests.simulation.observer import Observer
+from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, node_names
+from tests.simulation.world import Process, Violation, World
+from tests.unit.datastore.inventory import import_command, schedule
+
+PROGRESS_MS = 10_000
+QUIET_MS = 6_000
+OVERDUE_MS = 5_000
+DATE = "2026-12-01"
+SPARE_SEAT = "5D"  # Of the layout, and never among the seats that buyers fight for.
+WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
+
+
+@dataclass
+class Parts:
+    """The classes that a cluster is built of; a mutation replaces one."""
+
+    node: type[DataNode] = DataNode
+    manager: type[Manager] = Manager
+    balancer: type[Balancer] = Balancer
+    lock_server: type[LockServer] = LockServer
+    administrator: type[Administrator] = Administrator
+    buyer: type[Buyer] = Buyer
+
+
+class Tally(NamedTuple):
+    """What a run did: for people, and for the check that it did enough (I14)."""
+
+    steps: int
+    simulated_ms: int
+    operations: int
+    done: int
+    refused: int
+    unknown: int
+    entries: int
+    epochs: int
+    locks: int
+    slow_locks: int
+    expired: int
+    faults: int
+    reads: int
+
+
+class Cluster:
+    """One run of a scenario."""
+
+    def __init__(self, scenario: Scenario, parts: Parts | None = None) -> None:
+        self.scenario = scenario
+        self.parts = parts or Parts()
+        seed = f"{scenario.seed}/{scenario.profile}"
+        self.world = World(Network(f"{seed} network", scenario.weather))
+        self.observer = Observer()
+        self.history: list[Asked] = []
+        self.seen: list[Seen] = []
+        self.locks: list[LockHeld] = []
+        self.first_success_us = 0
+        self.final_reads: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.final_stamps: dict[str, int] = {}
+        nodes, lock_servers = node_names(scenario), lock_names(scenario)
+        times = scenario.times
+        config = ManagerConfig(
+            (),
+            heartbeat_ms=times.heartbeat_ms,
+            suspicion_ms=times.suspicion_ms,
+            promote_lease_ms=2_000,
+            node_timeout_ms=times.suspicion_ms // 2,
+        )
+        placement = Placement(nodes, dict.fromkeys(scenario.operators, nodes[0]), len(nodes))
+        managers = [f"manager-{number + 1}" for number in range(scenario.managers)]
+        balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
+        self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
+        self.lock_servers = [self.parts.lock_server(self.world, name) for name in lock_servers]
+        self.administrator = self.parts.administrator(self.world, "admin", lock_servers, scenario.lock_ttl_ms, 200)
+        self.managers = [self.parts.manager(self.world, name, config, nodes, placement, lock_servers, seed) for name in managers]
+        self.balancers = [
+            self.parts.balancer(self.world, name, managers, lock_servers, self.locks, seed, scenario.lock_ttl_ms) for name in balancers
+        ]
+        self.habits = [
+            Habits(scenario.seats, f"{operator}1140-EZE-{DATE}", operator, pause_ms=scenario.pause_ms, reads=scenario.reads)
+            for operator in scenario.operators
+        ]
+        names = [f"buyer-{number + 1}" for number in range(scenario.buyers)]
+        self.buyers = [self.parts.buyer(self.world, name, balancers, self.habits, self.history, self.seen, seed) for name in names]
+        self.prober = Prober(self, balancers, seed)
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def run(self, steps_max: int = 10_000_000) -> Tally:
+        """Run to the end, or to so many steps, and judge.
+
+        Raises:
+            Violation: Something is as it must never be.
+        """
+        try:
+            self._begin()
+            lasts_us = self.scenario.lasts_ms * 1000
+            if self.world.run(lasts_us, steps_max):
+                self._calm()
+                self.world.run(lasts_us + (PROGRESS_MS + QUIET_MS) * 1000, steps_max)
+                self._judge_quiet(lasts_us)
+                self._judge(final=True)
+            else:
+                self._judge(final=False)
+            return self.tally()
+        finally:
+            self.world.close()
+
+    def _begin(self) -> None:
+        for process in (*self.lock_servers, self.administrator, *self.nodes, *self.managers, *self.balancers, self.prober):
+            process.start()
+        self.world.network.weather = CALM
+        self.world.at(2_000_000, lambda _: self._open_shop())
+        for fault in self.scenario.faults:
+            self.world.at(fault.at_ms * 1000, lambda _, fault=fault: self.trouble(fault))  # type: ignore[misc]
+
+    def _open_shop(self) -> None:
+        self.world.network.weather = self.scenario.weather
+        for buyer in self.buyers:
+            buyer.start()
+
+    def _calm(self) -> None:
+        """The last fault is over: everything is mended, started and goes on."""
+        self.world.tell("world", "is calm")
+        self.world.network.mend()
+        self.world.network.weather = CALM
+        for process in self.world.processes.values():
+            process.thaw()
+            process.start()
+        for node in self.nodes:
+            node.disk.fails = False
+            node.disk.disarm()
+        for buyer in self.buyers:
+            buyer.closing = True
+        self.prober.probe()
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def trouble(self, fault: Fault) -> None:
+        """Let one thing go wrong, and right again when its time is over."""
+        world, process = self.world, self._target(fault)
+        ends_us = fault.lasts_ms * 1000
+        world.tell("nemesis", "{} {} for {} ms", fault.kind, process.name, fault.lasts_ms)
+        match fault.kind:
+            case "kill":
+                process.kill()
+                world.at(ends_us, lambda _: process.start())
+            case "freeze":
+                process.freeze()
+                world.at(ends_us, lambda _: process.thaw())
+            case "apart" | "deaf" | "mute" | "split":
+                side = {process.name}
+                if fault.kind == "split":
+                    side |= {self.managers[-1].name, self.balancers[-1].name, *(buyer.name for buyer in self.buyers)}
+                cuts = set()
+                if fault.kind != "deaf":
+                    cuts |= {(process.name, name) for name in world.processes if name not in side}
+                if fault.kind != "mute":
+                    cuts |= {(name, process.name) for name in world.processes if name not in side}
+                world.network.cuts |= cuts
+                world.at(ends_us, partial(self._mend, cuts))
+            case "jump":
+                process.clock.wall_offset_ms += fault.number
+            case "drift":
+                process.clock.drift(world.now_us, 1 + fault.number / 1_000_000)
+            case "forget":
+                assert isinstance(process, LockServer)
+                process.forget()
+            case _:
+                assert isinstance(process, DataNode)
+                self._trouble_disk(fault, process)
+
+    def _target(self, fault: Fault) -> Process:
+        if fault.target != "primary":
+            return self.world.processes[fault.target]
+        leading = [node for node in self.nodes if node.alive and any(one.machine.is_primary for one in node.partitions.values())]
+        return (leading or self.nodes)[-1]
+
+    def _trouble_disk(self, fault: Fault, node: DataNode) -> None:
+        if fault.kind == "power":
+            node.disk.arm(abs(fault.number), after=fault.number < 0)
+        elif fault.kind == "full":
+            node.disk.fails = True
+            self.world.at(fault.lasts_ms * 1000, lambda _: setattr(node.disk, "fails", False))
+        else:
+            node.kill()
+            node.lose_disk()
+            node.start()
+
+    def _mend(self, cuts: set[tuple[str, str]], _: object) -> None:
+        self.world.network.cuts -= cuts
+
+    # -- judgement ---------------------------------------------------------------------------------------------------
+
+    def _judge_quiet(self, calm_us: int) -> None:
+        """Progress, and equal copies."""
+        if not self.first_success_us:
+            waiting = {manager.name: manager.watch.waiting() for manager in self.managers}
+            raise Violation("progress", f"nothing could be sold within {PROGRESS_MS} ms after the last fault; managers say {waiting}")
+        for buyer in self.buyers:
+            if not buyer.is_done:
+                raise Violation("progress", f"{buyer.name} still waits for an answer")
+        for operator in self.scenario.operators:
+            copies = {
+                node.name: (store.applied_lsn, store.state_digest())
+                for node in self.nodes
+                if (store := node.stores.get(operator)) is not None and store.summary().configs
+            }
+            if len(set(copies.values())) != 1:
+                lsns = {name: lsn for name, (lsn, _) in copies.items()}
+                raise Violation("copies are equal", f"{operator}: applied entries {lsns}, digests differ")
+
+    def _judge(self, *, final: bool) -> None:
+        faults = invariants.check_locks(self.locks, clocks_keep_bounds=self.scenario.clocks_keep_bounds)
+        for habits in self.habits:
+            operator = habits.operator
+            ledger = self.observer.ledgers.get(operator)
+            entries = ledger.entries if ledger else []
+            asked = [one for one in self.history if one.operator == operator]
+            seen = [one for one in self.seen if one.operator == operator]
+            faults += invariants.check_ledger(operator, entries)
+            faults += invariants.check_answers(entries, asked)
+            faults += invariants.check_order(asked, seen, invariants.seat_states(entries, habits.service_id))
+            if final:
+                faults += invariants.check_overdue(entries, self.final_stamps[operator], OVERDUE_MS)
+                faults += invariants.check_buyers(self._as_told(asked), habits.service_id, self._final(operator), self._now())
+        if faults:
+            raise Violation(faults[0][0], faults[0][1] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
+
+    def _as_told(self, asked: list[Asked]) -> list[Asked]:
+        """Holds end by the log's clock (R17): what a buyer may count on in true time is a little less, or nothing if clocks jump."""
+        for one in asked:
+            if one.kind == "hold":
+                one.lasts_s = max(0.0, 0.98 * one.lasts_s - 0.3) if self.scenario.clocks_keep_bounds else 0.0
+        return asked
+
+    def _final(self, operator: str) -> Final:
+        seats, manifest = self.final_reads[operator]
+        states = dict.fromkeys(SEATS, "available") | {seat: WORDS[SeatState(row[0])] for seat, row in seats.items()}
+        booked = {seat: order["reference"] for order in manifest["orders"] for seat in order["seats"]}
+        held = {seat: row[1] for seat, row in seats.items() if row[0] == SeatState.HELD}
+        return Final(states, booked, held)
+
+    def _now(self) -> float:
+        return self.world.now_us / 1_000_000
+
+    def tally(self) -> Tally:
+        answers = [one.answer for one in self.history]
+        entries = [sealed for ledger in self.observer.ledgers.values() for sealed in ledger.entries]
+        return Tally(
+            steps=self.world.steps,
+            simulated_ms=self.world.now_us // 1000,
+            operations=len(answers),
+            done=answers.count(Answer.DONE),
+            refused=answers.count(Answer.REFUSED),
+            unknown=answers.count(Answer.UNKNOWN),
+            entries=len(entries),
+            epochs=len(self.observer.leaders),
+            locks=len(self.locks),
+            slow_locks=sum(not one.fast for one in self.locks),
+            expired=sum(one.code == "hold_expired" for one in self.history),
+            faults=len(self.scenario.faults),
+            reads=len(self.seen),
+        )
+
+
+class Prober(Buyer):
+    """Loads the timetable, and at the end sees whether the cluster sells again and what is there."""
+
+    def __init__(self, cluster: Cluster, balancers: list[str], seed: str) -> None:
+        super().__init__(cluster.world, "prober", balancers, cluster.habits, cluster.history, cluster.seen, seed)
+        self._cluster = cluster
+
+    def boot(self) -> None:
+        if not self.incarnation > 1:
+            self.run(self._load)
+
+    def probe(self) -> None:
+        self.run(self._probe)
+
+    def _load(self) -> None:
+        for habits in self._habits:
+            rows = [schedule("1140")]
+            while not self.publish(habits.operator, import_command(rows, request_id=f"import-{habits.operator}")):
+                self.sleep(50)
+
+    def _probe(self) -> None:
+        for habits in self._habits:
+            self._until(lambda habits=habits: self._buys(habits))  # type: ignore[misc]
+        self._cluster.first_success_us = self.world.now_us
+        while not all(buyer.is_done for buyer in self._cluster.buyers):
+            self.sleep(50)
+        for habits in self._habits:
+            self._until(lambda habits=habits: self._reads(habits))  # type: ignore[misc]
+
+    def _until(self, attempt: Callable[[], bool]) -> None:
+        while not attempt():
+            self.sleep(50)
+
+    def _buys(self, habits: Habits) -> bool:
+        """Take a seat that nobody else wants, and give it back."""
+        hold = self.hold(habits, (SPARE_SEAT,), 30_000)
+        return hold.answer is Answer.DONE and self.change(habits, "release", hold).answer is Answer.DONE
+
+    def _reads(self, habits: Habits) -> bool:
+        found = []
+        for query in ("seats", "manifest"):
+            item = wire.ReadItem(habits.operator, query, {"service_id": habits.service_id})
+            result = self._read(item)
+            if result is None or result.error:
+                return False
+            found.append(result)
+        if found[0].lsn != found[1].lsn:
+            return False
+        self._cluster.final_stamps[habits.operator] = found[0].stamp_ms
+        self._cluster.final_reads[habits.operator] = (found[0].value, found[1].value)
+        return True

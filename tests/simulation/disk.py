@@ -1,0 +1,95 @@
+"""A machine's disk, and stores on it: the power may go before or after any write, writes may fail, everything may be lost.
+
+`SimulatedStore` is the production fake (`datastore.memory`) with the same contract; it only lets the disk have its say at
+each write. An append is one transaction, as it is in SQLite: after a crash it is there whole or not at all. What is only
+staged may or may not be found again, since a store applies from its log what is missing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from datastore.errors import DiskFailed
+from datastore.ledger import SealedEntry
+from datastore.memory import MemoryStore
+from datastore.model import Epoch
+from datastore.rows import ConfigRow
+
+
+class Crashed(BaseException):
+    """The process ended in the middle of what it did. Not an Exception: nobody may go on after it."""
+
+
+class Disk:
+    """One machine's disk."""
+
+    def __init__(self, seed: str, machine: str) -> None:
+        self.machine = machine
+        self.random = random.Random(seed)
+        self.writes = 0
+        self.fails = False  # Every write fails: an error of the device, or no space left.
+        self._trap_in = 0
+        self._trap_after = False
+
+    def arm(self, writes: int, *, after: bool) -> None:
+        """End the process at its `writes`-th write from now on, before it reaches the disk or just after."""
+        self._trap_in, self._trap_after = writes, after
+
+    def disarm(self) -> None:
+        self._trap_in = 0
+
+    def write(self, act: Callable[[], None]) -> None:
+        """Carry a write out, flushed, or not.
+
+        Raises:
+            Crashed: The trap went off.
+            DiskFailed: The disk is full or broken.
+        """
+        if self.fails:
+            raise DiskFailed("no space left on the simulated device")
+        self.writes += 1
+        if self._trap_in:
+            self._trap_in -= 1
+            if not self._trap_in:
+                if self._trap_after:
+                    act()
+                raise Crashed
+        act()
+
+
+class SimulatedStore(MemoryStore):
+    """One partition on a simulated disk."""
+
+    disk: Disk
+
+    def __init__(self, operator: str, store_uuid: str, disk: Disk) -> None:
+        super().__init__(operator, store_uuid)
+        self.disk = disk
+
+    def reopened(self) -> SimulatedStore:
+        """Return the store as a new process finds it."""
+        found = type(self).__new__(type(self))
+        found.__dict__.update(self.crashed().__dict__)
+        found.disk = self.disk
+        return found
+
+    def save_epochs(self, promised: Epoch, led: Epoch) -> None:
+        self.disk.write(lambda: MemoryStore.save_epochs(self, promised, led))
+
+    def save_config(self, config: ConfigRow) -> None:
+        self.disk.write(lambda: MemoryStore.save_config(self, config))
+
+    def append(self, entries: Sequence[SealedEntry], truncate_from: int = 0, sides: Mapping[bytes, bytes] | None = None) -> None:
+        self.disk.write(lambda: MemoryStore.append(self, entries, truncate_from, sides))
+
+    def flush_staged(self, rows_max: int = 0) -> None:
+        # Written without waiting for the disk. One that will be lost and one that was not done cannot be told apart, as
+        # staged rows are visible in any case: so it is decided here.
+        if self.disk.random.random() < 0.5:
+            super().flush_staged(rows_max)
+
+    def state_digest(self) -> bytes:
+        """Return the digest; what is staged counts."""
+        MemoryStore.flush_staged(self)
+        return super().state_digest()

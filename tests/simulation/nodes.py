@@ -1,0 +1,259 @@
+"""A data node: production partitions (`datastore.partition`) on a simulated disk, network and clock.
+
+What `datastore.node` and `datastore.server` do around them with threads and sockets is done here with turns: a message is
+one turn, and an answer that is not there at its end (a commit is awaited) leaves in a later one, or at its time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from datastore import wire
+from datastore.actor import FATAL_CODES
+from datastore.errors import HoldfastError, NotPrimary
+from datastore.links import Outgoing
+from datastore.model import Epoch
+from datastore.partition import Partition
+from datastore.replication import Replica
+from datastore.replication_steps import ReplicationSettings
+from datastore.submission import Question, Submission
+from tests.simulation.disk import Crashed, Disk, SimulatedStore
+from tests.simulation.world import Ask, Process, Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.observer import Observer
+
+TURN_S = 5.0
+
+
+class NodeTimes(NamedTuple):
+    """As in `datastore.config`, in milliseconds; `entries` is how many travel in one APPEND."""
+
+    heartbeat_ms: int = 100
+    suspicion_ms: int = 1_000
+    append_timeout_ms: int = 400
+    submit_timeout_ms: int = 1_500
+    sweep_ms: int = 1_000
+    flush_ms: int = 300
+    retry_ms: int = 100
+    restart_ms: int = 400
+    entries: int = 500
+
+
+class SimulatedLinks:
+    """What `datastore.links` is to a partition, over the simulated network: a node that did not answer is left alone a while."""
+
+    def __init__(self, node: DataNode) -> None:
+        self._node = node
+        self._down_until: dict[str, int] = {}
+
+    def send(self, node: str, outgoing: Outgoing, urgent: bool) -> None:
+        mine = self._node
+        if node not in mine.world.processes or self._down_until.get(node, 0) > mine.now_ms():
+            outgoing.done(None)
+            return
+
+        def answered(replies: list[wire.AppendReply] | None) -> None:
+            if replies is None:
+                self._down_until[node] = mine.now_ms() + mine.times.retry_ms
+            outgoing.done(replies[0] if replies else None)
+
+        mine.send(Ask(node, "append", [outgoing.item], mine.times.append_timeout_ms), answered)
+
+
+class DataNode(Process):
+    """One data node. Its stores and its disk outlive it."""
+
+    store_type: type[SimulatedStore] = SimulatedStore
+    partition_type: type[Partition] = Partition
+    machine_type: type[Replica] = Replica
+    links_type: type[SimulatedLinks] = SimulatedLinks
+
+    def __init__(self, world: World, name: str, times: NodeTimes, observer: Observer, seed: str) -> None:
+        super().__init__(world, name)
+        self.times = times
+        self.disk = Disk(f"{seed} disk", name)
+        self.stores: dict[str, SimulatedStore] = {}
+        self.partitions: dict[str, Partition] = {}
+        self._observer = observer
+        self._stores_made = 0
+        self._owed: list[tuple[Submission | Question, Callable[[Any], None]]] = []
+        self._handlers: dict[str, Callable[[Any, Callable[[Any], None]], None]] = {
+            "status": self._status,
+            "bootstrap": self._bootstrap,
+            "promise": self._promise,
+            "become": self._become,
+            "append": self._append,
+            "submit": self._submit,
+            "read": self._read,
+        }
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        self.partitions = {}
+        self._owed = []
+        self.boot_id = f"{self.name}#{self.incarnation}"
+        for operator, store in list(self.stores.items()):
+            self.stores[operator] = store.reopened()
+            self._open(operator)
+        self.world.after(self, self.times.heartbeat_ms, self._tick, self.now_ms() + self.times.sweep_ms)
+
+    def make(self, operator: str) -> Partition:
+        """Return the operator's partition, with a new empty store, of a new identity, where there is none."""
+        if operator not in self.partitions:
+            if operator not in self.stores:
+                self._stores_made += 1
+                uuid = f"{self.name}-store-{self._stores_made}"
+                self.stores[operator] = self.store_type(operator, uuid, self.disk)
+            self._open(operator)
+        return self.partitions[operator]
+
+    def lose_disk(self) -> None:
+        """Everything is gone; what comes next here is somebody else (R14)."""
+        self.tell("loses its disk")
+        self.stores = {}
+
+    def _open(self, operator: str) -> None:
+        store = self.stores[operator]
+        times = self.times
+        settings = ReplicationSettings(times.heartbeat_ms, times.suspicion_ms, times.entries)
+        partition = self.partition_type(
+            store,
+            self.name,
+            self.links_type(self),  # type: ignore[arg-type]  # All that a partition asks of its links is `send`.
+            settings,
+            now_ms=self.now_ms,
+            on_commit=lambda: None,
+            on_fatal=lambda error: None,
+            flush_ms=times.flush_ms,
+        )
+        if self.machine_type is not Replica:
+            partition.machine = self.machine_type(store.summary(), store, settings)
+        self.partitions[operator] = partition
+        self._observer.opened(self, partition)
+
+    # -- turns -------------------------------------------------------------------------------------------------------
+
+    def turn(self, act: Callable[[Any], None], argument: Any) -> None:
+        try:
+            act(argument)
+            self._answer_owed()
+            for partition in self.partitions.values():
+                self._observer.after_turn(self, partition)
+        except Crashed:
+            self.tell("loses power at a disk write")
+            self._end()
+        except HoldfastError as error:
+            if error.code == "disk_failed":
+                self.tell("ends: {}", error.detail)
+                self._end()
+            elif error.code in FATAL_CODES:
+                raise Violation("invariant", f"{self.name} stops: {error.detail}") from error
+            else:
+                raise
+        except Violation:
+            raise
+        except Exception as error:
+            # In production too any other fault in a partition's turn ends the process.
+            raise Violation("our own fault", f"{self.name} stops: {type(error).__name__}: {error}") from error
+
+    def _end(self) -> None:
+        """The process is gone; whoever watches over it starts it again."""
+        self.kill()
+        self.world.at(self.times.restart_ms * 1000, lambda _: self.start())
+
+    def _answer_owed(self) -> None:
+        if not self._owed:
+            return
+        left = []
+        for waiting, answer in self._owed:
+            if waiting._done.is_set():
+                answer([waiting.result(0) if isinstance(waiting, Submission) else waiting.wait(0)])
+            else:
+                left.append((waiting, answer))
+        self._owed = left
+
+    def _tick(self, sweep_at_ms: int) -> None:
+        for partition in list(self.partitions.values()):
+            partition.tick()
+            self._observer.ticked(self, partition)
+            if self.now_ms() >= sweep_at_ms:
+                partition.sweep()
+        if self.now_ms() >= sweep_at_ms:
+            sweep_at_ms = self.now_ms() + self.times.sweep_ms
+        self.world.after(self, self.times.heartbeat_ms, self._tick, sweep_at_ms)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def handle(self, method: str, payload: Any, answer: Callable[[Any], None]) -> None:
+        self._handlers[method](payload, answer)
+
+    def _status(self, _: Any, answer: Callable[[Any], None]) -> None:
+        partitions = [partition.status() for partition in self.partitions.values()]
+        answer(wire.NodeStatus(self.name, self.boot_id, self.now_ms(), self.wall_ms(), partitions))
+
+    def _bootstrap(self, items: list[wire.BootstrapItem], answer: Callable[[Any], None]) -> None:
+        answer([self.make(item.operator).bootstrap(item.voters, TURN_S) for item in items])
+
+    def _promise(self, items: list[wire.PromiseItem], answer: Callable[[Any], None]) -> None:
+        found = [(item, self.partitions.get(item.operator)) for item in items]
+        answer([partition.promise(Epoch(*item.epoch), self.wall_ms(), TURN_S) for item, partition in found if partition is not None])
+
+    def _become(self, items: list[wire.BecomeItem], answer: Callable[[Any], None]) -> None:
+        replies = []
+        for item in items:
+            partition = self.partitions.get(item.operator)
+            if partition is None:
+                replies.append(wire.BecomeReply(item.operator, False, "no store of this operator"))
+            else:
+                replies.append(partition.become(item, TURN_S))
+        answer(replies)
+
+    def _append(self, items: list[wire.AppendItem], answer: Callable[[Any], None]) -> None:
+        answer([self._append_one(item) for item in items])
+
+    def _append_one(self, item: wire.AppendItem) -> wire.AppendReply:
+        partition = self.partitions.get(item.operator)
+        if partition is None:
+            return wire.AppendReply(item.operator, "refused", item.epoch, 0, "")
+        try:
+            return partition.append(item, TURN_S)
+        except HoldfastError as error:
+            if error.code in FATAL_CODES:
+                raise
+            return wire.AppendReply(item.operator, "refused", item.epoch, 0, "")
+
+    def _submit(self, items: list[wire.SubmitItem], answer: Callable[[Any], None]) -> None:
+        (item,) = items
+        partition = self.partitions.get(item.operator)
+        if partition is None:
+            answer([wire.SubmitResult(item.operator, b"", 0, 0, self._no_store(item.operator).to_data())])
+            return
+        self._await(partition.submit(item), answer)
+
+    def _read(self, items: list[wire.ReadItem], answer: Callable[[Any], None]) -> None:
+        (item,) = items
+        partition = self.partitions.get(item.operator)
+        if partition is None:
+            answer([wire.ReadResult(item.operator, 0, 0, None, self._no_store(item.operator).to_data())])
+            return
+        self._await(partition.ask(item), answer)
+
+    def _no_store(self, operator: str) -> NotPrimary:
+        return NotPrimary(f"{self.name} has no store of {operator}", operator=operator, primary="")
+
+    def _await(self, waiting: Submission | Question, answer: Callable[[Any], None]) -> None:
+        """Answer when it is decided, or at the time-out: then the production word for that is given."""
+        self._owed.append((waiting, answer))
+
+        def give_up(_: Any) -> None:
+            for index, (one, _then) in enumerate(self._owed):
+                if one is waiting:
+                    del self._owed[index]
+                    answer([waiting.result(0) if isinstance(waiting, Submission) else waiting.wait(0)])
+                    return
+            self.world.steps -= 1
+
+        self.world.after(self, self.times.submit_timeout_ms, give_up, None)

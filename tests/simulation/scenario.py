@@ -1,0 +1,173 @@
+"""What a run consists of, drawn from its seed: machines, weather, habits, and the faults with their times.
+
+Everything that happens by plan is in the `Scenario`, as data: a failing run is made smaller by taking parts of it away.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from tests.simulation.network import Weather
+from tests.simulation.nodes import NodeTimes
+
+SEATS = tuple(f"{row}{letter}" for row in (1, 2) for letter in "ABCD")
+FIRST_FAULT_MS = 2_500  # The cluster is founded and the timetable loaded by then.
+
+
+class Fault(NamedTuple):
+    """One thing that goes wrong.
+
+    Attributes:
+        kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (cut off from
+            all but the last manager and balancer), "power" (gone at a disk write), "full" (disk), "disk" (lost), "forget" (a lock
+            server's data), "jump" (wall clock), "drift".
+        target: A process, or "primary": whichever data node leads then.
+        number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million.
+    """
+
+    at_ms: int
+    kind: str
+    target: str
+    lasts_ms: int
+    number: int = 0
+
+    def __str__(self) -> str:
+        more = f" ({self.number})" if self.number else ""
+        return f"{self.at_ms:6} ms  {self.kind} {self.target}{more} for {self.lasts_ms} ms"
+
+
+class Scenario(NamedTuple):
+    """One run. `profile`: what it is about, see PROFILES."""
+
+    seed: int
+    profile: str = "mixed"
+    operators: tuple[str, ...] = ("AR",)
+    nodes: int = 3
+    managers: int = 2
+    balancers: int = 2
+    lock_servers: int = 3
+    buyers: int = 4
+    pause_ms: int = 150
+    reads: float = 0.25
+    seats: tuple[str, ...] = SEATS
+    lock_ttl_ms: int = 1_000
+    lasts_ms: int = 12_000
+    weather: Weather = Weather()
+    times: NodeTimes = NodeTimes()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def clocks_keep_bounds(self) -> bool:
+        """Whether every clock keeps the rate and the date that lock validity and true-time checks rest on."""
+        wild = any(fault.kind == "jump" or (fault.kind == "drift" and abs(fault.number) > DRIFT_PPM_BOUND) for fault in self.faults)
+        return not wild
+
+    def describe(self) -> list[str]:
+        """Return it for people."""
+        lines = [
+            f"seed {self.seed}, profile {self.profile}: {self.nodes} nodes, {self.managers} managers, {self.balancers} balancers,"
+            f" {self.lock_servers} lock servers, {self.buyers} buyers, {len(self.seats)} seats, {self.lasts_ms} ms",
+            f"weather: {self.weather}",
+        ]
+        return lines + [str(fault) for fault in sorted(self.faults)]
+
+
+# Redlock allows 1 % in all for what two clocks differ by.
+DRIFT_PPM_BOUND = 4_000
+CALM = Weather()
+WEATHERS = (
+    CALM,
+    Weather(delay_us=3_000, loss=0.01, repeat=0.02, slow=0.02, slow_us=60_000),
+    Weather(delay_us=2_000, loss=0.05, repeat=0.05, slow=0.05, slow_us=300_000),
+    Weather(delay_us=8_000, loss=0.15, repeat=0.1, slow=0.1, slow_us=800_000),
+)
+# Which faults a profile draws from, and how many it draws.
+NODE_FAULTS = ("kill", "freeze", "apart", "deaf", "mute", "power", "power", "power", "full")
+PROFILES: dict[str, tuple[tuple[str, ...], int, int]] = {
+    "mixed": ((*NODE_FAULTS, "disk", "forget", "jump", "drift"), 3, 14),
+    "replication": (NODE_FAULTS, 6, 24),
+    "duel": (("kill", "freeze", "apart", "deaf", "mute", "split", "split", "power", "power", "power"), 15, 40),
+    "locks": (("kill", "freeze", "deaf", "mute", "forget", "drift"), 3, 14),
+}
+LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
+
+
+def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
+    """Return the run of a seed; without a profile the seed chooses one."""
+    chance = random.Random(f"scenario {seed}")
+    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks"))
+    kinds, least, most = PROFILES[profile]
+    nodes = chance.choice((3, 3, 3, 5))
+    lock_servers = chance.choice((3, 3, 5))
+    managers, balancers = chance.choice((1, 2, 2, 3)), chance.choice((1, 2, 3))
+    if profile == "duel":
+        managers, balancers = chance.choice((2, 3)), chance.choice((2, 3))
+    dense = profile == "locks"
+    # Small times make more happen; the proportions are those of the defaults.
+    duel = profile == "duel"
+    scale = 4 if duel else chance.choice((1, 2, 4))
+    times = NodeTimes(
+        heartbeat_ms=200 // scale,
+        suspicion_ms=1_200 // scale,
+        append_timeout_ms=800 // scale,
+        submit_timeout_ms=1_500,
+        entries=chance.choice((1, 2, 500)),
+    )
+    scenario = Scenario(
+        seed,
+        profile,
+        nodes=nodes,
+        managers=managers,
+        balancers=balancers,
+        lock_servers=lock_servers,
+        buyers=chance.choice((6, 10)) if dense else chance.choice((1, 2, 4) if duel else (2, 4, 8)),
+        pause_ms=chance.choice((20, 60)) if dense else chance.choice((60, 150, 400)),
+        reads=0.9 if duel else 0.25,
+        seats=SEATS[: chance.choice((1, 2))] if dense else SEATS[: chance.choice((4, 8))],
+        lock_ttl_ms=chance.choice((200, 400, 1_000)),
+        lasts_ms=lasts_ms,
+        weather=chance.choice(WEATHERS[:3] if duel else WEATHERS),
+        times=times,
+    )
+    count = chance.randint(least, most)
+    faults: list[Fault] = []
+    for _ in range(count):
+        fault = _draw_fault(chance, scenario, chance.choice(kinds), faults)
+        if fault is not None:
+            faults.append(fault)
+    return scenario._replace(faults=tuple(faults))
+
+
+def node_names(scenario: Scenario) -> list[str]:
+    return [f"node-{number}" for number in range(1, scenario.nodes + 1)]
+
+
+def lock_names(scenario: Scenario) -> list[str]:
+    return [f"lock-{number}" for number in range(1, scenario.lock_servers + 1)]
+
+
+def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: list[Fault]) -> Fault | None:
+    at_ms = chance.randrange(FIRST_FAULT_MS, scenario.lasts_ms)
+    lasts_ms = chance.choice((50, 300, 500, 1_000) if scenario.profile == "duel" else (50, 300, 1_000, 3_000))
+    nodes, locks = node_names(scenario), lock_names(scenario)
+    others = [f"manager-{n + 1}" for n in range(scenario.managers)] + [f"balancer-{n + 1}" for n in range(scenario.balancers)]
+    if kind in ("power", "full"):
+        number = chance.choice((1, 1, 2, 3, 5, -1, -1, -2, -3)) if kind == "power" else 0
+        return Fault(at_ms, kind, chance.choice([*nodes, *["primary"] * len(nodes)]), lasts_ms, number)
+    if kind == "disk":
+        # Without a replacement of its voter a second loss would end the partition, so there is one at most.
+        return None if any(fault.kind == "disk" for fault in so_far) else Fault(at_ms, kind, chance.choice(nodes), 0)
+    if kind == "forget":
+        # Where a majority forgot, no counter can be trusted and a person raises the generation: a minority may, again and again.
+        return Fault(at_ms, kind, chance.choice(locks[: (len(locks) - 1) // 2]), 0)
+    if kind == "jump":
+        return Fault(at_ms, kind, chance.choice([*nodes, *locks]), 0, chance.choice((-3_600_000, -700, 700, 5_000, 3_600_000)))
+    if kind == "drift":
+        return Fault(at_ms, kind, chance.choice([*nodes, *locks, *others]), 0, chance.choice((-4_000, -500, 500, 4_000)))
+    if kind == "split":
+        return Fault(at_ms, kind, "primary", lasts_ms)
+    targets = [*locks, *others] if scenario.profile == "locks" else [*nodes, *nodes, *["primary"] * 4, *locks, *others]
+    if scenario.profile == "duel":
+        targets = [*nodes, *["primary"] * 6]
+    return Fault(at_ms, kind, chance.choice(targets), lasts_ms)

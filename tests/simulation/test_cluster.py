@@ -1,0 +1,107 @@
+"""The whole cluster under the simulator: right rules hold, enough happens, broken rules are caught, a seed is one run for ever."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import all_mutations
+from tests.simulation.runs import Failed, Totals, catch, minimised, run_many, run_one
+from tests.simulation.scenario import Fault, draw
+
+# The first runs of every profile, always the same; then fresh ones, whose seed a failure prints.
+SEEDS_FIXED = 8
+SEEDS_FRESH = 12
+QUICK_SEEDS_MAX = 60
+ROOT = Path(__file__).parents[2]
+
+# Seeds that once found something; what they found is in the comment. (seed, profile)
+PAST = [
+    (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
+]
+
+
+@pytest.mark.parametrize("profile", ["mixed", "replication", "duel", "locks"])
+def test_right_rules_hold_and_enough_happens(profile: str) -> None:
+    """No invariant is violated; and the runs are not vacuous: sales, refusals, reigns, expiries, both token paths (I14)."""
+    totals = Totals()
+    failed = run_many((draw(seed, profile) for seed in range(SEEDS_FIXED)), totals)
+    assert failed is None, _told(failed)
+    assert totals.done > 8 * SEEDS_FIXED, totals
+    assert totals.refused > SEEDS_FIXED, totals
+    assert totals.epochs >= (SEEDS_FIXED if profile == "locks" else 2 * SEEDS_FIXED), totals
+    assert totals.slow_locks > SEEDS_FIXED // 2, totals
+    assert totals.locks - totals.slow_locks > 10 * SEEDS_FIXED, totals
+    assert totals.faults > 3 * SEEDS_FIXED, totals
+    assert totals.expired > 0, totals
+
+
+def test_fresh_seeds_hold() -> None:
+    """Seeds that nobody ran before; a failure names its seed, which then belongs into PAST."""
+    first = random.SystemRandom().randrange(1_000_000, 2**31)
+    failed = run_many((draw(seed) for seed in range(first, first + SEEDS_FRESH)), Totals())
+    assert failed is None, _told(failed)
+
+
+@pytest.mark.parametrize(("seed", "profile"), PAST)
+def test_past_failures_stay_mended(seed: int, profile: str) -> None:
+    """A seed that found a fault is run for ever."""
+    failed = run_many([draw(seed, profile)], Totals())
+    assert failed is None, _told(failed)
+
+
+@pytest.mark.parametrize("name", [mutation.name for mutation in all_mutations() if mutation.quick])
+def test_a_broken_rule_is_caught(name: str) -> None:
+    """Each rule broken on purpose is noticed; those that need many seeds are in docs/proof.md."""
+    (mutation,) = [mutation for mutation in all_mutations() if mutation.name == name]
+    assert catch(mutation, QUICK_SEEDS_MAX).failed is not None
+
+
+def test_a_seed_is_one_run(tmp_path: Path) -> None:
+    """The same seed tells the same story, in another process with other hashes of texts too."""
+    stories = []
+    for salt in ("1", "2"):
+        command = [sys.executable, "-m", "tests.simulation", "--seed", "3", "--profile", "duel", "--replay"]
+        told = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, timeout=120, check=True)
+        stories.append(told.stdout)
+    assert stories[0] == stories[1]
+    assert stories[0].count(b"\n") > 100
+
+
+def test_a_failure_is_made_smaller() -> None:
+    """Of the faults of a failing run those stay that it needs: here none, since nothing is wrong but the rule."""
+    from tests.simulation.faults import broken
+
+    with broken("refusals are not recorded") as parts:
+        result = run_one(draw(0, "mixed"), parts)
+        assert isinstance(result, Failed)
+        smaller = minimised(result, parts, tries_max=6)
+    assert result.checker == smaller.checker
+    assert len(smaller.scenario.faults) < len(result.scenario.faults)
+    assert smaller.story
+
+
+def test_every_kind_of_fault_happens() -> None:
+    """A run with one fault of each kind is told with each of them, and holds."""
+    kinds = ("kill", "freeze", "apart", "deaf", "mute", "split", "power", "full")
+    faults = [Fault(2_600 + 700 * number, kind, "primary", 300, 1) for number, kind in enumerate(kinds)]
+    faults += [Fault(8_300, "disk", "node-3", 0), Fault(8_400, "forget", "lock-1", 0), Fault(8_500, "jump", "lock-2", 0, 5_000)]
+    faults += [Fault(8_600, "drift", "node-2", 0, 4_000)]
+    cluster = Cluster(draw(0, "mixed")._replace(nodes=3, managers=2, balancers=2, faults=tuple(faults)))
+    told: list[str] = []
+    cluster.world.on_line = told.append
+    cluster.run()
+    assert {fault.kind for fault in faults} == {line.split("nemesis")[1].split()[0] for line in told if " nemesis " in line}
+
+
+def _told(failed: Failed | None) -> str:
+    if failed is None:
+        return ""
+    again = f"holdfast simulate --seed {failed.scenario.seed} --profile {failed.scenario.profile} --replay"
+    return "\n".join([f"{failed.checker}: {failed.detail}", again, *failed.scenario.describe(), *failed.story])
