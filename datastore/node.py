@@ -135,7 +135,7 @@ class Node:
         Asked again, it changes nothing: the store has another identity by then.
 
         Raises:
-            InvalidRequest: The store leads, or there is none.
+            InvalidRequest: The store leads or takes part, or there is none.
         """
         with self._mutex:
             partition = self._partitions.get(operator)
@@ -143,8 +143,9 @@ class Node:
                 raise InvalidRequest(f"{self.name} has no store of {operator}", field="operator")
             if partition.machine.store_uuid != store_uuid:
                 return partition
-            if partition.machine.is_primary:
-                raise InvalidRequest(f"the store of {operator} on {self.name} leads", field="store_uuid")
+            why_not = partition.machine.why_not_put_aside(monotonic_ms())
+            if why_not:
+                raise InvalidRequest(f"the store of {operator} on {self.name} stays: {why_not}", field="store_uuid")
             del self._partitions[operator]
             partition.close(CLOSE_S)
             aside = put_aside(self._folder / f"{operator}{SUFFIX}", RETIRED)

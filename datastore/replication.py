@@ -108,6 +108,17 @@ class Replica(ReplicatedLog):
         heard_ms = self._majority_heard_ms(now_ms) if self.is_primary else self.heard_ms
         return -1 if heard_ms is None else max(0, now_ms - heard_ms)
 
+    def why_not_put_aside(self, now_ms: int) -> str:
+        """Return why this store may not make room for an empty one, or "" where it may.
+
+        Whoever asks may have looked at the primary before this store began to learn (R14): then it takes part, whatever
+        they believe, and would be counted though it is gone. A store that no primary has spoken to for a while does not.
+        """
+        if self.is_primary:
+            return "it leads"
+        heard = self.heard_ms is not None and now_ms - self.heard_ms < self._settings.suspicion_ms
+        return "it hears a primary" if heard else ""
+
     def followers(self, now_ms: int) -> dict[str, tuple[int, int, bool]]:
         """Return store uuid -> (lsn up to which it has the log, ms since it was heard, whether it is caught up)."""
         return {

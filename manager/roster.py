@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 class Roster:
     """All nodes. What the watch's thread changes, other threads read: mappings are replaced as a whole."""
 
+    # By threads, which the simulator does without.
+    _at_once = staticmethod(at_once)
+
     def __init__(
         self,
         goals: Goals,
@@ -102,7 +105,7 @@ class Roster:
             return lambda: wire.decode(ClusterRecord, node.call("record", payload, self._timeout_ms))
 
         kept = []
-        for name, answer in at_once({name: call(self.nodes[name]) for name in names if name in self.nodes}).items():
+        for name, answer in self._at_once({name: call(self.nodes[name]) for name in names if name in self.nodes}).items():
             if isinstance(answer, HoldfastError):
                 log.warning("record not taken node=%s why=%s", name, answer.detail)
             elif not cluster_record.is_behind(answer, record):

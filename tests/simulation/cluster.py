@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from datastore import wire
 from datastore.model import SeatState
 from manager.config import ManagerConfig
-from manager.placement import Placement
+from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
 from tests.simulation import invariants
 from tests.simulation.balancers import Balancer
@@ -92,13 +92,17 @@ class Cluster:
             promote_lease_ms=2_000,
             node_timeout_ms=times.suspicion_ms // 2,
         )
-        placement = Placement(nodes, dict.fromkeys(scenario.operators, nodes[0]), len(nodes))
+        goals = Goals(
+            {name: Address("127.0.0.1", 1 + number) for number, name in enumerate(nodes)},
+            dict.fromkeys(scenario.operators, nodes[0]),
+            min(scenario.copies, len(nodes)),
+        )
         managers = [f"manager-{number + 1}" for number in range(scenario.managers)]
         balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
         self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
         self.lock_servers = [self.parts.lock_server(self.world, name) for name in lock_servers]
         self.administrator = self.parts.administrator(self.world, "admin", lock_servers, scenario.lock_ttl_ms, 200)
-        self.managers = [self.parts.manager(self.world, name, config, nodes, placement, lock_servers, seed) for name in managers]
+        self.managers = [self.parts.manager(self.world, name, config, goals, lock_servers, seed) for name in managers]
         self.balancers = [
             self.parts.balancer(self.world, name, managers, lock_servers, self.locks, seed, scenario.lock_ttl_ms) for name in balancers
         ]

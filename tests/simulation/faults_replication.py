@@ -16,7 +16,7 @@ from datastore.replication_steps import Append, AppendAnswer, Commit, Confirmed,
 from datastore.rows import ConfigRow
 from datastore.state import AppliedState
 from datastore.wire import BecomeItem, BecomeReply, PromiseReply
-from manager import failover
+from manager import failover_steps
 from manager import watch as watch_module
 from manager.choice import Chosen, NoChoice, choose, majority, voters_among
 from manager.failover import OperatorWatch
@@ -147,15 +147,15 @@ def _names_twice(_: Parts, stack: ExitStack) -> None:
     class NamesTwice(OperatorWatch):
         _others: list[tuple[str, str]]
 
-        def _promises_given(self, replies: Mapping[str, PromiseReply], now_ms: int) -> list[failover.Instruction]:
+        def _promises_given(self, replies: Mapping[str, PromiseReply], now_ms: int) -> list[failover_steps.Instruction]:
             instructions = super()._promises_given(replies, now_ms)
             self._others = [(node, reply.store_uuid) for node, reply in replies.items() if reply.granted and node != self._before]
             return instructions
 
-        def _become_answered(self, reply: BecomeReply | None, now_ms: int) -> list[failover.Instruction]:
+        def _become_answered(self, reply: BecomeReply | None, now_ms: int) -> list[failover_steps.Instruction]:
             if reply is None and self._others:
                 node, store_uuid = self._others.pop()
-                return [failover.NameOne(node, BecomeItem(self.operator, self._epoch, store_uuid, 0))]
+                return [failover_steps.NameOne(node, BecomeItem(self.operator, self._epoch, store_uuid, 0))]
             return super()._become_answered(reply, now_ms)
 
     with_watch(stack, NamesTwice)

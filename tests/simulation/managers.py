@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from datastore import wire
+from datastore import administration, wire
+from datastore.cluster_record import REMOVED, ClusterRecord
 from datastore.errors import InvariantBroken, OutcomeUnknown
+from manager import failover_steps as steps
+from manager.carrying import Asked
 from manager.config import ManagerConfig
-from manager.failover import Serving
+from manager.failover_steps import Serving
+from manager.goals import Goals
 from manager.leases import PromoteLeases
-from manager.placement import Placement
+from manager.membership import Step, told
 from manager.polling import HURRY_FACTOR, HURRY_MIN_MS, LastSeen
 from manager.relay import Relay
+from manager.roster import Roster
 from manager.routing import READ, SUBMIT, opened
 from manager.watch import Watch
 from tests.simulation.lockclients import SimulatedLocks
@@ -34,6 +41,10 @@ class NodeConnections:
         "promise": list[wire.PromiseItem],
         "become": list[wire.BecomeItem],
         "bootstrap": list[wire.BootstrapItem],
+        "configure": list[administration.ConfigureItem],
+        "hand_over": list[administration.HandOverItem],
+        "renew": list[administration.RenewItem],
+        "record": ClusterRecord,
         "submit": list[wire.SubmitItem],
         "read": list[wire.ReadItem],
     }
@@ -50,6 +61,9 @@ class NodeConnections:
             raise OutcomeUnknown(f"no answer from {self.name} within {timeout_ms} ms")
         return wire.encode(answer)
 
+    def close(self) -> None:
+        pass
+
     def control(self, method: str, items: list[Any], kind: Any, timeout_ms: int) -> list[Any]:
         answers: list[Any] = wire.decode(list[kind], self.call(method, wire.encode(items), timeout_ms))
         return answers
@@ -58,16 +72,27 @@ class NodeConnections:
 class SimulatedPolling:
     """What `manager.polling` is: asks every node for its status, each on a thread of its own."""
 
-    def __init__(self, manager: Manager, nodes: Sequence[str], config: ManagerConfig) -> None:
+    def __init__(self, manager: Manager, config: ManagerConfig) -> None:
         self._manager = manager
         self._config = config
-        self._seen = {node: LastSeen(None, "not asked yet") for node in nodes}
+        self._seen: dict[str, LastSeen] = {}
         self._in_hurry = True
-        self._wake = {node: Signal() for node in nodes}
+        self._started = False
+        self._wake: dict[str, Signal] = {}
+
+    def add(self, node: NodeConnections, *, slow: bool) -> None:
+        self._seen[node.name] = LastSeen(None, "not asked yet")
+        self._wake[node.name] = Signal()
+        if self._started:
+            self._manager.run(partial(self._poll, node.name))
+
+    def slow_down(self, name: str) -> None:
+        pass
 
     def start(self) -> None:
+        self._started = True
         for node in self._seen:
-            self._manager.run(lambda node=node: self._poll(node))  # type: ignore[misc]
+            self._manager.run(partial(self._poll, node))
 
     def close(self) -> None:
         pass
@@ -94,19 +119,52 @@ class SimulatedPolling:
             manager.wait(self._wake[node], max(1, began_ms + pause_ms - manager.now_ms()))
 
 
+class SimulatedRoster(Roster):
+    """The production roster over simulated connections."""
+
+    def __init__(self, manager: Manager, goals: Goals, config: ManagerConfig) -> None:
+        self.goals = goals
+        self.nodes = {}
+        self._manager = manager
+        self._timeout_ms = config.node_timeout_ms
+        self._writing = self._taking = nullcontext()  # type: ignore[assignment]  # Nobody else runs meanwhile.
+        self._polling = SimulatedPolling(manager, config)  # type: ignore[assignment]
+        self._at_once = manager.at_once  # type: ignore[assignment]
+        self._meet()
+
+    def _meet(self) -> None:
+        nodes = dict(self.nodes)
+        for name, member in self.goals.nodes.items():
+            if name not in nodes and name in self._manager.world.processes:
+                nodes[name] = NodeConnections(self._manager, name)  # type: ignore[assignment]
+                self._polling.add(nodes[name], slow=member.state == REMOVED)
+        self.nodes = nodes
+
+
+class _Pause:
+    """What the carrier waits with between two questions to a primary that hands over."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def wait(self, timeout_s: float) -> None:
+        self._manager.sleep(max(1, int(timeout_s * 1000)))
+
+
 class SimulatedWatch(Watch):
     """The production watch, whose threads are the simulator's."""
 
-    def __init__(self, manager: Manager, config: ManagerConfig, nodes: Sequence[NodeConnections], placement: Placement) -> None:
-        super().__init__(config, nodes, placement, PromoteLeases(manager.locks, config.promote_lease_ms), now_ms=manager.now_ms)  # type: ignore[arg-type]
+    def __init__(self, manager: Manager, config: ManagerConfig, goals: Goals) -> None:
+        self._at_once = manager.at_once  # type: ignore[method-assign,assignment]
+        leases = PromoteLeases(manager.locks, config.promote_lease_ms)
+        super().__init__(manager.name, config, lambda _: SimulatedRoster(manager, goals, config), leases, now_ms=manager.now_ms)
         self._manager = manager
         self.uuid = manager.draw_uuid()
         self._random = random.Random(self.uuid)  # type: ignore[assignment]
-        self._at_once = manager.at_once  # type: ignore[assignment]
-        self._polling = SimulatedPolling(manager, [node.name for node in nodes], config)  # type: ignore[assignment]
+        self._carrier._pause = _Pause(manager)  # type: ignore[assignment]
 
     def start(self) -> None:
-        self._polling.start()
+        self.roster.start()
         self._manager.run(self._forever)
 
     def wait_for_change(self, routes: Mapping[str, Serving], timeout_ms: int) -> None:
@@ -127,9 +185,17 @@ class SimulatedWatch(Watch):
         if self._routes is not before:
             self._manager.changed.set()
 
-    def _record(self, operator: str, report: Any) -> None:
-        super()._record(operator, report)
-        self._manager.tell("made {} primary of {} in epoch {}: {}", report.node, operator, report.epoch.counter, report.why)
+    def _noted(self, asked: Sequence[Asked]) -> list[Asked]:
+        for operator, instruction in asked:
+            if isinstance(instruction, steps.Report):
+                self._manager.tell("made {} primary of {} in epoch {}: {}", instruction.node, operator, *instruction[1:])
+        return super()._noted(asked)
+
+    def _next_steps(self, sightings: Mapping[str, steps.Sighting]) -> dict[str, tuple[str, Step]]:
+        found = super()._next_steps(sightings)
+        for operator, (_, step) in found.items():
+            self._manager.tell("changes the copies of {}: {}", operator, told(step))
+        return found
 
 
 class Manager(Process):
@@ -137,13 +203,10 @@ class Manager(Process):
 
     watch_type: type[SimulatedWatch] = SimulatedWatch
 
-    def __init__(
-        self, world: World, name: str, config: ManagerConfig, nodes: Sequence[str], placement: Placement, locks: Sequence[str], seed: str
-    ) -> None:
+    def __init__(self, world: World, name: str, config: ManagerConfig, goals: Goals, locks: Sequence[str], seed: str) -> None:
         super().__init__(world, name)
         self._config = config
-        self._nodes = list(nodes)
-        self._placement = placement
+        self._goals = goals
         self._lock_servers = list(locks)
         self._random = random.Random(f"{seed} {name}")
         self.observer: Observer | None = None
@@ -151,17 +214,16 @@ class Manager(Process):
     def boot(self) -> None:
         self.news, self.changed = Signal(), Signal()
         self.locks = SimulatedLocks(self, self._lock_servers, f"{self.name}#{self.incarnation}", None)
-        nodes = [NodeConnections(self, node) for node in self._nodes]
-        self.watch = self.watch_type(self, self._config, nodes, self._placement)
-        by_name = {node.name: node for node in nodes}
+        self.watch = self.watch_type(self, self._config, self._goals)
+        roster = self.watch.roster
         timing: dict[str, Any] = {
             "heartbeat_ms": self._config.heartbeat_ms,
             "attempt_ms": self._config.node_timeout_ms,
             "now_ms": self.now_ms,
         }
         self._relays: dict[str, tuple[Any, Relay[Any]]] = {
-            "submit": (list[wire.SubmitItem], Relay(SUBMIT, by_name, self.watch, **timing)),  # type: ignore[arg-type]
-            "read": (list[wire.ReadItem], Relay(READ, by_name, self.watch, **timing)),  # type: ignore[arg-type]
+            "submit": (list[wire.SubmitItem], Relay(SUBMIT, roster, self.watch, **timing)),
+            "read": (list[wire.ReadItem], Relay(READ, roster, self.watch, **timing)),
         }
         self.watch.start()
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datastore import wire
+from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
+from datastore.cluster_record import ClusterRecord
 from datastore.errors import HoldfastError, NotPrimary
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
 from datastore.replication import Replica
 from datastore.replication_steps import ReplicationSettings
-from datastore.submission import Question, Submission
+from datastore.submission import Question, Reconfiguration, Submission
 from tests.simulation.disk import Crashed, Disk, SimulatedStore
 from tests.simulation.world import Ask, Process, Violation, World
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.simulation.observer import Observer
 
 TURN_S = 5.0
+Waiting = Submission | Question | Reconfiguration
 
 
 class NodeTimes(NamedTuple):
@@ -76,14 +78,19 @@ class DataNode(Process):
         self.disk = Disk(f"{seed} disk", name)
         self.stores: dict[str, SimulatedStore] = {}
         self.partitions: dict[str, Partition] = {}
+        self.record: ClusterRecord = {}
         self._observer = observer
         self._stores_made = 0
-        self._owed: list[tuple[Submission | Question, Callable[[Any], None]]] = []
+        self._owed: list[tuple[Waiting, Callable[[Any], None]]] = []
         self._handlers: dict[str, Callable[[Any, Callable[[Any], None]], None]] = {
             "status": self._status,
             "bootstrap": self._bootstrap,
             "promise": self._promise,
             "become": self._become,
+            "configure": self._configure,
+            "hand_over": self._hand_over,
+            "renew": self._renew,
+            "record": self._take_record,
             "append": self._append,
             "submit": self._submit,
             "read": self._read,
@@ -192,7 +199,7 @@ class DataNode(Process):
 
     def _status(self, _: Any, answer: Callable[[Any], None]) -> None:
         partitions = [partition.status() for partition in self.partitions.values()]
-        answer(wire.NodeStatus(self.name, self.boot_id, self.now_ms(), self.wall_ms(), partitions))
+        answer(wire.NodeStatus(self.name, self.boot_id, self.now_ms(), self.wall_ms(), partitions, self.record))
 
     def _bootstrap(self, items: list[wire.BootstrapItem], answer: Callable[[Any], None]) -> None:
         answer([self.make(item.operator).bootstrap(item.voters, TURN_S) for item in items])
@@ -210,6 +217,37 @@ class DataNode(Process):
             else:
                 replies.append(partition.become(item, TURN_S))
         answer(replies)
+
+    def _configure(self, items: list[administration.ConfigureItem], answer: Callable[[Any], None]) -> None:
+        (item,) = items
+        partition = self.partitions.get(item.operator)
+        if partition is None:
+            answer([administration.ConfigureReply(item.operator, False, "no store of this operator")])
+            return
+        self._await(partition.configure(item), answer)
+
+    def _hand_over(self, items: list[administration.HandOverItem], answer: Callable[[Any], None]) -> None:
+        replies = []
+        for item in items:
+            partition = self.partitions.get(item.operator)
+            missing = administration.HandOverReply(item.operator, "refused", 0, "no store of this operator")
+            replies.append(partition.hand_over(item, TURN_S) if partition is not None else missing)
+        answer(replies)
+
+    def _renew(self, items: list[administration.RenewItem], answer: Callable[[Any], None]) -> None:
+        for item in items:
+            store = self.stores.get(item.operator)
+            partition = self.partitions.get(item.operator)
+            stays = "" if partition is None else partition.machine.why_not_put_aside(self.now_ms())
+            if store is not None and store.store_uuid == item.store_uuid and not stays:
+                self.tell("puts the store {} aside", item.store_uuid)
+                del self.stores[item.operator]
+                self.partitions.pop(item.operator, None)
+        answer([self.make(item.operator).bootstrap({}, TURN_S) for item in items])
+
+    def _take_record(self, record: ClusterRecord, answer: Callable[[Any], None]) -> None:
+        self.record = cluster_record.merged(self.record, record)
+        answer(self.record)
 
     def _append(self, items: list[wire.AppendItem], answer: Callable[[Any], None]) -> None:
         answer([self._append_one(item) for item in items])
@@ -244,7 +282,7 @@ class DataNode(Process):
     def _no_store(self, operator: str) -> NotPrimary:
         return NotPrimary(f"{self.name} has no store of {operator}", operator=operator, primary="")
 
-    def _await(self, waiting: Submission | Question, answer: Callable[[Any], None]) -> None:
+    def _await(self, waiting: Waiting, answer: Callable[[Any], None]) -> None:
         """Answer when it is decided, or at the time-out: then the production word for that is given."""
         self._owed.append((waiting, answer))
 

@@ -44,6 +44,7 @@ class Scenario(NamedTuple):
     profile: str = "mixed"
     operators: tuple[str, ...] = ("AR",)
     nodes: int = 3
+    copies: int = 5
     managers: int = 2
     balancers: int = 2
     lock_servers: int = 3

@@ -23,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 # Seeds that once found something; what they found is in the comment. (seed, profile)
 PAST = [
+    # R14: a manager whose look at the primary was older than its look at a learner had the learner's store put aside, and
+    # another made a voter of it: two of four voters were gone for good.
+    (26, "mixed"),
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 

@@ -293,6 +293,16 @@ def test_r17_stamps_go_on_from_the_base_and_never_back() -> None:
     assert 6000 == late, "an earlier reading of the clock does not turn the stamp back"
 
 
+def test_r14_a_store_that_hears_a_primary_is_not_put_aside() -> None:
+    """A manager that looked before it began to learn takes it for one that never takes part again."""
+    site = Site()
+    site.carry_out(site.machine.append(Append(ONE, 0, EPOCH_NONE, [], 0), 100))
+    assert "it hears a primary" == site.machine.why_not_put_aside(1_099)
+    assert "" == site.machine.why_not_put_aside(1_100)
+    assert "" == Site().machine.why_not_put_aside(0)
+    assert "it leads" == serving().machine.why_not_put_aside(10_000)
+
+
 def test_r17_the_clock_does_not_lag_by_what_the_manager_waited() -> None:
     """The base is of the promise; a manager that waits for a silent store names its choice later, and the time counts."""
     site = Site()
