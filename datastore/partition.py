@@ -131,6 +131,8 @@ class Partition:
         Raises:
             InvalidRequest, LedgerDamaged: The message is not one; nothing was done.
         """
+        if item.store_uuid not in ("", self.machine.store_uuid):  # R14: it is for the store that was here before.
+            return wire.AppendReply(self.operator, "refused", item.epoch, 0, self.machine.store_uuid)
         message = shipping.opened(item)
         answer = self._actor.call(partial(self._appended, message, item), timeout_s)
         return shipping.reply_of(self.operator, answer)

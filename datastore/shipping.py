@@ -34,7 +34,9 @@ def item_of(
     """
     datas = [sealed.data for sealed in entries]
     size_bytes = sum(map(len, datas)) + sum(map(len, sides.values()))
-    item = AppendItem(operator, step.epoch, step.previous_lsn, step.previous_epoch, datas, step.commit_lsn, sides, node, erased)
+    item = AppendItem(
+        operator, step.epoch, step.previous_lsn, step.previous_epoch, datas, step.commit_lsn, sides, node, erased, step.store_uuid
+    )
     return item, size_bytes
 
 

@@ -391,6 +391,7 @@ class AppendItem(msgspec.Struct, array_like=True):
     sides: dict[bytes, bytes] = {}
     primary: str = ""  # node name, for hints
     erased: list[bytes] = []
+    store_uuid: str = ""  # whom it is for: a store that took a lost one's place is not spoken to in its name (R14)
 
 
 class AppendReply(msgspec.Struct, array_like=True):

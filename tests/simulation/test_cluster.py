@@ -26,6 +26,8 @@ PAST = [
     # R14: a manager whose look at the primary was older than its look at a learner had the learner's store put aside, and
     # another made a voter of it: two of four voters were gone for good.
     (26, "mixed"),
+    # R14: what is sent to a lost store reached its successor, which then seemed to take part.
+    (3, "mixed"),
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 
