@@ -15,7 +15,8 @@ from typing import Any
 from datastore import wire
 from datastore.errors import HoldfastError, OutcomeUnknown, error_from_data
 from loadbalancer.basket import Basket, Step
-from loadbalancer.batching import RELEASE_LINGER_MS, SUBMIT_MS_MAX
+from loadbalancer.batching import SUBMIT_MS_MAX
+from loadbalancer.locker import RELEASE_LINGER_MS
 from loadbalancer.ordering import Ordering
 from lockstore.seatlocks import Contended, Grant, LockRequest, Unavailable
 from manager.stub import ManagerStub
