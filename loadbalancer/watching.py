@@ -54,6 +54,8 @@ class Watching:
         processes += [_sandbox(one) for one in self._sandboxes]
         partitions = _partitions(best) if best is not None else []
         verdict = _worst(processes, partitions)
+        if verdict == "ok" and best is not None and any(map(_ledgers, best.nodes.values())):
+            verdict = "degraded"
         paused = _paused(best) if best is not None else ""
         return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms(), paused=paused)
 
@@ -121,7 +123,7 @@ def _nodes(status: wire.ManagerStatus, addresses: Mapping[str, Address]) -> list
         line = _running(name, "node", where[name], f"{len(node.partitions)} partitions, {primaries} primary", node.uptime_ms)
         amiss = _ledgers(node)
         if amiss:
-            line.verdict, line.detail = "degraded", f"{line.detail}; {amiss}"
+            line.detail = f"{line.detail}; {amiss}"  # The node itself serves: no start and no restart waits for a repair.
         found.append(line)
     found += [messages.ProcessStatus(name, "node", where[name], "no answer", "down", why) for name, why in status.unreachable.items()]
     return sorted(found, key=lambda process: process.name)
