@@ -22,7 +22,7 @@ from client import api, bookings, inputs, keys, processes, seatmap, show
 from client.plan import NODE, plan_of
 from client.tables import Rows
 from client.terminal import Session, hints
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.edge import Address
 from datastore.errors import HoldfastError, InvalidRequest, nearest, shown
 from datastore.rows import Kind
@@ -199,7 +199,7 @@ class ClusterConsole:
         first = max(1, position.commit_lsn - most + 1)
         self._say(f"{operator} at {node}, entries {first} to {position.commit_lsn}")
         rows = Rows("LSN", "EPOCH", "STAMP", "KIND", "REQUESTS", "EVENTS", "HASH", right=("LSN", "REQUESTS", "EVENTS"), fold=("EVENTS",))
-        for sealed in self._nodes[node].log(wire.EntriesRequest(operator, first, most), NODE_MS):
+        for sealed in self._nodes[node].log(wire_ledger.EntriesRequest(operator, first, most), NODE_MS):
             entry = sealed.entry
             counted = len([request for request, _ in entry.requests if request])
             kinds = Counter(_kind_name(kind) for kind, _, _ in entry.events)

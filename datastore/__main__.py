@@ -24,6 +24,7 @@ from datastore.node import Node
 from datastore.process import freeze_what_stays, prepare_server_process
 from datastore.server import NodeServer
 from datastore.settings import EXIT_CONFIG
+from datastore.snapshots import serve_child
 from datastore.verification import verify_store
 
 EXIT_DAMAGED = 1
@@ -42,9 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     serve_parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="its files are in DIR/NAME")
     verify_parser = commands.add_parser("verify", help="verify a store's ledger and prove that no seat had two owners")
     verify_parser.add_argument("--store", required=True, type=Path, metavar="FILE")
+    snapshot_parser = commands.add_parser("snapshot", help="what a running node calls: take or check a snapshot's file")
+    snapshot_parser.add_argument("action", choices=["take", "check"])
+    snapshot_parser.add_argument("arguments", nargs="+")
     chosen = parser.parse_args(arguments)
     if chosen.command == "verify":
         return verify(chosen.store)
+    if chosen.command == "snapshot":
+        return serve_child(chosen.action, chosen.arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.node} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )

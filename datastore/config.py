@@ -56,6 +56,8 @@ class DatastoreConfig:
         feed_wait_ms_max: How long a follower of the change stream may ask to wait for news.
         tls: Whether every link between processes, and from callers to load balancers, is mutual TLS 1.3.
         certificates: Folder of this host's certificates; "" is `certificates` in the data folder.
+        auto_recover: Whether a node takes copies that it has lost from a peer by itself.
+        recovery_bytes_per_s: How fast a snapshot is copied at its source, and read by its receiver, at most.
     """
 
     nodes: tuple[ProcessAddress, ...]
@@ -74,6 +76,8 @@ class DatastoreConfig:
     feed_wait_ms_max: int = 10_000
     tls: bool = False
     certificates: str = ""
+    auto_recover: bool = True
+    recovery_bytes_per_s: int = 67_108_864
     file: str = "cluster.toml"
 
     @property
@@ -104,9 +108,10 @@ _SIZES: dict[str, Bounds] = {
     "segment_entries": (16, 1_000_000, "fewer make a file of every moment, more a file that is verified in one go"),
     "segment_bytes": (65_536, 268_435_456, "less makes a file of every moment, more is held in memory while it is sealed"),
     "tail_entries": (16, 1_000_000, "fewer send every replica that blinked to the segments, more make the file large"),
+    "recovery_bytes_per_s": (1_048_576, 17_179_869_184, "slower a large copy never catches up, faster no disk is"),
 }
 _OPERATOR_KEYS = tuple(field.name for field in fields(OperatorConfig))
-_TABLE_KEYS = ("copies", "tls", "certificates", *_BOUNDS, *_SIZES, "node", "operator")
+_TABLE_KEYS = ("copies", "auto_recover", "tls", "certificates", *_BOUNDS, *_SIZES, "node", "operator")
 
 
 def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> DatastoreConfig:
@@ -128,8 +133,11 @@ def from_toml(mapping: Mapping[str, Any], file: str = "cluster.toml") -> Datasto
     copies = _copies(table.get("copies", 3), len(nodes), file)
     bounded = {**_BOUNDS, **_SIZES}
     numbers = {key: number(table[key], f"{TABLE}.{key}", file, bounds) for key, bounds in bounded.items() if key in table}
+    recovers = flag(table.get("auto_recover", True), f"{TABLE}.auto_recover", file)
     links = link_security(mapping, file)
-    config = DatastoreConfig(nodes, operators, copies, tls=links.tls, certificates=links.certificates, file=file, **numbers)
+    config = DatastoreConfig(
+        nodes, operators, copies, auto_recover=recovers, tls=links.tls, certificates=links.certificates, file=file, **numbers
+    )
     if config.heartbeat_ms * 2 > config.suspicion_ms:
         reason = f"twice {config.heartbeat_ms} is over suspicion_ms = {config.suspicion_ms}: one lost would do"
         refuse(file, f"{TABLE}.heartbeat_ms", reason)

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 
 from datastore.ledger import Position, SealedEntry
 from datastore.model import SeatState
+from datastore.recent import RecentEntries
 from datastore.rows import Kind
 from datastore.state import StoreReader
+from datastore.store_port import Store
 from datastore.wire import FeedPart, SnapshotPage
 
 # What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
@@ -50,6 +52,7 @@ SNAPSHOT_KINDS = tuple(
     )
 )
 
+ENTRIES_MAX = 500
 PART_BYTES_MAX = 1024 * 1024
 PAGE_BYTES_MAX = 1024 * 1024
 PAGE_ROWS_MAX = 10_000
@@ -72,6 +75,17 @@ def part_of(operator: str, entries: Iterable[SealedEntry]) -> FeedPart | None:
         part.events += events
         part.lsn, part.hash, part.stamp_ms = sealed.entry.lsn, sealed.hash, sealed.entry.stamp_ms
     return part
+
+
+def news_after(store: Store, recent: RecentEntries, committed: Position, lsn: int, digest: bytes) -> FeedPart | None:
+    """Return what is committed after (lsn, hash), or why the follower cannot go on from there."""
+    operator = store.operator
+    if lsn > committed.lsn:
+        return FeedPart(operator, "behind", committed.lsn, committed.hash, committed.stamp_ms)
+    if lsn < 0 or (lsn and store.hash_at(lsn) != digest):
+        return FeedPart(operator, "snapshot_needed", committed.lsn, committed.hash, committed.stamp_ms)
+    last = min(committed.lsn, lsn + ENTRIES_MAX)
+    return part_of(operator, recent.between(lsn + 1, last, 2 * PART_BYTES_MAX))
 
 
 def page_of(store: StoreReader, position: Position, after: tuple[int, str], limit: int) -> SnapshotPage:

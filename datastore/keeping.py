@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from datastore import wire_ledger
 from datastore.checking import FullCheck
@@ -20,6 +21,7 @@ from datastore.ledger import LedgerDamaged
 from datastore.partition import Partition
 from datastore.sealing import SealingLimits, SegmentInfo
 from datastore.store import SqliteStore
+from datastore.store_port import Store
 from datastore.stub import NodeStub
 
 ROUND_S = 1.0
@@ -96,6 +98,12 @@ class Keeper:
         self._wake.set()
         return number
 
+    def forget(self, operator: str) -> None:
+        """Begin anew with a partition whose store was replaced: what was known was of another file."""
+        with self._mutex:
+            self._kept.pop(operator, None)
+        self._wake.set()
+
     def report(self, partition: Partition) -> wire_ledger.LedgerReport:
         """Return what is known of a partition's ledger here."""
         with self._mutex:
@@ -147,16 +155,19 @@ class Keeper:
         return busy
 
     def _seal(self, partition: Partition) -> bool:
-        store = partition.store
-        found = partition.in_turn(lambda: store.seal_range(self._limits), TURN_S)
+        found = partition.in_turn(lambda: partition.store.seal_range(self._limits), TURN_S)
         if found is None:
-            return partition.in_turn(store.trim, TURN_S)
+            return partition.in_turn(lambda: partition.store.trim(), TURN_S)
+        store = partition.store
         try:
             segment = store.pack_range(*found)
         except LedgerDamaged as error:
-            self._note_damage(partition.operator, int(error.fields.get("lsn") or found[0]), "", error.detail)
+            if partition.store is store:
+                self._note_damage(partition.operator, int(error.fields.get("lsn") or found[0]), "", error.detail)
             return False
-        partition.in_turn(lambda: store.sealed(segment), TURN_S)
+        # A store that was replaced meanwhile has its own segments.
+        if not partition.in_turn(partial(_note, partition, store, segment), TURN_S):
+            return False
         log.info("sealed operator=%s file=%s size_bytes=%d", partition.operator, segment.name, segment.size_bytes)
         return True
 
@@ -169,7 +180,7 @@ class Keeper:
             store = partition.store
             if not isinstance(store, SqliteStore):
                 return False
-            target = partition.in_turn(lambda: store.digests()[-1], TURN_S)
+            target = partition.in_turn(lambda: partition.store.digests()[-1], TURN_S)
             kept.check = FullCheck(store.path, partition.operator, target)
             kept.steps, kept.running = kept.check.steps(), kept.done + 1
         if next(kept.steps, self) is not self:
@@ -239,3 +250,11 @@ def _fetched(peer: NodeStub, operator: str, segment: SegmentInfo) -> bytes:
         parts.append(part)
         size_bytes += len(part)
     return b"".join(parts)
+
+
+def _note(partition: Partition, store: Store, segment: SegmentInfo) -> bool:
+    """Make a segment the place of its entries; False where the partition has another store by now."""
+    if partition.store is not store:
+        return False
+    store.sealed(segment)
+    return True

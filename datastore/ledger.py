@@ -184,6 +184,11 @@ def erased_sides(entry: Entry) -> list[bytes]:
     return [bytes.fromhex(key) for kind, key, _ in entry.events if kind == Kind.ERASED]
 
 
+def request_ids(sealed: SealedEntry) -> list[str]:
+    """Return the ids of the requests that the entry answered for good."""
+    return [request_id for request_id, _ in sealed.entry.requests if request_id]
+
+
 def entries_within(entries: Sequence[SealedEntry], size_bytes_max: int) -> list[SealedEntry]:
     """Return as many leading entries as fit; always the first one, so that a large entry cannot stop a follower."""
     size_bytes = 0

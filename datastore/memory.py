@@ -79,6 +79,16 @@ class MemoryStore:
     def save_epochs(self, promised: Epoch, led: Epoch) -> None:
         self._promised, self._led = promised, led
 
+    def adopt(self, store_uuid: str, promised: Epoch, led: Epoch) -> None:
+        self.store_uuid = store_uuid
+        self.save_epochs(max(promised, self._tail().epoch), led)
+
+    def snapshot(self, lsn: int) -> MemoryStore:
+        """Return what `snapshot_files.take` and `check` give of a file: what is durable, the log cut at a committed `lsn`."""
+        taken = self.crashed()
+        taken.append([], truncate_from=lsn + 1)
+        return taken
+
     def save_config(self, config: ConfigRow) -> None:
         if self._log or self._config is not None:
             raise InvariantBroken("a configuration is given once, to an empty log")

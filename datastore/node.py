@@ -17,14 +17,18 @@ from datastore.cluster_record import ClusterRecord
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
 from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
+from datastore.identities import Identities
 from datastore.keeping import Keeper
 from datastore.ledger_file import SUFFIX
 from datastore.links import Links
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
+from datastore.recoverer import Recoverer
+from datastore.recovery import LOG_ENTRIES_MAX, Remembered, progress, went_back
 from datastore.replication_steps import ReplicationSettings
 from datastore.sealing import SealingLimits
-from datastore.store import PUT_ASIDE, RETIRED, open_store, put_aside
+from datastore.snapshots import Children, SnapshotOffers
+from datastore.store import PUT_ASIDE, RETIRED, SqliteStore, open_store, put_aside
 from datastore.stub import NodeStub
 
 CLOSE_S = 5.0
@@ -66,22 +70,28 @@ class Node:
         self.config = config
         self.bell = Bell()
         self._folder = data / name / "partitions"
-        self._settings = ReplicationSettings(config.heartbeat_ms, config.suspicion_ms)
+        self._settings = ReplicationSettings(
+            config.heartbeat_ms, config.suspicion_ms, log_entries_max=LOG_ENTRIES_MAX if config.auto_recover else 0
+        )
         self._on_fatal = on_fatal
         self._on_removed = on_removed
         self._tls = tls
         self._mutex = threading.Lock()
         self._record_mutex = threading.Lock()
         self._partitions: dict[str, Partition] = {}
+        self._aside: dict[str, str] = {}
+        self._replaced: set[str] = set()  # Operators of which another store was in use here before.
         self._stop = threading.Event()
         others = [peer for peer in config.nodes if peer.name != name]
         # Grows with the nodes that are added; who reads it on another thread finds a node or does not.
         self._stubs = {peer.name: NodeStub(Address(peer.host, peer.port), name=peer.name, tls=tls) for peer in others}
         self._links = Links(self._stubs, config.append_timeout_ms, config.retry_ms)
+        self._children = Children()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _take_folder(self._folder.parent)
             found = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX and OPERATOR_PATTERN.fullmatch(path.stem))
+            self._identities = Identities(data / name / "identities")
         except OSError as cause:
             raise DiskFailed(f"{self._folder}: {cause}", node=name) from cause
         self.record = record_file.read(self._folder.parent)
@@ -89,6 +99,16 @@ class Node:
         if removed:
             raise ConfigInvalid(removed, node=name)
         self._meet(self.record)
+        self.offers = SnapshotOffers(data / name / "outgoing", self._children, config.recovery_bytes_per_s)
+        self.recoverer = Recoverer(
+            self,
+            data / name / "incoming",
+            self._stubs,
+            self._identities,
+            self._children,
+            by_itself=config.auto_recover,
+            bytes_per_s=config.recovery_bytes_per_s,
+        )
         for path in found:
             self._open(path.stem)
         limits = SealingLimits(config.segment_entries, config.segment_bytes, config.tail_entries)
@@ -99,10 +119,13 @@ class Node:
         self._links.start()
         self._clock.start()
         self.keeper.start()
+        self.recoverer.start()
 
     def close(self) -> None:
         """Stop ticking, flush and close every store."""
         self._stop.set()
+        self.recoverer.close()
+        self.offers.close()
         self._clock.join(CLOSE_S)
         self.keeper.close(CLOSE_S)
         self._links.close()
@@ -148,7 +171,7 @@ class Node:
                 raise InvalidRequest(f"the store of {operator} on {self.name} stays: {why_not}", field="store_uuid")
             del self._partitions[operator]
             partition.close(CLOSE_S)
-            aside = put_aside(self._folder / f"{operator}{SUFFIX}", RETIRED)
+            aside = put_aside(self.store_path(operator), RETIRED)
             log.info("store retired operator=%s store=%s kept_as=%s", operator, store_uuid, aside.name)
             return self._open(operator)
 
@@ -188,31 +211,75 @@ class Node:
                 self._stubs[name] = NodeStub(address, name=name, tls=self._tls)
                 self._links.put(self._stubs[name])
 
-    def has_put_aside(self, operator: str) -> bool:
-        """Return whether a damaged store of the operator was put aside here at some start."""
-        return any(self._folder.glob(f"{operator}{SUFFIX}{PUT_ASIDE}*"))
+    def was_here(self, operator: str) -> bool:
+        """Return whether another store of the operator was in use here: it may have held what was sold."""
+        return operator in self._replaced or bool(self.put_aside_files(operator))
+
+    def store_path(self, operator: str) -> Path:
+        return self._folder / f"{operator}{SUFFIX}"
+
+    def put_aside_files(self, operator: str) -> list[Path]:
+        """Return the operator's files that are used no more, oldest first; their names say when and why."""
+        found = self._folder.glob(f"{operator}{SUFFIX}{PUT_ASIDE}*")
+        return sorted(path for path in found if not path.name.endswith(("-wal", "-shm")))
+
+    def was_replaced(self, operator: str) -> None:
+        """Take notice that a snapshot took the place of the operator's store."""
+        self._replaced.discard(operator)
+        self.keeper.forget(operator)
 
     def _open(self, operator: str) -> Partition:
-        store, _ = open_store(self._folder / f"{operator}{SUFFIX}", operator)
         partition = Partition(
-            store,
+            self._store(operator),
             self.name,
             self._links,
             self._settings,
             now_ms=monotonic_ms,
             on_commit=self.bell.ring,
             on_fatal=self._on_fatal,
+            remember=self._remember,
+            on_need=self.recoverer.needed,
             flush_ms=self.config.flush_ms,
         )
         self._partitions[operator] = partition
         return partition
 
+    def _store(self, operator: str) -> SqliteStore:
+        """Return the operator's store; one that is not the one last used here is put aside for an empty one (R11, R14)."""
+        path = self.store_path(operator)
+        known = self._identities.read(operator)
+        store, _ = open_store(path, operator)
+        summary = store.summary()
+        reason = went_back(known, store.store_uuid, summary.promised, summary.led, summary.tail.lsn)
+        if reason and summary.tail.lsn:
+            store.close()
+            log.error("store put aside operator=%s file=%s reason=%s", operator, put_aside(path, PUT_ASIDE, "went-back").name, reason)
+            store = SqliteStore(path, operator)
+        if reason:
+            self._replaced.add(operator)
+        files = self.put_aside_files(operator)
+        if files:
+            self._aside[operator] = files[-1].name
+        return store
+
+    def _remember(self, operator: str, remembered: Remembered) -> None:
+        # An empty store in the place of another must not cover up, at the next start, that there was one.
+        if remembered.lsn or operator not in self._replaced:
+            self._identities.write(operator, remembered)
+
     def status(self) -> wire.NodeStatus:
-        partitions: list[wire.PartitionStatus] = []
-        for partition in self.partitions():
-            partitions.append(partition.status())
-            partitions[-1].ledger = self.keeper.report(partition)
+        partitions = [self._noted(partition) for partition in self.partitions()]
         return wire.NodeStatus(self.name, self.boot_id, monotonic_ms() - self.started_ms, wall_ms(), partitions, self.record)
+
+    def _noted(self, partition: Partition) -> wire.PartitionStatus:
+        """Return a partition's status with what is known of its ledger and its recovery."""
+        status = partition.status()
+        status.ledger = self.keeper.report(partition)
+        report = self.recoverer.report(status.operator)
+        if report is not None:
+            status.recovery = progress(report)
+        status.aside = self._aside.get(status.operator, "")
+        return status
 
     def _tick_all(self) -> None:
         """Tick every partition, then let each link send its heartbeats as one message."""

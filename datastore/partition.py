@@ -16,15 +16,15 @@ from typing import TypeVar
 from datastore import administration, shipping, wire
 from datastore.actor import FATAL_CODES, Actor
 from datastore.configuration import ConfigChange
-from datastore.engine import FirstAnswer
-from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown
-from datastore.feed import PART_BYTES_MAX, page_of, part_of
+from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown, SnapshotNeeded
+from datastore.feed import news_after, page_of
 from datastore.folding import fold
-from datastore.ledger import KEEP_SHORT_MS, Position, SealedEntry, outcome_at
+from datastore.ledger import KEEP_SHORT_MS, Position, SealedEntry
 from datastore.links import Links, Outgoing
 from datastore.model import Epoch
 from datastore.reading import Reader
 from datastore.recent import RecentEntries
+from datastore.recovery import Cause, Remembered
 from datastore.replication import Replica
 from datastore.replication_steps import (
     Append,
@@ -32,6 +32,8 @@ from datastore.replication_steps import (
     Became,
     Commit,
     Confirmed,
+    Distrust,
+    NeedSnapshot,
     Persist,
     Plan,
     Promised,
@@ -46,13 +48,12 @@ from datastore.reporting import partition_status
 from datastore.rows import ConfigRow, Kind
 from datastore.state import AppliedState
 from datastore.store_port import Store
-from datastore.submission import Question, Reconfiguration, Submission
+from datastore.submission import Question, Reconfiguration, Submission, SubmissionQueue
 
 T = TypeVar("T")
 
 APPEND_BYTES_MAX = 1024 * 1024
 COMMANDS_PER_ENTRY = 2000
-FEED_ENTRIES_MAX = 500
 # Rows written at a tick: a request that comes meanwhile waits for a few milliseconds, not for all of them. And how long rows
 # are kept in memory by a partition that is never quiet and never busy enough to fill a generation.
 FLUSH_ROWS = 2_048
@@ -74,6 +75,8 @@ class Partition:
         now_ms: Callable[[], int],
         on_commit: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
+        remember: Callable[[str, Remembered], None] = lambda _operator, _remembered: None,
+        on_need: Callable[[str, Cause], None] = lambda _operator, _cause: None,
         flush_ms: int = 500,
     ) -> None:
         """Start as a follower (Z16).
@@ -82,30 +85,46 @@ class Partition:
             now_ms: Monotonic milliseconds.
             on_commit: Called on any thread after entries were applied.
             on_fatal: Must end the process: see `Actor`.
+            remember: Called after what a store may not forget is on the disk (see `identities.py`).
+            on_need: Called when the store cannot go on without a snapshot.
         """
         self.operator = store.operator
-        self.store = store
-        self.machine = Replica(store.summary(), store, settings)
+        self._settings = settings
+        self._remember_at = remember
+        self._on_need = on_need
         self._node = node
         self._links = links
         self._now_ms = now_ms
         self._on_commit = on_commit
         self._flush_ms = flush_ms
         self._actor = Actor(self._settle, on_fatal)
-        self._recent = RecentEntries(store)
         self._state: AppliedState | None = None
         self._primary_hint = ""
-        self._waiting: deque[Submission] = deque()
+        self._waiting = SubmissionQueue()
         self._changes: deque[Reconfiguration] = deque()
-        self._alone = 0  # How many of those at the head are to be decided one by one.
         self._in_flight: list[tuple[Submission, bytes]] = []
         self._in_flight_sides: dict[bytes, bytes] = {}
         self._questions: deque[tuple[int, Question]] = deque()
         self._quiet_since_ms = self._flushed_ms = now_ms()
+        self._take_up(store)
+
+    def _take_up(self, store: Store) -> None:
+        """Go on with this store, as a follower."""
+        self.store = store
+        self.machine = Replica(store.summary(), store, self._settings)
+        self._recent = RecentEntries(store)
         self._flushed_lsn = 0
         tail = store.summary().tail
         applied = store.applied_lsn
         self.committed = tail if tail.lsn == applied else Position(applied, self.machine.epoch_at(applied), store.hash_at(applied), 0)
+        self._remembered_lsn = -1
+        self._write_down()
+
+    def _write_down(self, lsn: int = 0) -> None:
+        """Write down beside the store what it may never go back behind (R11); after the store, never before."""
+        machine, applied_lsn = self.machine, self.committed.lsn
+        self._remembered_lsn = applied_lsn
+        self._remember_at(self.operator, Remembered(machine.store_uuid, "", machine.promised, machine.led, max(applied_lsn, lsn)))
 
     # --- callers (any thread) -------------------------------------------------------------------------------------
 
@@ -170,7 +189,7 @@ class Partition:
         committed = self.committed
         if lsn == committed.lsn and (not lsn or digest == committed.hash):
             return None
-        return self._actor.call(partial(self._feed, lsn, digest), timeout_s)
+        return self._actor.call(lambda: news_after(self.store, self._recent, self.committed, lsn, digest), timeout_s)
 
     def snapshot(self, request: wire.SnapshotRequest, timeout_s: float) -> wire.SnapshotPage:
         return self._actor.call(lambda: page_of(self.store, self.committed, request.after, request.limit), timeout_s)
@@ -180,6 +199,10 @@ class Partition:
         last = min(self.committed.lsn, from_lsn + limit - 1)
         found = self._actor.call(lambda: self._recent.between(max(1, from_lsn), last, APPEND_BYTES_MAX), timeout_s)
         return [sealed.data for sealed in found]
+
+    def install(self, swap: Callable[[Store], Store], timeout_s: float) -> None:
+        """Replace the store within one turn (R13); refused while it leads. `swap` closes the old one, or raises and leaves it in use."""
+        self._actor.call(partial(self._installed, swap), timeout_s)
 
     def in_turn(self, work: Callable[[], T], timeout_s: float) -> T:
         """Return what `work` does with the store, in the partition's turn: for whoever looks after the files."""
@@ -191,7 +214,7 @@ class Partition:
 
     def close(self, timeout_s: float) -> None:
         """Flush and close the store; nothing may be called after."""
-        self._actor.call(self.store.close, timeout_s)
+        self._actor.call(lambda: self.store.close(), timeout_s)
         self._actor.stop()
 
     # --- events (one at a time) -----------------------------------------------------------------------------------
@@ -205,7 +228,7 @@ class Partition:
             # Z2: the first answer to one of these may be forgotten already, so that it would be decided anew.
             submission.fail(CallerBehind(f"{self.operator}: sent when the log clock was over an hour back", stamp_ms=stamp_ms))
             return
-        self._waiting.append(submission)
+        self._waiting.add(submission)
 
     def _asked(self, question: Question) -> None:
         # R10 and 5.4: a primary that has not committed in its own epoch does not know what is committed.
@@ -231,7 +254,7 @@ class Partition:
 
     def _answered(self, send: Send, reply: wire.AppendReply | None) -> None:
         """An APPEND of ours was answered, refused or lost."""
-        if reply is None or reply.status not in ("ack", "gap", "epoch"):
+        if reply is None or reply.status not in ("ack", "gap", "epoch", "snapshot"):
             self._carry_out(self.machine.lost(send.store_uuid, send.seq))
             return
         self._carry_out(self.machine.answered(send.store_uuid, send.seq, shipping.answer_of(reply), self._now_ms()))
@@ -284,6 +307,8 @@ class Partition:
             self._flushed_lsn, self._flushed_ms = self.store.flushed_lsn, now_ms
         if now_ms - self._quiet_since_ms > self._flush_ms or now_ms - self._flushed_ms > FLUSH_LATEST_MS:
             self.store.flush_staged(FLUSH_ROWS)
+            if self.committed.lsn != self._remembered_lsn:
+                self._write_down()
         self.store.scrub()
 
     def _swept(self) -> None:
@@ -291,14 +316,18 @@ class Partition:
         if due_ms is not None and due_ms <= self.machine.stamp(self._now_ms()):
             self._submitted(Submission(self.operator, [wire.Sweep("", b"")], {}))
 
-    def _feed(self, lsn: int, digest: bytes) -> wire.FeedPart | None:
-        committed = self.committed
-        if lsn > committed.lsn:
-            return wire.FeedPart(self.operator, "behind", committed.lsn, committed.hash, committed.stamp_ms)
-        if lsn < 0 or (lsn and self.store.hash_at(lsn) != digest):
-            return wire.FeedPart(self.operator, "snapshot_needed", committed.lsn, committed.hash, committed.stamp_ms)
-        last = min(committed.lsn, lsn + FEED_ENTRIES_MAX)
-        return part_of(self.operator, self._recent.between(lsn + 1, last, 2 * PART_BYTES_MAX))
+    def _installed(self, swap: Callable[[Store], Store]) -> None:
+        if self.machine.is_primary:
+            raise InvalidRequest(f"{self.operator}: {self._node} is its primary", field="node")
+        self._take_up(swap(self.store))
+        self._primary_hint = ""
+        self._on_commit()
+
+    def _distrust(self, lsn: int) -> None:
+        """R11: it went back. The record beside it says so from now on, also to the next process."""
+        log.error("went back behind what it acknowledged operator=%s lsn=%d acknowledged=%d", self.operator, self.machine.tail.lsn, lsn)
+        self._write_down(lsn)
+        self._on_need(self.operator, Cause.DISTRUSTED)
 
     # --- plans ----------------------------------------------------------------------------------------------------
 
@@ -307,7 +336,7 @@ class Partition:
         later: list[Plan] = []
         for step in plan.steps:
             if isinstance(step, Write):
-                self._remember(step)  # Before the steps ahead of it: they ship what it is about to write.
+                self._recent.follow(step.truncate_from, step.entries)  # Before the steps ahead of it: they ship what it is about to write.
         for step in plan.steps:
             match step:
                 case Send():
@@ -320,18 +349,17 @@ class Partition:
                     self._apply(lsn)
                 case Persist(promised, led):
                     self.store.save_epochs(promised, led)
+                    self._write_down()
                 case Confirmed(ticket):
                     self._answer_questions(ticket)
                 case StepDown(reason):
                     self._stepped_down(reason)
+                case NeedSnapshot():
+                    self._on_need(self.operator, Cause.EMPTY if self.store.applied_lsn == 0 else Cause.BEHIND)
+                case Distrust(lsn):
+                    self._distrust(lsn)
         for plan_after in later:
             self._carry_out(plan_after)
-
-    def _remember(self, step: Write) -> None:
-        if step.truncate_from:
-            self._recent.forget_from(step.truncate_from)
-        for sealed in step.entries:
-            self._recent.add(sealed)
 
     def _write(self, truncate_from: int, entries: Sequence[SealedEntry]) -> None:
         wanted = [digest for sealed in entries for digest in sealed.entry.sides]
@@ -339,14 +367,17 @@ class Partition:
         self.store.append(entries, truncate_from, sides)
 
     def _send(self, step: Send) -> None:
-        entries = self._recent.between(step.previous_lsn + 1, step.last_lsn, APPEND_BYTES_MAX)
+        try:
+            entries, needs_snapshot = self._recent.between(step.previous_lsn + 1, step.last_lsn, APPEND_BYTES_MAX), False
+        except SnapshotNeeded:
+            entries, needs_snapshot = [], True  # R12: they are not at this node.
         digests = [digest for sealed in entries for digest in sealed.entry.sides]
         sides: dict[bytes, bytes] = {}
         if digests:
             sides = self.store.sides(digests)
             sides.update({digest: self._in_flight_sides[digest] for digest in digests if digest in self._in_flight_sides})
         erased = [digest for digest in digests if digest not in sides and self.store.get(Kind.ERASED, digest.hex())]
-        item, size_bytes = shipping.item_of(self.operator, step, entries, sides, self._node, erased)
+        item, size_bytes = shipping.item_of(self.operator, step, entries, sides, self._node, erased, needs_snapshot=needs_snapshot)
         self._links.send(step.node, Outgoing(item, size_bytes, partial(self._reply_came, step)), step.urgent)
 
     def _reply_came(self, send: Send, reply: wire.AppendReply | None) -> None:
@@ -373,13 +404,10 @@ class Partition:
         log.info("leads no more operator=%s lsn=%d reason=%s", self.operator, self.machine.tail.lsn, reason)
         self._state = None
         self._primary_hint = ""
-        self._alone = 0
         in_flight, self._in_flight = self._in_flight, []
         for submission, _ in in_flight:
             submission.fail(OutcomeUnknown(f"{self.operator}: the primary changed while this was on its way", operator=self.operator))
-        for submission in self._waiting:
-            submission.fail(self._not_primary())
-        self._waiting.clear()
+        self._waiting.fail_all(self._not_primary())
         while self._changes:
             self._changes.popleft().answer(False, "the primary changed")
         for _, question in self._questions:
@@ -401,7 +429,7 @@ class Partition:
             return True
         if not self._waiting or self._state is None or not self.machine.may_propose:
             return False
-        submissions = self._take_waiting()
+        submissions = self._waiting.take(COMMANDS_PER_ENTRY)
         if not submissions:
             return False
         try:
@@ -409,11 +437,11 @@ class Partition:
         except HoldfastError as error:
             if error.code in FATAL_CODES:
                 raise
-            self._cannot_decide(submissions, error)
+            self._waiting.could_not_decide(submissions, error)
         except Exception:
             # The engine changes nothing until an entry is applied, so a fault in deciding costs its commands alone.
             log.exception("a fault while deciding operator=%s", self.operator)
-            self._cannot_decide(submissions, HoldfastError())
+            self._waiting.could_not_decide(submissions, HoldfastError())
         return True
 
     def _change(self, change: Reconfiguration) -> None:
@@ -427,28 +455,6 @@ class Partition:
         self._carry_out(plan)
         change.answer(*reply)
 
-    def _take_waiting(self) -> list[Submission]:
-        taken: list[Submission] = []
-        count = 0
-        while self._waiting and count < COMMANDS_PER_ENTRY:
-            submission = self._waiting.popleft()
-            if submission.abandoned:
-                continue
-            taken.append(submission)
-            count += len(submission.commands)
-            if self._alone:
-                self._alone -= 1
-                break
-        return taken
-
-    def _cannot_decide(self, submissions: list[Submission], error: HoldfastError) -> None:
-        if len(submissions) == 1:
-            submissions[0].fail(error)
-            return
-        # One of them is at fault: the others must not pay for it.
-        self._waiting.extendleft(reversed(submissions))
-        self._alone = len(submissions)
-
     def _decide(self, state: AppliedState, submissions: list[Submission]) -> None:
         """Fold all submissions into one entry and propose it; answer at once where nothing is to be recorded."""
         now_ms = self._now_ms()
@@ -458,7 +464,7 @@ class Partition:
         places = self.store.requests([command.request_id for command in commands if command.request_id], stamp_ms)
         # The engine looks for each new hold's id among the closed ones: 5 us when asked one by one, 0.5 us together.
         self.store.read_ahead(Kind.CLOSED_HOLD, [command.hold_id for command in commands if isinstance(command, wire.Hold)])
-        folded = fold(state, submissions, machine.tail, machine.epoch, stamp_ms, self._first_answer(places))
+        folded = fold(state, submissions, machine.tail, machine.epoch, stamp_ms, self._recent.first_answer(places))
         if folded.sealed is None:
             for submission, outcomes in folded.answers:
                 submission.answer(outcomes, machine.epoch.counter, machine.tail._replace(stamp_ms=stamp_ms))
@@ -466,13 +472,6 @@ class Partition:
         self._in_flight = folded.answers
         self._in_flight_sides = folded.sides
         self._carry_out(machine.propose(folded.sealed, now_ms))
-
-    def _first_answer(self, places: dict[str, tuple[int, int]]) -> FirstAnswer:
-        def first_answer(request_id: str) -> tuple[bytes, wire.Outcome] | None:
-            place = places.get(request_id)
-            return None if place is None else outcome_at(self._recent.entry(place[0]).entry, place[1])
-
-        return first_answer
 
     def _evidence(self, lsn: int) -> tuple[int, int, bytes]:
         return self.machine.epoch_at(lsn).counter, lsn, self.store.hash_at(lsn)
@@ -488,7 +487,7 @@ class Partition:
             request_id = str(arguments.get("request_id", ""))
             stamp_ms = self.machine.stamp(self._now_ms())
             places = self.store.requests([request_id], stamp_ms) if request_id else {}
-            reader = Reader(self._state, self.store.sides, self._first_answer(places), self._evidence)
+            reader = Reader(self._state, self.store.sides, self._recent.first_answer(places), self._evidence)
             try:
                 question.answer(self.committed.lsn, stamp_ms, reader.answer(question.item.query, arguments, stamp_ms))
             except HoldfastError as error:

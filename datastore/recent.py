@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
-from datastore.ledger import SealedEntry, entries_within, unseal
+from datastore.engine import FirstAnswer
+from datastore.ledger import SealedEntry, entries_within, outcome_at, unseal
 from datastore.store_port import Store
+from datastore.wire import Outcome
 
 ENTRIES_KEPT = 256
 BYTES_KEPT = 8 * 1024 * 1024
@@ -28,6 +31,13 @@ class RecentEntries:
             _, oldest = self._kept.popitem(last=False)
             self._size_bytes -= len(oldest.data)
 
+    def follow(self, truncate_from: int, entries: Sequence[SealedEntry]) -> None:
+        """Drop what is truncated (0: nothing) and keep what is written."""
+        if truncate_from:
+            self.forget_from(truncate_from)
+        for sealed in entries:
+            self.add(sealed)
+
     def forget_from(self, lsn: int) -> None:
         """Drop what is truncated."""
         while self._kept and next(reversed(self._kept)) >= lsn:
@@ -37,6 +47,19 @@ class RecentEntries:
     def entry(self, lsn: int) -> SealedEntry:
         """Return one entry of the log."""
         return self._kept.get(lsn) or unseal(self._store.entries(lsn, 1, 0)[0])
+
+    def first_answer(self, places: Mapping[str, tuple[int, int]]) -> FirstAnswer:
+        """Return what finds the recorded answer of a request.
+
+        Args:
+            places: request_id -> (lsn, index) of those that were answered.
+        """
+
+        def found(request_id: str) -> tuple[bytes, Outcome] | None:
+            place = places.get(request_id)
+            return None if place is None else outcome_at(self.entry(place[0]).entry, place[1])
+
+        return found
 
     def between(self, first_lsn: int, last_lsn: int, size_bytes_max: int) -> list[SealedEntry]:
         """Return entries from `first_lsn` on, at most to `last_lsn`: fewer where they are many or large, one at least."""

@@ -39,9 +39,11 @@ from datastore.replication_steps import (
     Became,
     Commit,
     Confirmed,
+    Distrust,
     Follower,
     HandedOver,
     LogReader,
+    NeedSnapshot,
     Persist,
     Plan,
     Promised,
@@ -67,6 +69,7 @@ class Replica(ReplicatedLog):
         self.epoch = EPOCH_NONE  # of the reign, while primary
         self.is_primary = False
         self.heard_ms: int | None = None
+        self.distrusted = False  # It lost what it acknowledged: it follows nobody, promises nothing (R11).
         self._settings = settings
         self._followers: dict[str, Follower] = {}
         self._durable_lsn = summary.tail.lsn
@@ -133,7 +136,7 @@ class Replica(ReplicatedLog):
         """R1. The position in the reply is of what is flushed: a primary's own unflushed tail is not counted here,
         because the shell carries out a plan, its writes too, before the next event."""
         heard_age_ms = self.heard_age_ms(now_ms)
-        if epoch <= self.promised:
+        if epoch <= self.promised or self.distrusted:
             return Plan([], Promised(False, self.promised, self.tail, heard_age_ms))
         self.promised = epoch
         self._promised_ms = now_ms
@@ -175,6 +178,8 @@ class Replica(ReplicatedLog):
             return f"this store is {self.store_uuid}"
         if epoch != self.promised:
             return f"epoch {list(self.promised)} is promised"
+        if self.distrusted:
+            return "this store went back behind what it acknowledged"
         if self.led >= epoch:
             return "this epoch was led here before"
         if self.store_uuid not in self.config.voters:
@@ -296,7 +301,8 @@ class Replica(ReplicatedLog):
         if awaited:
             follower.busy = 0
         # A node that lost its disk answers with another identity: it never counts as the old one (R14).
-        if answer.epoch != self.epoch or answer.store_uuid != store_uuid:
+        follower.holding = answer.store_uuid != store_uuid or answer.status == "snapshot"
+        if answer.epoch != self.epoch or follower.holding:
             return Plan([])
         if awaited:
             follower.heard_ms = follower.sent_ms
@@ -346,7 +352,7 @@ class Replica(ReplicatedLog):
         for store_uuid, follower in self._followers.items():
             if follower.busy:
                 continue
-            behind = follower.next_lsn <= self.tail.lsn
+            behind = follower.next_lsn <= self.tail.lsn and not follower.holding
             asked = follower.acked_seq < self._ticket_wanted
             due = now_ms - follower.sent_ms >= self._settings.heartbeat_ms
             # A follower that does not answer is asked again at the heartbeat's pace, not as fast as it fails.
@@ -356,7 +362,7 @@ class Replica(ReplicatedLog):
             follower.busy = self._seq
             follower.sent_ms = now_ms
             previous_lsn = follower.next_lsn - 1
-            last_lsn = min(self.tail.lsn, previous_lsn + self._settings.entries_per_append)
+            last_lsn = min(self.tail.lsn, previous_lsn + self._settings.entries_per_append) if behind else previous_lsn
             steps.append(
                 Send(
                     store_uuid,
@@ -368,6 +374,7 @@ class Replica(ReplicatedLog):
                     last_lsn,
                     self.commit_lsn,
                     urgent or behind,
+                    follower.match_lsn,
                 )
             )
         return steps
@@ -424,6 +431,13 @@ class Replica(ReplicatedLog):
             steps.append(Persist(self.promised, self.led))
         steps += self._step_down("a newer primary was heard")
         self.heard_ms = now_ms
+        if message.store_uuid == self.store_uuid and message.acked_lsn > self.tail.lsn:
+            # R11: within one reign nothing that was acknowledged to it is ever truncated, so this disk went back.
+            self.distrusted = True
+        if self.distrusted:
+            return Plan([*steps, Distrust(message.acked_lsn)], self._answer("snapshot", message, 0))
+        if self._needs_snapshot(message):
+            return Plan([*steps, NeedSnapshot()], self._answer("snapshot", message, 0))
         if message.previous_lsn > self.tail.lsn:
             return Plan(steps, self._answer("gap", message, self.tail.lsn + 1))
         if self.epoch_at(message.previous_lsn) != message.previous_epoch:
@@ -438,6 +452,12 @@ class Replica(ReplicatedLog):
             self.commit_lsn = commit_lsn
             steps.append(Commit(commit_lsn))
         return Plan(steps, self._answer("ack", message, 0, match_lsn))
+
+    def _needs_snapshot(self, message: Append) -> bool:
+        """R12: the entry that comes next is not in the primary's log; or all of a long log would come."""
+        if message.needs_snapshot and message.previous_lsn == self.tail.lsn:
+            return True
+        return self.tail.lsn == 0 < self._settings.log_entries_max < message.commit_lsn
 
     def _answer(self, status: str, message: Append, first_lsn: int, match_lsn: int = 0) -> AppendAnswer:
         return AppendAnswer(status, message.epoch, match_lsn, self.store_uuid, self.promised, first_lsn)

@@ -47,6 +47,7 @@ class Send(NamedTuple):
     last_lsn: int
     commit_lsn: int
     urgent: bool
+    acked_lsn: int = 0  # What the store acknowledged in this reign.
 
 
 class Commit(NamedTuple):
@@ -67,7 +68,17 @@ class StepDown(NamedTuple):
     reason: str
 
 
-Step = Persist | Write | Send | Commit | Confirmed | StepDown
+class NeedSnapshot(NamedTuple):
+    """The log cannot bring this store up (R12): take a snapshot from a peer."""
+
+
+class Distrust(NamedTuple):
+    """This store acknowledged `lsn` and does not have it: its disk went back. It votes no more and must be replaced (R11)."""
+
+    lsn: int
+
+
+Step = Persist | Write | Send | Commit | Confirmed | StepDown | NeedSnapshot | Distrust
 
 
 # --- messages and replies -----------------------------------------------------------------------------------------
@@ -81,10 +92,13 @@ class Append(NamedTuple):
     previous_epoch: Epoch
     entries: Sequence[SealedEntry]
     commit_lsn: int
+    store_uuid: str = ""
+    acked_lsn: int = 0
+    needs_snapshot: bool = False
 
 
 class AppendAnswer(NamedTuple):
-    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from first_lsn)."""
+    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from first_lsn), "snapshot"."""
 
     status: str
     epoch: Epoch
@@ -156,6 +170,8 @@ class ReplicationSettings:
     heartbeat_ms: int = 100
     suspicion_ms: int = 1000
     entries_per_append: int = 500
+    log_entries_max: int = 0
+    """An empty store takes a snapshot where more than this is committed; 0: it always follows the log."""
 
 
 @dataclass
@@ -192,6 +208,7 @@ class Follower:
     busy: int = 0  # seq of the message under way, 0 when none
     sent_ms: int = -1
     acked_seq: int = 0
+    holding: bool = False  # It wants no entries: another store answers in its place, or it takes a snapshot.
     # R14: a round is the time in which it got everything that there was when the round began.
     round_end_lsn: int = 0
     round_began_ms: int = 0

@@ -15,10 +15,12 @@ from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, Snapshot
 from datastore.model import Epoch
 from datastore.node import Node, wall_ms
 from datastore.partition import Partition
+from datastore.recovery import HASHES_MAX
 from datastore.reporting import promotions
 from datastore.store import SqliteStore
 from datastore.stub import METHODS, NODE_LIMITS, ROLES
 from datastore.submission import Question, Reconfiguration, Submission
+from datastore.wire_recovery import HashesAsk, RecoverAsk, RecoverReport, SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
 
 # How long a message of another node or a manager may wait for its partition's turn. Longer than any flush; who sent it
 # has given up by then.
@@ -54,6 +56,11 @@ class NodeServer:
             "entries": self._entries,
             "check": self._check,
             "segment": self._segment,
+            "recover": self._recover,
+            "snapshot_ask": self._snapshot_ask,
+            "snapshot_read": self._snapshot_read,
+            "snapshot_done": self._snapshot_done,
+            "hashes": self._hashes,
         }
         self._edge = EdgeServer(
             address, self._handle, methods=METHODS.keys(), limits=NODE_LIMITS, tls=tls, roles=ROLES if tls else None, name=node.name
@@ -141,7 +148,7 @@ class NodeServer:
         return self._store_of(request.operator).snapshot(request, TURN_S)
 
     def _entries(self, payload: bytes) -> list[bytes]:
-        request: wire.EntriesRequest = wire.decode(wire.EntriesRequest, payload)
+        request: wire_ledger.EntriesRequest = wire.decode(wire_ledger.EntriesRequest, payload)
         return self._store_of(request.operator).entries(request.from_lsn, request.limit, TURN_S)
 
     def _store_of(self, operator: str) -> Partition:
@@ -149,6 +156,31 @@ class NodeServer:
         if found is None:
             raise UnknownOperator(f"{self._node.name} has no store of {shown(operator)}", operator=shown(operator))
         return found
+
+    # --- recovery -------------------------------------------------------------------------------------------------
+
+    def _recover(self, payload: bytes) -> list[RecoverReport]:
+        return self._node.recoverer.recover(wire.decode(RecoverAsk, payload))
+
+    def _snapshot_ask(self, payload: bytes) -> SnapshotOffer:
+        ask: SnapshotAsk = wire.decode(SnapshotAsk, payload)
+        partition = self._store_of(ask.operator)
+        return self._node.offers.ask(ask, self._node.store_path(ask.operator), lambda: partition.committed)
+
+    def _snapshot_read(self, payload: bytes) -> SnapshotPart:
+        read: SnapshotRead = wire.decode(SnapshotRead, payload)
+        return self._node.offers.read(read.snapshot_id, read.offset, read.length)
+
+    def _snapshot_done(self, payload: bytes) -> None:
+        self._node.offers.done(wire.decode(str, payload))
+
+    def _hashes(self, payload: bytes) -> list[bytes]:
+        ask: HashesAsk = wire.decode(HashesAsk, payload)
+        if len(ask.lsns) > HASHES_MAX:
+            raise InvalidRequest(f"{len(ask.lsns)} hashes in one message, limit {HASHES_MAX}", field="lsns")
+        partition = self._store_of(ask.operator)
+        committed_lsn = partition.committed.lsn
+        return partition.in_turn(lambda: [partition.store.hash_at(lsn) if 0 < lsn <= committed_lsn else b"" for lsn in ask.lsns], TURN_S)
 
     # --- managers -------------------------------------------------------------------------------------------------
 
@@ -174,9 +206,9 @@ class NodeServer:
     def _bootstrap_one(self, item: wire.BootstrapItem) -> wire.BootstrapReply:
         partition = self._node.make(item.operator)
         voters = item.voters
-        if voters and self._node.has_put_aside(item.operator):
-            # The empty store stands where a damaged one was: founding anew would forget what was sold, so a person decides.
-            log.error("founding refused operator=%s reason=a damaged store was put aside here", item.operator)
+        if voters and self._node.was_here(item.operator):
+            # The empty store stands where another one was: founding anew would forget what was sold, so a person decides.
+            log.error("founding refused operator=%s reason=another store was in use here", item.operator)
             voters = {}
         return partition.bootstrap(voters, TURN_S)
 

@@ -20,22 +20,51 @@ def opened(item: AppendItem) -> Append:
     entries = [unseal(data) for data in item.entries]
     if any(sealed.entry.lsn != item.previous_lsn + 1 + index for index, sealed in enumerate(entries)):
         raise InvalidRequest("entries that do not follow each other", field="entries")
-    return Append(Epoch(*item.epoch), item.previous_lsn, Epoch(*item.previous_epoch), entries, item.commit_lsn)
+    previous_epoch = Epoch(*item.previous_epoch)
+    return Append(
+        Epoch(*item.epoch),
+        item.previous_lsn,
+        previous_epoch,
+        entries,
+        item.commit_lsn,
+        item.store_uuid,
+        item.acked_lsn,
+        item.needs_snapshot,
+    )
 
 
 def item_of(
-    operator: str, step: Send, entries: Sequence[SealedEntry], sides: dict[bytes, bytes], node: str, erased: list[bytes]
+    operator: str,
+    step: Send,
+    entries: Sequence[SealedEntry],
+    sides: dict[bytes, bytes],
+    node: str,
+    erased: list[bytes],
+    *,
+    needs_snapshot: bool,
 ) -> tuple[AppendItem, int]:
     """Return the wire item of a step, and its size in bytes.
 
     Args:
         node: The primary's, for hints.
-        erased: Digests of side records that are gone for good (Z12).
+        erased: Digests of side records that the entries name and that were erased.
+        needs_snapshot: The entries are not at this node any more (R12).
     """
     datas = [sealed.data for sealed in entries]
     size_bytes = sum(map(len, datas)) + sum(map(len, sides.values()))
     item = AppendItem(
-        operator, step.epoch, step.previous_lsn, step.previous_epoch, datas, step.commit_lsn, sides, node, erased, step.store_uuid
+        operator,
+        step.epoch,
+        step.previous_lsn,
+        step.previous_epoch,
+        datas,
+        step.commit_lsn,
+        sides,
+        node,
+        erased,
+        step.store_uuid,
+        step.acked_lsn,
+        needs_snapshot,
     )
     return item, size_bytes
 

@@ -3,7 +3,7 @@
 - An append returns only when its entries are on the disk; rows of earlier, committed entries ride in the same transaction,
   some at a time, when enough of them are staged (`tables.py`), and with them the digest of all rows (`digest.py`).
 - A file is used only if `quick_check` and the hash chain since the last verified checkpoint pass. One that fails is moved
-  aside as NAME.quarantined-N, never repaired: an empty store with a new identity takes its place (R11, R14).
+  aside as NAME.quarantined-WHEN-WHY, never repaired: an empty store with a new identity takes its place (R11, R14).
 - `store_file.py` has the file itself, `ledger_file.py` the entries; `tables.py` the applied rows.
 
 One thread at a time uses a store; the partition sees to it.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ import msgspec
 
 from datastore.digest import DIGESTS_KEPT, as_bytes, digest_of, from_bytes
 from datastore.erasing import Scrubbing
-from datastore.errors import HoldfastError, InvariantBroken
+from datastore.errors import HoldfastError, InvariantBroken, RequestInProgress
 from datastore.ledger import ERASE, LedgerDamaged, Position, SealedEntry, erased_sides, unseal
-from datastore.ledger_file import VERIFY_BYTES, VERIFY_ENTRIES, LedgerFile, segments_folder
+from datastore.ledger_file import SEGMENTS, VERIFY_BYTES, VERIFY_ENTRIES, LedgerFile, segments_folder
 from datastore.model import Epoch
 from datastore.replication_steps import Summary
 from datastore.rows import ConfigRow, Kind, decode_row, encode_row
@@ -31,7 +32,7 @@ from datastore.sealing import SealingLimits
 from datastore.segments import Disk
 from datastore.tables import ROWS_RIDING, ROWS_RIDING_MIN, RowTables
 
-PUT_ASIDE = ".quarantined-"  # and a number: what follows the name of a damaged file
+PUT_ASIDE = ".quarantined-"  # and when and why: what follows the name of a file that is damaged, or not to be trusted
 RETIRED = ".retired-"  # ... of a store that was whole and takes no part any more (R15)
 
 ALL_ROWS = 2**31
@@ -42,9 +43,11 @@ log = logging.getLogger(__name__)
 class SqliteStore(LedgerFile):
     """A partition in one SQLite file."""
 
-    def __init__(self, path: Path, operator: str, disk: Disk | None = None) -> None:
+    def __init__(self, path: Path, operator: str, disk: Disk | None = None, *, verified: bool = False) -> None:
         """Open the file, or make an empty store with a new identity where there is none.
 
+        Args:
+            verified: This very file was verified a moment ago and nobody had it since.
         Raises:
             LedgerDamaged: The file must not be used (see `open_store`).
             TooNew: A newer program wrote it; it was left as it is.
@@ -61,8 +64,9 @@ class SqliteStore(LedgerFile):
             self._digests: deque[tuple[int, bytes]] = deque(maxlen=DIGESTS_KEPT)
             self._digests_wanted: set[int] = set()
             self._scrubbing = Scrubbing(self._db, self.path, wanted=bool(meta["scrub"]))
-            self._quick_check()
-            self._verify_tail(int(meta["verified_lsn"]), max(self.applied_lsn, flushing_lsn))
+            if not verified:
+                self._quick_check()
+                self._verify_tail(int(meta["verified_lsn"]), max(self.applied_lsn, flushing_lsn))
             self._finish_flush(flushing_lsn)
             self.summary()
             self.folder.drop_drafts()
@@ -100,6 +104,29 @@ class SqliteStore(LedgerFile):
         with self._disk("write a promise"), self._transaction():
             self._db.executemany("UPDATE meta SET value = ? WHERE key = ?", values)
         self._promised, self._led = promised, led
+
+    def adopt(self, store_uuid: str, promised: Epoch, led: Epoch) -> None:
+        with self._disk("write the identity"), self._transaction():
+            self._put_meta("store_uuid", store_uuid)
+        self.store_uuid = store_uuid
+        # A log with entries of an epoch has promised that epoch (R5).
+        self.save_epochs(max(promised, self._tail.epoch), led)
+
+    def close_for_good(self) -> None:
+        """Close so that the one file is all there is of this store: it is about to be replaced (R13).
+
+        Raises:
+            RequestInProgress: Another process is reading the file; it stays open and in use.
+        """
+        self.flush_staged()
+        with self._disk("write the rest"):
+            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+        if busy:
+            # A WAL that is left behind would be laid over the file that takes this one's place.
+            raise RequestInProgress(f"{self.path} is being read by another process", operator=self.operator)
+        self.close()
+        for end in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
 
     def save_config(self, config: ConfigRow) -> None:
         if self._tail.lsn or self._rows("SELECT 1 FROM config"):
@@ -234,21 +261,22 @@ def open_store(path: Path, operator: str) -> tuple[SqliteStore, str]:
         return SqliteStore(path, operator), ""
     except LedgerDamaged as error:
         reason = str(error)
-    aside = put_aside(path, PUT_ASIDE)
+    aside = put_aside(path, PUT_ASIDE, "damaged")
     log.error("store put aside operator=%s file=%s reason=%s", operator, aside.name, reason)
     return SqliteStore(path, operator), reason
 
 
-def put_aside(path: Path, mark: str) -> Path:
-    """Rename a closed store's files to `NAME mark N`, flushed; return the new name. Nothing is ever deleted."""
-    number = 1
-    while path.with_name(f"{path.name}{mark}{number}").exists():
+def put_aside(path: Path, mark: str, why: str = "") -> Path:
+    """Move a closed store's files out of use, flushed; return the new name, which says when (UTC) and why. R11: never repaired."""
+    stem = f"{path.name}{mark}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}" + (f"-{why}" if why else "")
+    name, number = stem, 1
+    while path.with_name(name).exists():
         number += 1
-    aside = f"{path.name}{mark}{number}"
-    moves = {path.with_name(path.name + end): path.with_name(aside + end) for end in ("", "-wal", "-shm")}
-    moves[segments_folder(path)] = path.with_name(aside + ".segments")
+        name = f"{stem}-{number}"
+    moves = {path.with_name(path.name + end): path.with_name(name + end) for end in ("", "-wal", "-shm")}
+    moves[segments_folder(path)] = path.with_name(name + SEGMENTS)
     for found, to in moves.items():
         if found.exists():
             os.replace(found, to)
     Disk().flush_names(path.parent)
-    return path.with_name(aside)
+    return path.with_name(name)

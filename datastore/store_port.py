@@ -31,6 +31,10 @@ class Store(StoreReader, Protocol):
         """Flushed when it returns (R1, R4)."""
         ...
 
+    def adopt(self, store_uuid: str, promised: Epoch, led: Epoch) -> None:
+        """Make a snapshot that was taken elsewhere this node's own: its identity and its promises (R13), flushed."""
+        ...
+
     def save_config(self, config: ConfigRow) -> None:
         """Keep the first configuration, flushed; only while the log is empty and there is none."""
         ...

@@ -13,6 +13,7 @@ from datastore.cluster_record import ClusterRecord
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
 from datastore.errors import OutcomeUnknown
 from datastore.ledger import SealedEntry, unseal
+from datastore.wire_recovery import HashesAsk, RecoverAsk, RecoverReport, SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
 
 # An entry that carries a whole timetable is the largest thing that travels; all nodes and their callers agree on it.
 NODE_LIMITS = EdgeLimits(frame_bytes_max=16 * 1024 * 1024)
@@ -36,10 +37,19 @@ METHODS = {
     "feed": "feed",
     "snapshot": "feed",
     "entries": "feed",
+    "recover": "control",
+    "snapshot_ask": "recovery",
+    "snapshot_read": "recovery",
+    "snapshot_done": "recovery",
+    "hashes": "recovery",
 }
 
-# What the roles of a certificate may call: only managers promote, only nodes replicate.
-ROLES = {method: ("node",) if plane == "replication" else ("manager", "admin") for method, plane in METHODS.items()}
+# What the roles of a certificate may call: only managers promote, only nodes replicate and take snapshots.
+ROLES: dict[str, tuple[str, ...]] = {
+    method: ("node",) if plane in ("replication", "recovery") else ("manager", "admin") for method, plane in METHODS.items()
+}
+# A node that has lost a copy looks among its peers for who has it.
+ROLES["status"] = ("manager", "admin", "node")
 
 # A feed is asked to wait; its answer needs time of its own after that.
 FEED_ANSWER_MS = 2000
@@ -85,12 +95,12 @@ class NodeStub:
         page: wire.SnapshotPage = wire.decode(wire.SnapshotPage, self._call("snapshot", wire.encode(request), timeout_ms))
         return page
 
-    def entries(self, request: wire.EntriesRequest, timeout_ms: int) -> list[bytes]:
+    def entries(self, request: wire_ledger.EntriesRequest, timeout_ms: int) -> list[bytes]:
         """Return sealed entries for an audit (`datastore.ledger` of the node's package opens them)."""
         found: list[bytes] = wire.decode(list[bytes], self._call("entries", wire.encode(request), timeout_ms))
         return found
 
-    def log(self, request: wire.EntriesRequest, timeout_ms: int) -> list[SealedEntry]:
+    def log(self, request: wire_ledger.EntriesRequest, timeout_ms: int) -> list[SealedEntry]:
         """Return committed entries, opened and their hashes checked, for people to look at.
 
         Raises:
@@ -147,6 +157,31 @@ class NodeStub:
     def append(self, items: Sequence[wire.AppendItem], timeout_ms: int) -> list[wire.AppendReply]:
         """R5; replies beside the items. An item that the node could not take has the status "refused"."""
         return self._list("append", items, wire.AppendReply, timeout_ms)
+
+    def recover(self, ask: RecoverAsk, timeout_ms: int) -> list[RecoverReport]:
+        """Plan, start or watch the recovery of copies at this node."""
+        found: list[RecoverReport] = wire.decode(list[RecoverReport], self._call("recover", wire.encode(ask), timeout_ms))
+        return found
+
+    def snapshot_ask(self, ask: SnapshotAsk, timeout_ms: int) -> SnapshotOffer:
+        """Return what the node offers; ask again with its id while it is being prepared."""
+        offer: SnapshotOffer = wire.decode(SnapshotOffer, self._call("snapshot_ask", wire.encode(ask), timeout_ms))
+        return offer
+
+    def snapshot_read(self, read: SnapshotRead, timeout_ms: int) -> SnapshotPart:
+        part: SnapshotPart = wire.decode(SnapshotPart, self._call("snapshot_read", wire.encode(read), timeout_ms))
+        return part
+
+    def snapshot_done(self, snapshot_id: str, timeout_ms: int) -> None:
+        """Say that all of it came, so that it need not be kept."""
+        self._call("snapshot_done", wire.encode(snapshot_id), timeout_ms)
+
+    def hashes(self, ask: HashesAsk, timeout_ms: int) -> list[bytes]:
+        """Return the chain's hashes at some entries, b"" where one is not committed there."""
+        found: list[bytes] = wire.decode(list[bytes], self._call("hashes", wire.encode(ask), timeout_ms))
+        if len(found) != len(ask.lsns):
+            raise OutcomeUnknown(f"{self.name} answered {len(found)} of {len(ask.lsns)} hashes", node=self.name)
+        return found
 
     def _list(self, method: str, items: Sequence[Any], kind: Any, timeout_ms: int, beside: bool = True) -> list[Any]:
         found: list[Any] = wire.decode(list[kind], self._call(method, wire.encode(list(items)), timeout_ms))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,49 @@ class Submission:
         if error is not None:
             return wire.SubmitResult(self.operator, b"", 0, 0, error.to_data())
         return wire.SubmitResult(self.operator, self.outcomes, self.epoch, self.lsn, stamp_ms=self.stamp_ms, hash=self.hash)
+
+
+class SubmissionQueue:
+    """Submissions in the order in which they came; one thread at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Submission] = deque()
+        self._alone = 0  # How many of those at the head are to be decided one by one.
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, submission: Submission) -> None:
+        self._waiting.append(submission)
+
+    def take(self, commands_max: int) -> list[Submission]:
+        """Return what is to be decided together, leaving out what nobody waits for."""
+        taken: list[Submission] = []
+        count = 0
+        while self._waiting and count < commands_max:
+            submission = self._waiting.popleft()
+            if submission.abandoned:
+                continue
+            taken.append(submission)
+            count += len(submission.commands)
+            if self._alone:
+                self._alone -= 1
+                break
+        return taken
+
+    def could_not_decide(self, submissions: list[Submission], error: HoldfastError) -> None:
+        """Fail the one that cannot be decided; of several one is at fault, and the others must not pay for it."""
+        if len(submissions) == 1:
+            submissions[0].fail(error)
+            return
+        self._waiting.extendleft(reversed(submissions))
+        self._alone = len(submissions)
+
+    def fail_all(self, error: HoldfastError) -> None:
+        for submission in self._waiting:
+            submission.fail(error)
+        self._waiting.clear()
+        self._alone = 0
 
 
 class Question:

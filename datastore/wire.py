@@ -310,6 +310,8 @@ class PartitionStatus(msgspec.Struct, array_like=True):
     config_lsn: int = 0  # where the configuration stands that the three above and below are of
     retired: list[str] = []
     followers: dict[str, tuple[int, int, bool]] = {}  # at a primary: uuid -> (lsn it has, ms since it was heard, caught up)
+    aside: str = ""  # the newest file of this operator that was put aside at the node: its name says when and why
+    recovery: str = ""  # how its recovery stands, "" where there is none
 
 
 class NodeStatus(msgspec.Struct, array_like=True):
@@ -392,10 +394,14 @@ class AppendItem(msgspec.Struct, array_like=True):
     primary: str = ""  # node name, for hints
     erased: list[bytes] = []
     store_uuid: str = ""  # whom it is for: a store that took a lost one's place is not spoken to in its name (R14)
+    acked_lsn: int = 0  # what that store acknowledged in this epoch: it must have it
+    needs_snapshot: bool = False  # the entry after previous_lsn is not in the primary's log any more (R12)
 
 
 class AppendReply(msgspec.Struct, array_like=True):
-    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from `first_lsn`), "disk"."""
+    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from `first_lsn`), "disk",
+    "snapshot" (the log cannot bring it up: it takes a snapshot and wants no entries until then).
+    """
 
     operator: str
     status: str
@@ -404,14 +410,6 @@ class AppendReply(msgspec.Struct, array_like=True):
     store_uuid: str
     promised: tuple[int, str] = (0, "")
     first_lsn: int = 0
-
-
-class EntriesRequest(msgspec.Struct, array_like=True):
-    """Ask for committed, sealed entries from `from_lsn` on, for an audit; the reply is `list[bytes]`, [] at the end."""
-
-    operator: str
-    from_lsn: int
-    limit: int = 500
 
 
 # --- manager's own answers ----------------------------------------------------------------------------------------

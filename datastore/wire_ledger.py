@@ -72,3 +72,11 @@ class CopiesChecked(msgspec.Struct, array_like=True):
 
     replies: list[CheckReply]
     silent: dict[str, str]
+
+
+class EntriesRequest(msgspec.Struct, array_like=True):
+    """Ask for committed, sealed entries from `from_lsn` on, for an audit; the reply is `list[bytes]`, [] at the end."""
+
+    operator: str
+    from_lsn: int
+    limit: int = 500

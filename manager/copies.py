@@ -54,5 +54,5 @@ class Copies:
         node = self._roster.nodes.get(route.node) if route is not None else None
         if node is None:
             raise OperatorUnavailable(f"{shown(request.operator)} has no primary to export from", operator=shown(request.operator))
-        asked = wire.EntriesRequest(request.operator, request.from_lsn, request.limit)
+        asked = wire_ledger.EntriesRequest(request.operator, request.from_lsn, request.limit)
         return node.call("entries", wire.encode(asked), LEDGER_MS)

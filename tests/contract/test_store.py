@@ -269,5 +269,5 @@ def test_a_damaged_file_is_put_aside_and_never_used(tmp_path: Path, damage: str)
     assert reason
     assert second.store_uuid != identity
     assert 0 == second.summary().tail.lsn
-    assert (tmp_path / "AR.sqlite.quarantined-1").exists()
+    assert [True] == [one.name.endswith("Z-damaged") for one in tmp_path.glob("AR.sqlite.quarantined-*")]
     second.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from client import api
-from datastore import messages, wire
+from datastore import messages, wire, wire_ledger
 from datastore.edge import Address
 from datastore.errors import HoldfastError, NodeUnreachable, OutcomeUnknown
 from datastore.ledger import unseal
@@ -228,7 +228,7 @@ def assert_replicas_equal(cluster: ClusterUnderTest, operator: str, deadline_s: 
         wait_until(caught_up, f"all copies of {operator} to be equally long", deadline_s)
         ends = {}
         for name, stub in stubs.items():
-            data = stub.entries(wire.EntriesRequest(operator, last[0], 1), 5_000)
+            data = stub.entries(wire_ledger.EntriesRequest(operator, last[0], 1), 5_000)
             ends[name] = unseal(data[0]).hash
     except AssertionError as error:
         raise AssertionError(f"{error}: {statuses(stubs, operator)}\n{cluster.evidence()}") from error
@@ -257,7 +257,7 @@ def seat_rows(cluster: ClusterUnderTest, operator: str, service_id: str) -> dict
     found: dict[str, list[SeatRow]] = {}
     lsn = 1
     try:
-        while page := stub.entries(wire.EntriesRequest(operator, lsn), 10_000):
+        while page := stub.entries(wire_ledger.EntriesRequest(operator, lsn), 10_000):
             for sealed in map(unseal, page):
                 lsn = sealed.entry.lsn + 1
                 for kind, key, value in sealed.entry.events:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datastore import wire
+from datastore import wire_ledger
 from datastore.ledger import unseal
 from datastore.model import BasketState, HoldState, OrderState, SeatState
 from datastore.rows import Kind, decode_row
@@ -49,7 +49,7 @@ def read_ledger(cluster: ClusterUnderTest, operator: str) -> Ledger:
     lsn = 1
     try:
         stub = stubs[primary_of(cluster, operator)]
-        while page := stub.entries(wire.EntriesRequest(operator, lsn), 10_000):
+        while page := stub.entries(wire_ledger.EntriesRequest(operator, lsn), 10_000):
             for data in page:
                 lsn = found.take(data) + 1
     finally:

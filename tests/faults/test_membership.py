@@ -14,7 +14,7 @@ import pytest
 from client import administering, api, cluster, keys, processes, profiles
 from client.plan import plan_of
 from datastore import administration as wishes
-from datastore import wire
+from datastore import wire_ledger
 from datastore.errors import SeatUnavailable
 from datastore.ledger import unseal
 from tests.checkers import History
@@ -153,7 +153,7 @@ def assert_voters_equal(cluster: ClusterUnderTest, operator: str) -> None:
     wait_until(level, f"the voters of {operator} to be level", 30)
     nodes = voters(cluster, operator)
     lsn = statuses(stubs, operator)[nodes[0]].applied_lsn
-    hashes = {node: unseal(stubs[node].entries(wire.EntriesRequest(operator, lsn, 1), 5_000)[0]).hash for node in nodes}
+    hashes = {node: unseal(stubs[node].entries(wire_ledger.EntriesRequest(operator, lsn, 1), 5_000)[0]).hash for node in nodes}
     assert len(set(hashes.values())) == 1, hashes
 
 

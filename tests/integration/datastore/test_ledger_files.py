@@ -55,7 +55,7 @@ def segment_files(nodes: Nodes, name: str) -> dict[str, bytes]:
 def whole_ledger(nodes: Nodes, name: str) -> list[bytes]:
     """Return all committed entries of a node, proved to be one chain."""
     found: list[bytes] = []
-    while page := nodes.stubs[name].entries(wire.EntriesRequest(OPERATOR, len(found) + 1), 5000):
+    while page := nodes.stubs[name].entries(wire_ledger.EntriesRequest(OPERATOR, len(found) + 1), 5000):
         found += page
     verify_chain(found, genesis(OPERATOR))
     return found
@@ -159,7 +159,7 @@ def test_an_erased_name_is_in_no_file_of_any_node(nodes: Nodes) -> None:
     wait_sealed(nodes, 64)
     assert all(found(nodes, name, NAME) for name in NAMES)
     nodes.stop("node-3")
-    aside = nodes.store("node-3").with_name("AR.sqlite.quarantined-1")
+    aside = nodes.store("node-3").with_name("AR.sqlite.quarantined-20261121T000000Z-damaged")
     aside.write_bytes(nodes.store("node-3").read_bytes())
     digest = blake2b(record, digest_size=32).digest()
     outcome = nodes.submit("node-1", wire.Erase("erase-00001", b"d", digest))[0]

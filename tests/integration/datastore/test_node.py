@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datastore import wire
+from datastore import wire, wire_ledger
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown, QuorumLost, SeatUnavailable
 from tests.integration.datastore.nodes import CALL_MS, NAMES, OPERATOR, Nodes
 from tests.unit.datastore.inventory import SERVICE
@@ -44,7 +44,7 @@ def wait_level(nodes: Nodes, *names: str) -> int:
 def ledger(nodes: Nodes, name: str) -> list[bytes]:
     """Return all committed entries of a node."""
     found: list[bytes] = []
-    while page := nodes.stubs[name].entries(wire.EntriesRequest(OPERATOR, len(found) + 1), CALL_MS):
+    while page := nodes.stubs[name].entries(wire_ledger.EntriesRequest(OPERATOR, len(found) + 1), CALL_MS):
         found += page
     return found
 
@@ -198,24 +198,6 @@ def test_a_node_whose_disk_refuses_a_write_ends_and_acknowledges_nothing(nodes: 
     nodes.start("node-3")
     wait_level(nodes, *NAMES)
     assert ledger(nodes, "node-1") == ledger(nodes, "node-3")
-
-
-def test_a_damaged_store_is_put_aside_and_never_founded_anew(nodes: Nodes) -> None:
-    """Half a file: it stays as evidence, and the node serves an empty store that no manager can found over it."""
-    nodes.submit("node-1", nodes.hold("4A"))[0].unwrap()
-    wait_level(nodes, *NAMES)
-    nodes.stop("node-3")
-    damaged = nodes.store("node-3")
-    data = damaged.read_bytes()[: damaged.stat().st_size // 2]
-    damaged.write_bytes(data)
-    nodes.start("node-3")
-    status = nodes.partition("node-3")
-    assert ("empty", 0) == (status.role, status.last_lsn)
-    assert damaged.with_name(damaged.name + ".quarantined-1").read_bytes() == data
-    alone = [wire.BootstrapItem(OPERATOR, {status.store_uuid: "node-3"})]
-    assert {} == nodes.stubs["node-3"].bootstrap(alone, 5000)[0].voters
-    assert "empty" == nodes.partition("node-3").role
-    nodes.submit("node-1", nodes.hold("4B"))[0].unwrap()
 
 
 def test_a_second_process_on_one_folder_is_refused(nodes: Nodes) -> None:
