@@ -61,6 +61,13 @@ def has_most(nodes: Nodes, name: str, identity: str) -> Callable[[], bool]:
     return there
 
 
+def settle(path: Path) -> None:
+    """Bring all of a store that is not in use into its one file: a reader may have kept the node from doing so at its end."""
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    database.close()
+
+
 def recover(nodes: Nodes, name: str, action: str, source: str = "") -> RecoverReport:
     return nodes.stubs[name].recover(RecoverAsk(name, [OPERATOR], source, action), CALL_MS)[0]
 
@@ -88,10 +95,7 @@ def test_a_damaged_file_is_put_aside_and_the_copy_comes_back(nodes: Nodes, damag
     before = nodes.partition("node-3").store_uuid
     assert 0 == nodes.stop("node-3")
     path = nodes.store("node-3")
-    with sqlite3.connect(path) as database:
-        # A reader may have kept the node from emptying its WAL: the damage is to the file.
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    database.close()
+    settle(path)
     if damage == "entry":
         with sqlite3.connect(path) as database:
             body = bytearray(database.execute("SELECT body FROM log WHERE lsn = 2").fetchone()[0])
@@ -118,6 +122,7 @@ def test_an_old_file_under_the_same_identity_is_noticed_by_the_record_beside_it(
     """A backup of the file alone is put back: it promised less than the node remembers, so it votes no more (R11)."""
     wait_level(nodes, *NAMES)
     assert 0 == nodes.stop("node-3")
+    settle(nodes.store("node-3"))
     backup = nodes.folder / "backup.sqlite"
     shutil.copy(nodes.store("node-3"), backup)
     nodes.start("node-3")
@@ -127,6 +132,7 @@ def test_an_old_file_under_the_same_identity_is_noticed_by_the_record_beside_it(
     wait_level(nodes, *NAMES)
     before = nodes.partition("node-3").store_uuid
     assert 0 == nodes.stop("node-3")
+    settle(nodes.store("node-3"))
     shutil.copy(backup, nodes.store("node-3"))
     nodes.start("node-3")
     wait_until(has_most(nodes, "node-3", before), "node-3 to have recovered", BACK_S)
@@ -203,6 +209,7 @@ def test_a_damaged_store_is_never_founded_anew_and_waits_for_a_person_where_told
         wait_level(nodes, *NAMES)
         assert 0 == nodes.stop("node-3")
         damaged = nodes.store("node-3")
+        settle(damaged)
         data = damaged.read_bytes()[: damaged.stat().st_size // 2]
         damaged.write_bytes(data)
         nodes.start("node-3")
