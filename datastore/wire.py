@@ -18,6 +18,7 @@ from datastore.commands import Command
 from datastore.errors import HoldfastError, InvalidRequest, error_from_data
 from datastore.model import ConnectingTime, LayoutSpec, Place, Schedule
 from datastore.wire_ledger import LedgerReport
+from datastore.wire_types import prepare
 
 # --- commands: what a load balancer asks a partition to decide ---------------------------------------------------
 
@@ -494,3 +495,6 @@ OUTCOMES = list[Outcome]
 def failure(error: HoldfastError) -> Outcome:
     """Return the outcome of a refused command."""
     return Outcome(0, {}, error.to_data())
+
+
+prepare(globals())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from datastore.wire_types import prepare
+
 
 class LedgerReport(msgspec.Struct, array_like=True):
     """What a node knows of one ledger on its disk (Z13). `missing`: segments whose files are not there: incomplete.
@@ -80,3 +82,6 @@ class EntriesRequest(msgspec.Struct, array_like=True):
     operator: str
     from_lsn: int
     limit: int = 500
+
+
+prepare(globals())

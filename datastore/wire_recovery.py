@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from datastore.wire_types import prepare
+
 # --- node -> node -------------------------------------------------------------------------------------------------
 
 
@@ -121,3 +123,6 @@ class RecoverReport(msgspec.Struct, array_like=True):
     lost: LostWrites = msgspec.field(default_factory=LostWrites)
     kept: str = ""
     detail: str = ""
+
+
+prepare(globals())

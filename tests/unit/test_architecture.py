@@ -74,6 +74,7 @@ PURE = {
     "datastore.wire",
     "datastore.wire_ledger",
     "datastore.wire_recovery",
+    "datastore.wire_types",
     "datastore.wording",
     "loadbalancer.answers",
     "loadbalancer.availability",
