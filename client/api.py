@@ -20,7 +20,7 @@ from typing import cast
 import msgspec
 
 from client.addresses import balancers_of, is_file, tls_of_file
-from client.searches import Searches
+from client.payments import Payments
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
 from datastore.errors import HoldfastError, InvalidRequest, shown
@@ -62,7 +62,7 @@ def connect(
     return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
 
 
-class Holdfast(Searches):
+class Holdfast(Payments):
     """A cluster as its callers see it. Close it, or use it as a context."""
 
     def __init__(self, stub: BalancerStub, owner_key: str, deadline_ms: int = DEADLINE_MS) -> None:
@@ -328,13 +328,19 @@ class Holdfast(Searches):
 
     # --- orders ---------------------------------------------------------------------------------------------------
 
-    def confirm(self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "") -> messages.OrderAnswer:
-        """Turn a hold into an order, one passenger a seat; keep `manage_token`, changing the order needs it."""
+    def confirm(
+        self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = ""
+    ) -> messages.OrderAnswer:
+        """Turn a hold into an order, one passenger a seat; keep `manage_token`, changing the order needs it.
+
+        `payment_method`: the card that pays, where the cluster takes payments; see `process_payment`.
+        """
         request = messages.ConfirmHold(
             request_id=request_id or new_request_id(),
             owner_key=self.owner_key,
             hold_id=hold_id,
             passengers=list(passengers),
+            payment_method=payment_method,
             deadline_ms=self.deadline_ms,
         )
         return self._ask("confirm", request, messages.OrderAnswer)

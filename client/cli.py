@@ -26,6 +26,7 @@ from client import (
     commands_nodes,
     commands_operating,
     commands_operators,
+    commands_payments,
     commands_primaries,
     commands_restarting,
     commands_search,
@@ -74,6 +75,7 @@ def options(
 commands_search.register(app)
 commands_looking.register(app)
 commands_selling.register(app)
+commands_payments.register(app)
 commands_operating.register(app)
 commands_import.register(app)
 commands_cluster.register(app)

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=panel)(command)
 
 
-def _hold_id(client: api.Holdfast, word: str) -> str:
+def hold_id_of(client: api.Holdfast, word: str) -> str:
     """Return a hold's id; "last" is the newest of my open holds."""
     return word if word.lower() != LAST else newest(client.my_holds())
 
@@ -53,7 +53,7 @@ def newest(mine: HoldsAnswer) -> str:
     return max(mine.holds, key=lambda one: one.created_ms).hold_id
 
 
-def _reference(session: Session, word: str) -> str:
+def reference_of(session: Session, word: str) -> str:
     """Return a booking reference; "last" is the newest of those kept here, which no operator need answer for."""
     if word.lower() != LAST:
         return word.upper()
@@ -206,7 +206,7 @@ def extend(context: typer.Context, hold_id: HoldId, lasting: Duration = "15m", r
     session: Session = context.obj
     asked_ms = inputs.duration_ms(lasting)
     with session.connect() as client:
-        answer = client.extend(_hold_id(client, hold_id), asked_ms, request_id=request_id)
+        answer = client.extend(hold_id_of(client, hold_id), asked_ms, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -233,7 +233,7 @@ def release(context: typer.Context, hold_id: HoldId, request_id: RequestId = "",
     """Give the seats of a hold back."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.release(_hold_id(client, hold_id), request_id=request_id)
+        answer = client.release(hold_id_of(client, hold_id), request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -248,18 +248,23 @@ def confirm(
         list[str] | None,
         typer.Option("--passenger", "-p", help='Who sits there, in the order of the seats: "Given Surname" or "Surname/Given".'),
     ] = None,
+    card: Annotated[str, typer.Option("--pay", help="The card that pays, where the cluster takes payments, e.g. pm_card_visa.")] = "",
     request_id: RequestId = "",
     json: Json = False,
 ) -> int:
     """Turn a hold into a booking; its manage token is kept here."""
-    session: Session = context.obj
+    return confirm_hold(context.obj, hold_id, passenger, request_id, card, json=json)
+
+
+def confirm_hold(session: Session, hold_id: str, passenger: list[str] | None, request_id: str, card: str, *, json: bool) -> int:
+    """Confirm a hold, paid by `card` ("" for none), and show the booking; returns the exit code."""
     people = [inputs.passenger(word) for word in passenger or []]
     if not people:
         raise InvalidRequest('a booking names its passengers: add --passenger "Given Surname" for each seat', field="passenger")
     from client import bookings
 
     with session.connect() as client:
-        answer = bookings.confirm(client, session.wallet, _hold_id(client, hold_id), people, request_id)
+        answer = bookings.confirm(client, session.wallet, hold_id_of(client, hold_id), people, request_id, card)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -280,7 +285,7 @@ def order(
 ) -> int:
     """Look a booking up: by its token where it is kept here, else by a surname."""
     session: Session = context.obj
-    reference = _reference(session, reference)
+    reference = reference_of(session, reference)
     kept = "" if surname or token else session.wallet.token(reference)
     if not (surname or token or kept):
         raise InvalidRequest("this booking is not kept here: add --surname NAME or --token TOKEN", field="surname")
@@ -333,7 +338,7 @@ def cancel(
 ) -> int:
     """Cancel a booking; says what is refunded."""
     session: Session = context.obj
-    reference = _reference(session, reference)
+    reference = reference_of(session, reference)
     used = token or session.wallet.token(reference)
     if not used:
         raise InvalidRequest("this booking's manage token is not kept here: add --token TOKEN", field="token")

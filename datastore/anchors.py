@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from datastore import commands, errors, wire
+from datastore import charges, commands, errors, wire
 from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
 from datastore.outcomes import basket_value, hold_value, order_value
@@ -252,18 +252,13 @@ def service_lost(batch: Batch, command: commands.ServiceLost) -> dict[str, Any]:
 
 def paying(batch: Batch, command: commands.Paying) -> dict[str, Any]:
     """Q2: the intent is recorded before money moves; from here on an end without a sale leaves a VOID row (Q6)."""
-    payment = batch.payment(command.intent)
-    if payment is not None and (payment.hold_id != command.hold_id or payment.state != PaymentState.PAYING):
-        raise errors.IdempotencyKeyReused(f"intent {errors.shown(command.intent)} pays for {payment.hold_id}", intent=command.intent)
+    payment = charges.payable(batch, command)
     if not command.intent or command.amount_minor < 0:
         raise errors.InvalidRequest("a payment names its intent and its amount", field="intent")
     value = _paying_basket(batch, command) if is_basket(command.hold_id) else _paying_hold(batch, command)
-    if payment is None:
-        batch.put_payment(
-            PaymentRow(
-                command.intent, command.hold_id, command.owner, PaymentState.PAYING, command.amount_minor, command.currency, batch.now_ms
-            )
-        )
+    if payment is None or payment.hold_id != command.hold_id:
+        row = (command.intent, command.hold_id, command.owner, PaymentState.PAYING, command.amount_minor, command.currency, batch.now_ms)
+        batch.put_payment(PaymentRow(*row))
     return value
 
 
@@ -307,32 +302,3 @@ def _check_amount(command: commands.Paying, price_minor: int, currency: str) -> 
             amount_minor=price_minor,
             currency=currency,
         )
-
-
-def settle(batch: Batch, command: commands.Settle) -> dict[str, Any]:
-    """Q5-Q7: the provider has done what the row asked for; a refund that came up meanwhile is still to be done."""
-    payment = batch.payment(command.intent)
-    if payment is None:
-        raise errors.InvalidRequest(f"no payment {errors.shown(command.intent)}", field="intent")
-    if payment.state == command.state and payment.state != PaymentState.PAYING:
-        refund_due = payment.state == PaymentState.CAPTURE and payment.refund_minor > 0
-        payment = copy(
-            payment, state=PaymentState.REFUND if refund_due else PaymentState.SETTLED, note=command.note, since_ms=batch.now_ms
-        )
-        batch.put_payment(payment)
-    return payment_value(payment)
-
-
-def payment_value(payment: PaymentRow) -> dict[str, Any]:
-    """Return a payment's row as plain data."""
-    return {
-        "intent": payment.intent,
-        "hold_id": payment.hold_id,
-        "state": int(payment.state),
-        "amount_minor": payment.amount_minor,
-        "currency": payment.currency,
-        "since_ms": payment.since_ms,
-        "reference": payment.reference,
-        "refund_minor": payment.refund_minor,
-        "note": payment.note,
-    }

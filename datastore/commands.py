@@ -159,6 +159,21 @@ class Settle(Command, frozen=True, tag="settle"):
     intent: str
     state: int  # the `PaymentState` that was carried out: a later one is not settled by it
     note: str
+    moved_minor: int = 0  # captured, or refunded
+
+
+class BeginVoid(Command, frozen=True, tag="begin_void"):
+    """Q6, Q7: an intent without a sale is about to be ended at the provider: from here on it pays for no other seats."""
+
+    intent: str
+
+
+class PaymentCase(Command, frozen=True, tag="payment_case"):
+    """Z15: the provider will not do what `state` asks for; it stays to be done, and a person hears of it."""
+
+    intent: str
+    state: int
+    why: str
 
 
 class Retire(Command, frozen=True, tag="retire"):

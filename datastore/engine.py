@@ -21,7 +21,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from datastore import anchors, commands, errors, legs, operating, wire
+from datastore import anchors, charges, commands, errors, legs, operating, wire
 from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
 from datastore.model import Epoch, HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import hold_value, order_value
@@ -309,5 +309,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     commands.LegsDone: anchors.done,
     commands.ServiceLost: anchors.service_lost,
     commands.Paying: anchors.paying,
-    commands.Settle: anchors.settle,
+    commands.Settle: charges.settle,
+    commands.BeginVoid: charges.begin_void,
+    commands.PaymentCase: charges.note_case,
 }

@@ -151,11 +151,15 @@ class HoldsAnswer(Answer, kw_only=True):
 
 
 class ConfirmHold(Write, frozen=True, kw_only=True):
-    """Turn the hold into an order; one passenger a seat, in the order of the hold's seats."""
+    """Turn the hold into an order; one passenger a seat, in the order of the hold's seats.
+
+    `payment_method`: the card that pays, as the provider knows it, where the cluster takes payments.
+    """
 
     owner_key: Secret
     hold_id: Word
     passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=400)]
+    payment_method: Word = ""
 
 
 class OrderAnswer(Answer, kw_only=True):

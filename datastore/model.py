@@ -82,6 +82,7 @@ class PaymentState(IntEnum):
     VOID = 2  # there is no sale: cancel the intent, or refund it
     REFUND = 3  # the sale was cancelled: `refund_minor` goes back
     SETTLED = 4  # nothing more
+    VOIDING = 5  # as VOID, and somebody has begun: the intent can no longer pay for other seats
 
 
 class OrderState(IntEnum):

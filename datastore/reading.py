@@ -14,6 +14,8 @@ The partition asks here only after a majority has confirmed the reign since the 
     request {request_id}      {"digest", "outcome"} as first given, or None
     baskets {basket_ids}      those that exist, at their anchor, with the evidence of their last decision and the side record
     leg {basket_id}           what is held or booked here for a basket anchored elsewhere: {"state", "lsn", "numbers"}, or None
+    payments {intents}        those that exist, settled or not
+    accounts {of, after}      a page of "orders" (paid ones), "payments" or "settled" payments, and the next `after`
     open {}                   what is left to be done: {"baskets", "legs", "payments"}
 """
 
@@ -24,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from datastore.anchors import payment_value
+from datastore.charges import payment_value
 from datastore.engine import FirstAnswer
 from datastore.errors import InvalidRequest, UnknownHold, UnknownOrder, UnknownService, nearest, shown
 from datastore.model import HoldState, OrderState, SeatState, is_basket
@@ -82,7 +84,7 @@ class Reader:
         row = self._state.open_holds.get(hold_id) or self._state.closed_hold(hold_id)
         if row is None:
             raise UnknownHold(f"no hold {shown(hold_id)}", hold_id=shown(hold_id))
-        return {**hold_value(_as_of(row, now_ms), now_ms), "owner": row.owner}
+        return {**hold_value(_as_of(row, now_ms), now_ms), "owner": row.owner, "intent": row.intent}
 
     def _holds(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
         held = self._state.holds_of_owner.get(_text(arguments, "owner"), set())
@@ -181,6 +183,22 @@ class Reader:
             "payments": [payment_value(row) for row in list(self._state.payments.values())[:OPEN_MAX]],
         }
 
+    def _payments(self, arguments: Mapping[str, Any], _now_ms: int) -> list[dict[str, Any]]:
+        wanted = arguments.get("intents")
+        if not isinstance(wanted, list | tuple) or len(wanted) > REFERENCES_MAX:
+            raise InvalidRequest(f"intents: a list of up to {REFERENCES_MAX} is needed", field="intents")
+        rows = [self._state.payment(intent) for intent in wanted if isinstance(intent, str)]
+        return [payment_value(row) for row in rows if row is not None]
+
+    def _accounts(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        kind, after = arguments.get("of"), arguments.get("after", "")
+        if kind not in _ACCOUNT_KINDS or not isinstance(after, str) or len(after) > TEXT_LENGTH_MAX:
+            raise InvalidRequest(f"accounts: say of which of {', '.join(_ACCOUNT_KINDS)}", field="of")
+        page = self._state.store.scan(_ACCOUNT_KINDS[kind], "", after, RECORDS_PAGE)
+        rows = [decode_row(_ACCOUNT_KINDS[kind], value) for _, value in page]
+        found = [order_value(row, now_ms) for row in rows if row.intent] if kind == "orders" else [payment_value(row) for row in rows]
+        return {"rows": found, "next": page[-1][0] if len(page) == RECORDS_PAGE else None}
+
     def _records(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
         kind, after = arguments.get("of"), arguments.get("after", "")
         if kind not in _RECORD_KINDS or not isinstance(after, str) or len(after) > TEXT_LENGTH_MAX:
@@ -231,6 +249,8 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
 # Who travels stands in an order's record and, for each leg of a basket, in one of the leg's own operator.
 _RECORD_KINDS = {"orders": Kind.ORDER, "legs": Kind.CLOSED_HOLD}
 
+_ACCOUNT_KINDS = {"orders": Kind.ORDER, "payments": Kind.PAYMENT, "settled": Kind.CLOSED_PAYMENT}
+
 _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "hold": Reader._hold,
     "holds": Reader._holds,
@@ -243,6 +263,8 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "baskets": Reader._baskets,
     "leg": Reader._leg,
     "open": Reader._open,
+    "payments": Reader._payments,
+    "accounts": Reader._accounts,
     "records": Reader._records,
 }
 

@@ -192,7 +192,12 @@ class LegRow(msgspec.Struct, array_like=True):
 
 
 class PaymentRow(msgspec.Struct, array_like=True):
-    """A payment intent at the anchor of what it pays (Q2). `hold_id`: the hold's or the basket's."""
+    """A payment intent at the anchor of what it pays (Q2). `hold_id`: the hold's or the basket's.
+
+    Attributes:
+        captured_minor, refunded_minor: What the provider has said that it moved.
+        case: Why the provider will not do what is to be done; a person has to look at it (Z15).
+    """
 
     intent: str
     hold_id: str
@@ -204,6 +209,9 @@ class PaymentRow(msgspec.Struct, array_like=True):
     reference: str = ""
     refund_minor: int = 0
     note: str = ""
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    case: str = ""
 
 
 class ServiceRow(msgspec.Struct, array_like=True):

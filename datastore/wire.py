@@ -162,6 +162,8 @@ AnyCommand = (
     | commands.Paying
     | commands.Settle
     | commands.Retire
+    | commands.BeginVoid
+    | commands.PaymentCase
 )
 
 

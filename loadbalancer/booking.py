@@ -38,28 +38,25 @@ class Booking:
         self._tries_of_reference = Buckets(config.lookup_per_minute, "of this booking")
         self._tries_of_peer = Buckets(config.lookup_per_minute_peer, "from this address")
 
-    def confirm(self, request: messages.ConfirmHold) -> messages.OrderAnswer:
-        """Turn a hold into an order (B4, B7)."""
-        deadline_ms = now_ms() + request.deadline_ms
+    def confirm(self, request: messages.ConfirmHold, deadline_ms: int, intent: str = "") -> messages.OrderAnswer:
+        """Turn a hold into an order (B4, B7).
+
+        Args:
+            deadline_ms: Monotonic.
+            intent: What pays for it (Q4), "" where nothing has to.
+        """
         operator = operator_of_hold(request.hold_id)
         self._balancer.catalogue.operator(operator)
-        _check_passengers(request.passengers)
+        check_passengers(request.passengers)
         if is_basket(request.hold_id):
-            return self._confirm_trip(request, deadline_ms)
+            return self._confirm_trip(request, deadline_ms, intent)
         owner = owner_of(request.owner_key)
         hold = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
         if not hmac.compare_digest(hold["owner"], owner):
             # Before anything is said of its seats: they are nobody else's business.
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
         seats = list(hold["seats"])
-        if len(seats) != len(request.passengers):
-            named = len(request.passengers)
-            raise InvalidRequest(
-                f"the hold has {counted(len(seats), 'seat')} and {counted(named, 'passenger was', 'passengers were')} named:"
-                " one for each seat, in order",
-                field="passengers",
-                seats=seats,
-            )
+        check_party(request.passengers, seats)
         passengers = [Passenger(one.surname.strip(), one.given.strip(), seat) for one, seat in zip(request.passengers, seats, strict=True)]
         token = manage_token(request.owner_key, request.hold_id)
         side = order_record(token, passengers)
@@ -67,7 +64,7 @@ class Booking:
         asked = ask_digest("confirm", owner, request.hold_id, digest)
         while True:
             references = _references(operator)
-            command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest)
+            command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest, intent)
             try:
                 value = self._balancer.decide(operator, command, deadline_ms, {digest: side})
                 return self._answer(operator, value, passengers, token=token)
@@ -76,10 +73,11 @@ class Booking:
                 if "references" not in error.fields or now_ms() >= deadline_ms:
                     raise
 
-    def _confirm_trip(self, request: messages.ConfirmHold, deadline_ms: int) -> messages.OrderAnswer:
+    def _confirm_trip(self, request: messages.ConfirmHold, deadline_ms: int, intent: str) -> messages.OrderAnswer:
         while True:
             try:
-                sold = self._itineraries.confirm(request, _references(operator_of_hold(request.hold_id)), deadline_ms)
+                references = _references(operator_of_hold(request.hold_id))
+                sold = self._itineraries.confirm(request, references, deadline_ms, intent=intent)
                 return self._answer(sold.anchor, sold.value, sold.passengers, token=sold.token)
             except RequestInProgress as error:
                 if "references" not in error.fields or now_ms() >= deadline_ms:
@@ -126,13 +124,23 @@ class Booking:
         deadline_ms = now_ms() + request.deadline_ms
         reference = normalised(request.reference)
         digest = token_digest(request.token)
+        operator, value = self.own(reference, request.token, deadline_ms)
+        command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
+        changed = self._balancer.decide(operator, command, deadline_ms)
+        self._itineraries.reconciler.follow(changed["hold_id"])
+        return self._answer(operator, changed, passengers_of(value["record"]))
+
+    def own(self, word: str, token: str, deadline_ms: int) -> tuple[str, dict[str, Any]]:
+        """Return (operator, order) of the booking that this token changes.
+
+        Raises:
+            UnknownOrder: There is none, or the token is another's; WorldFailure: An operator that may have it does not answer.
+        """
+        reference, digest = normalised(word), token_digest(token)
         found = self._find([reference], deadline_ms)
         for operator, value in found.values:
             if hmac.compare_digest(value["token_digest"], digest):
-                command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
-                changed = self._balancer.decide(operator, command, deadline_ms)
-                self._itineraries.reconciler.follow(changed["hold_id"])
-                return self._answer(operator, changed, passengers_of(value["record"]))
+                return operator, value
         raise found.trouble or _unknown(reference)
 
     def _find(self, references: Sequence[str], deadline_ms: int) -> _Found:
@@ -186,7 +194,22 @@ def _unknown(reference: str) -> UnknownOrder:
     return UnknownOrder(f"no booking {reference} with that surname or token")
 
 
-def _check_passengers(passengers: Sequence[Passenger]) -> None:
+def check_party(passengers: Sequence[Passenger], seats: Sequence[str]) -> None:
+    """Check that there is one passenger for each seat.
+
+    Raises:
+        InvalidRequest: There is not.
+    """
+    if len(seats) != len(passengers):
+        raise InvalidRequest(
+            f"the hold has {counted(len(seats), 'seat')} and {counted(len(passengers), 'passenger was', 'passengers were')} named:"
+            " one for each seat, in order",
+            field="passengers",
+            seats=list(seats),
+        )
+
+
+def check_passengers(passengers: Sequence[Passenger]) -> None:
     for number, passenger in enumerate(passengers, 1):
         if not passenger.surname.strip():
             raise InvalidRequest(f"passenger {number} has no surname", field="passengers")

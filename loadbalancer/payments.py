@@ -56,7 +56,7 @@ class Intent(NamedTuple):
 class PaymentProvider(Protocol):
     """Who moves money.
 
-    Every method raises:
+    `key`: an idempotency key; "" for what can be done only once anyway. Every method raises:
         PaymentDeclined: The card was refused; `decline_code` says why.
         OutcomeUnknown: Sent, and no usable reply: ask by the id.
         PaymentsUnavailable: The provider refuses us; nothing happened.
@@ -208,7 +208,7 @@ class _AlreadyThere(Exception):
 
 
 def _options(key: str) -> dict[str, Any]:
-    return {"idempotency_key": key, "max_network_retries": 0}
+    return {"max_network_retries": 0, **({"idempotency_key": key} if key else {})}
 
 
 def _declined(error: Any) -> PaymentDeclined:

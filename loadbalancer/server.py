@@ -11,15 +11,19 @@ from typing import Any
 from datastore import messages, wire
 from datastore.edge import Address, EdgeLimits, EdgeServer, Later, Peer, Tls
 from datastore.errors import HoldfastError
+from loadbalancer.accounting import Accounting
 from loadbalancer.auditing import Auditing
 from loadbalancer.balancer import Balancer, Managers
 from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
+from loadbalancer.cashier import Cashier
+from loadbalancer.collecting import Collector
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.looking import Looking
 from loadbalancer.operating import Operating
+from loadbalancer.paying import Paying
 from loadbalancer.payments import PaymentProvider
 from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.reconciler import Reconciler
@@ -72,7 +76,9 @@ class BalancerServer:
         payments = payments or PaymentsConfig()
         self._watching = Watching(self.balancer, addresses or {}, tls, payments.sandboxes)
         self.reconciler = Reconciler(self.balancer)
-        self._handlers = _handlers(self.balancer, self._watching, self.reconciler)
+        cashier = Cashier(self.balancer, payments, provider)
+        self.collector = Collector(self.balancer, cashier)
+        self._handlers = _handlers(self.balancer, self._watching, self.reconciler, cashier)
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
         self._edge = EdgeServer(
             address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name
@@ -92,12 +98,14 @@ class BalancerServer:
         self.balancer.follower.start()
         self.balancer.pipeline.start()
         self.reconciler.start()
+        self.collector.start()
         self._edge.start()
 
     def close(self) -> None:
         """Stop accepting, let what is under way end."""
         self._edge.close()
         self.reconciler.close()
+        self.collector.close()
         self.balancer.pipeline.close()
         self.balancer.follower.close()
         self._watching.close()
@@ -137,10 +145,11 @@ def _naming(error: HoldfastError, request: Any) -> HoldfastError:
     return error
 
 
-def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) -> dict[str, Handler]:
+def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, cashier: Cashier) -> dict[str, Handler]:
     looking, selling = Looking(balancer), Selling(balancer, reconciler.follow)
     itineraries = Itineraries(balancer, reconciler, selling.proposals)
     booking = Booking(balancer, itineraries)
+    paying = Paying(balancer, booking, itineraries, cashier)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
     plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
@@ -162,7 +171,9 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler) ->
         "release": selling.release,
         "get_hold": selling.get_hold,
         "my_holds": selling.my_holds,
-        "confirm": booking.confirm,
+        "confirm": paying.confirm,
+        "transaction": paying.transaction,
+        "accounts": Accounting(balancer, cashier).accounts,
         "orders": booking.orders,
         "cancel": booking.cancel,
         "block": operating.block,

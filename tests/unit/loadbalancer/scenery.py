@@ -16,6 +16,8 @@ from datastore.model import LayoutSpec, Place, Schedule, Section
 from datastore.settings import ProcessAddress
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import key_digest
+from loadbalancer.payments import PaymentProvider
+from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.server import BalancerServer
 from tests.unit.loadbalancer.local_tiers import LocalLocks, LocalManagers
 from tests.waiting import wait_until
@@ -93,7 +95,13 @@ class Scene:
 
 @contextmanager
 def scene(
-    operators: Sequence[str] = ("AR",), managers: LocalManagers | None = None, *, reconciles: bool = True, **changes: Any
+    operators: Sequence[str] = ("AR",),
+    managers: LocalManagers | None = None,
+    *,
+    reconciles: bool = True,
+    payments: PaymentsConfig | None = None,
+    provider: PaymentProvider | None = None,
+    **changes: Any,
 ) -> Iterator[Scene]:
     """Give a balancer that knows the operators, each with the flight 1140."""
     locks = LocalLocks()
@@ -107,12 +115,15 @@ def scene(
         locks=locks,  # type: ignore[arg-type]
         managers=managers,
         admin_digest=key_digest(ADMIN_KEY),
+        payments=payments,
+        provider=provider,
         on_broken=lambda: broken.append("broken"),
     )
     server.balancer.follower.start()
     server.balancer.pipeline.start()
     if reconciles:
         server.reconciler.start()
+        server.collector.start()
     made = Scene(server, managers, locks)
     try:
         wait_until(lambda: len(server.balancer.catalogue.operators) == len(managers.operators), "views", 5)

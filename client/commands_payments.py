@@ -1,0 +1,108 @@
+"""The commands about payments: pay, transaction, audit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from client import exit_codes
+from client.commands_looking import Json
+from client.commands_selling import HoldId, RequestId, confirm_hold, reference_of
+from client.terminal import Session, tell
+from datastore.model import Money
+
+AUDIT_MS = 60_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(rich_help_panel="Travel")(pay)
+    app.command(rich_help_panel="Travel")(transaction)
+    app.command(rich_help_panel="Run a cluster")(audit)
+
+
+def pay(
+    context: typer.Context,
+    hold_id: HoldId,
+    card: Annotated[str, typer.Argument(metavar="CARD", help="The card, as the provider knows it, e.g. pm_card_visa.")],
+    passenger: Annotated[
+        list[str] | None, typer.Option("--passenger", "-p", help='Who sits there, in the order of the seats: "Given Surname".')
+    ] = None,
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Pay for a hold and book it: the same as confirm with --pay."""
+    return confirm_hold(context.obj, hold_id, passenger, request_id, card, json=json)
+
+
+def transaction(
+    context: typer.Context,
+    word: Annotated[str, typer.Argument(metavar="HOLD|REF", help="A hold, a booking kept here, or: last (of these).")],
+    token: Annotated[str, typer.Option("--token", help="The manage token, where the booking is not kept here.")] = "",
+    json: Json = False,
+) -> int:
+    """Say what became of a payment."""
+    session: Session = context.obj
+    with session.connect() as client:
+        if "." in word:
+            answer = client.query_transaction(word)
+        else:
+            reference = reference_of(session, word)
+            answer = client.query_transaction(reference=reference, token=token or session.wallet.token(reference))
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client.show import pairs
+
+    rows = pairs()
+    rows.add_row("payment", answer.state)
+    rows.add_row("hold", answer.hold_id)
+    if answer.intent:
+        rows.add_row("booking", answer.reference or "-")
+        rows.add_row("amount", str(answer.amount))
+        rows.add_row("captured", str(answer.captured))
+        rows.add_row("refunded", str(answer.refunded))
+        rows.add_row("provider", f"{answer.intent} {answer.provider_state or 'does not answer'}")
+    if answer.case:
+        rows.add_row("case", answer.case)
+    rows.print(session.console())
+    return session.done(answer)
+
+
+def audit(
+    context: typer.Context,
+    operators: Annotated[list[str] | None, typer.Argument(metavar="[OPERATOR...]", help="Only these; all by default.")] = None,
+    json: Json = False,
+) -> int:
+    """Check that what was paid is what is booked, to the cent: orders, ledgers and the provider's own list are compared."""
+    from client import keys
+
+    session: Session = context.obj
+    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    with session.connect(deadline_ms=AUDIT_MS) as client:
+        answer = client.accounts(admin_key, [code.upper() for code in operators or []])
+    unfinished = sum(line.open for line in answer.lines)
+    if json:
+        session.print_json(answer)
+    else:
+        from client.tables import Rows
+
+        console = session.console()
+        right = ("ORDERS", "BOOKED", "RETAINED", "CAPTURED", "REFUNDED", "DIFFERENCE", "SHARE", "OPEN")
+        rows = Rows("OPERATOR", *right, right=right)
+        for line in answer.lines:
+            amounts = (line.booked, line.retained, line.captured, line.refunded, line.difference, line.share)
+            rows.add_row(line.operator, str(line.orders), *(str(Money(minor, line.currency)) for minor in amounts), str(line.open))
+        rows.print(console)
+        for case in answer.cases:
+            tell(f"for a person to look at: {case}")
+        for finding in answer.findings:
+            tell(f"does not agree: {finding}")
+        agree = f"captured less refunded is booked plus retained, to the cent; {answer.intents} payments at the provider"
+        console.print(agree if not answer.findings else f"{len(answer.findings)} findings", soft_wrap=True)
+        if unfinished:
+            tell(f"{unfinished} payments are still to be finished and in no figure")
+    if answer.findings:
+        return exit_codes.DAMAGED
+    return exit_codes.PARTIAL if answer.cases or unfinished else session.done(answer)

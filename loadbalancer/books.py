@@ -1,0 +1,149 @@
+"""Do the books balance: captured - refunded = booked + retained, to the cent, per operator and currency and over all (Z15). Pure.
+
+Three sources that know nothing of each other are compared: the orders, the ledger's rows of payments, and the provider's own list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from datastore.messages import AccountLine
+from datastore.model import OrderState, PaymentState
+
+
+class Paid(Protocol):
+    """What the provider says of an intent (`payments.Intent`)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def received_minor(self) -> int: ...
+    @property
+    def refunded_minor(self) -> int: ...
+
+
+class Ledger(NamedTuple):
+    """One operator's orders that were paid for, and its payments, as the queries "accounts" give them."""
+
+    operator: str
+    orders: Sequence[Mapping[str, Any]]
+    payments: Sequence[Mapping[str, Any]]
+
+
+class Books(NamedTuple):
+    """What the comparison came to; `findings` empty means that all agrees."""
+
+    lines: list[AccountLine]
+    findings: list[str]
+    cases: list[str]
+
+
+def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_operators: bool) -> Books:
+    """Return the books of these ledgers.
+
+    Args:
+        intents: The provider's, by id.
+        all_operators: Whether these are all ledgers: only then an intent that is in none of them belongs to nobody.
+    """
+    lines: dict[tuple[str, str], AccountLine] = {}
+    findings: list[str] = []
+    cases: list[str] = []
+    known: set[str] = set()
+    for ledger in ledgers:
+        payments = {row["intent"]: row for row in ledger.payments}
+        known |= payments.keys()
+        for row in payments.values():
+            line = _line(lines, ledger.operator, row["currency"])
+            if row["case"]:
+                cases.append(f"{ledger.operator} {row['reference'] or row['hold_id']} {row['intent']}: {row['case']}")
+            if row["state"] != PaymentState.SETTLED:
+                line.open += 1
+                continue
+            line.captured += row["captured_minor"]
+            line.refunded += row["refunded_minor"]
+            findings += _against_provider(ledger.operator, row, intents.get(row["intent"]))
+        for order in ledger.orders:
+            findings += _add_order(lines, ledger.operator, order, payments.get(order["intent"]))
+    for line in lines.values():
+        line.difference = line.captured - line.refunded - line.booked - line.retained
+        if line.difference:
+            amount = f"{line.difference} {line.currency}"
+            findings.append(f"{line.operator}: captured less refunded differs from booked and retained by {amount}")
+    if all_operators:
+        findings += [
+            f"{one.id}: the provider has taken or set aside money that no ledger knows"
+            for one in intents.values()
+            if one.id not in known and (one.received_minor != one.refunded_minor or one.status == "requires_capture")
+        ]
+        findings += _over_all(lines.values())
+    return Books([lines[key] for key in sorted(lines)], findings, cases)
+
+
+def _line(lines: dict[tuple[str, str], AccountLine], operator: str, currency: str) -> AccountLine:
+    return lines.setdefault((operator, currency), AccountLine(operator, currency))
+
+
+def _against_provider(operator: str, row: Mapping[str, Any], paid: Paid | None) -> list[str]:
+    what = f"{operator} {row['reference'] or row['hold_id']} {row['intent']}"
+    if paid is None:
+        return [f"{what}: the provider does not list it"] if row["captured_minor"] else []
+    found = []
+    if row["reference"] and (paid.received_minor, paid.refunded_minor) != (row["captured_minor"], row["refunded_minor"]):
+        found.append(
+            f"{what}: the ledger has {row['captured_minor']} captured and {row['refunded_minor']} refunded,"
+            f" the provider {paid.received_minor} and {paid.refunded_minor}"
+        )
+    if not row["reference"] and (paid.received_minor != paid.refunded_minor or paid.status == "requires_capture"):
+        found.append(f"{what}: nothing was sold, and the provider has {paid.status}, {paid.received_minor - paid.refunded_minor} taken")
+    return found
+
+
+def _add_order(
+    lines: dict[tuple[str, str], AccountLine], operator: str, order: Mapping[str, Any], row: Mapping[str, Any] | None
+) -> list[str]:
+    if row is None:
+        return [f"{operator} {order['reference']}: is sold, and the ledger has no payment {order['intent']}"]
+    if row["state"] != PaymentState.SETTLED:
+        return []
+    line = _line(lines, operator, order["currency"])
+    price_minor = _price(order)
+    line.orders += 1
+    if order["state"] == OrderState.CONFIRMED:
+        line.booked += price_minor
+    else:
+        line.retained += price_minor - order["refund_minor"]
+    for leg_operator, share_minor in shares(operator, order):
+        _line(lines, leg_operator, order["currency"]).share += share_minor
+    return []
+
+
+def _price(order: Mapping[str, Any]) -> int:
+    return sum(sum(leg[3]) for leg in order["legs"]) if order["legs"] else sum(order["prices"])
+
+
+def shares(operator: str, order: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return (operator, minor units) of what each operator of an order's legs has of it: its price, or what it retains."""
+    legs = order["legs"] or [[operator, order["service_id"], order["seats"], order["prices"], order["refundable_percent"]]]
+    kept_whole = order["state"] == OrderState.CONFIRMED
+    all_back = not kept_whole and order["refund_minor"] == _price(order)
+    found = []
+    for leg in legs:
+        price_minor = sum(leg[3])
+        back_minor = 0 if kept_whole else price_minor if all_back else price_minor * leg[4] // 100
+        found.append((leg[0], price_minor - back_minor))
+    return found
+
+
+def _over_all(lines: Iterable[AccountLine]) -> list[str]:
+    totals: dict[str, tuple[int, int]] = {}
+    for line in lines:
+        net, share = totals.get(line.currency, (0, 0))
+        totals[line.currency] = (net + line.captured - line.refunded, share + line.share)
+    return [
+        f"over all: captured less refunded is {net} {currency}, the operators' shares are {share}"
+        for currency, (net, share) in sorted(totals.items())
+        if net != share
+    ]
