@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.CRITICAL)  # What managers and nodes log is told by the story, in simulated time.
     options = _parser().parse_args(arguments)
     if options.mutations:
-        return proof.run(options.seeds_max, Path(options.report) if options.report else None, only=options.mutation)
+        return proof.run(options.seeds_max, Path(options.report) if options.report else None, only=options.mutation, quick=options.quick)
     if options.mutation:
         names = [mutation.name for mutation in all_mutations()]
         if options.mutation not in names:
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", action="store_true", help="tell what happens, line by line")
     parser.add_argument("--keep", action="store_true", help="do not make a failing run smaller")
     parser.add_argument("--mutations", action="store_true", help="break every rule on purpose and see that it is noticed")
+    parser.add_argument("--quick", action="store_true", help="with --mutations: only those that continuous integration runs")
     parser.add_argument("--mutation", default="", help="run under one broken rule, by its name")
     parser.add_argument("--seeds-max", type=int, default=400, help="within how many seeds a broken rule must be caught")
     parser.add_argument("--report", default="", help="with --mutations: the page to write")

@@ -93,7 +93,7 @@ def _no_drift(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "drift_ms", lambda ttl_ms: 0))
 
 
-@mutation("a lock whose validity is used up counts as held", "Redlock", "locks", quick=True)
+@mutation("a lock whose validity is used up counts as held", "Redlock", "locks")
 def _no_validity(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "has_time", lambda valid_until, now_ms: True))
 
