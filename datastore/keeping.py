@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -88,6 +88,11 @@ class Keeper:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            # A check that was interrupted still reads its file, and a file that is read keeps its WAL when its store is closed.
+            for kept in self._kept.values():
+                if isinstance(kept.steps, Generator):
+                    kept.steps.close()
 
     def ask_check(self, operator: str) -> int:
         """Ask for a full check; return its number: it has ended when `report` says that as many are done."""
