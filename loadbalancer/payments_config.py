@@ -45,7 +45,7 @@ class PaymentsConfig:
 
 _BOUNDS: dict[str, Bounds] = {
     "timeout_ms": (100, 60_000, "a shorter one gives payments up that succeed, a longer one keeps buyers waiting"),
-    "paying_ms": (10_000, 900_000, "a card's bank may ask its holder for consent meanwhile"),
+    "paying_ms": (1_000, 900_000, "the provider has to answer meanwhile, and the hold keeps seats from other buyers"),
 }
 
 
