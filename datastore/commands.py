@@ -178,3 +178,22 @@ class PaymentCase(Command, frozen=True, tag="payment_case"):
 
 class Retire(Command, frozen=True, tag="retire"):
     """Take an operator out of sale for good: its timetables go, its ledger stays. Refused while anything of it is open."""
+
+
+# All of the above, as `wire.AnyCommand` takes them in.
+OfBaskets = (
+    HoldLegs
+    | Decide
+    | Abort
+    | Resolve
+    | Finalise
+    | ReleaseLegs
+    | LegDue
+    | LegsDone
+    | ServiceLost
+    | Paying
+    | Settle
+    | Retire
+    | BeginVoid
+    | PaymentCase
+)

@@ -150,20 +150,7 @@ AnyCommand = (
     | Import
     | Sweep
     | Erase
-    | commands.HoldLegs
-    | commands.Decide
-    | commands.Abort
-    | commands.Resolve
-    | commands.Finalise
-    | commands.ReleaseLegs
-    | commands.LegDue
-    | commands.LegsDone
-    | commands.ServiceLost
-    | commands.Paying
-    | commands.Settle
-    | commands.Retire
-    | commands.BeginVoid
-    | commands.PaymentCase
+    | commands.OfBaskets
 )
 
 
