@@ -14,7 +14,6 @@ segments stay, those never held any). A majority has what they had, or the erasu
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import apsw
 # A record longer than this may be cut by a page's end, so it is searched in pieces: of twice as many bytes that are left in
 # one place, one whole piece is among them.
 PIECE_BYTES = 48
+CHUNK_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +102,17 @@ class Scrubbing:
     def _shows(self) -> bool:
         """Return whether the file holds any piece of what was erased. Short last pieces may stand in other records too."""
         pieces = [piece for piece in self._pieces if len(piece) == PIECE_BYTES] or self._pieces
-        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(piece) >= 0 for piece in pieces)
+        # Through SQLite's own handle: when a process closes any other handle of the file, the system drops the locks that
+        # SQLite holds on it, and the next reader from another process would take the write-ahead log for one nobody uses.
+        size_bytes = self._path.stat().st_size
+        before = b""
+        for offset in range(0, size_bytes, CHUNK_BYTES):
+            _, chunk = self._database.read("main", 0, offset, min(CHUNK_BYTES, size_bytes - offset))
+            content = before + chunk
+            if any(piece in content for piece in pieces):
+                return True
+            before = content[-PIECE_BYTES:]  # A piece may lie across two chunks.
+        return False
 
     def _drop_put_aside(self) -> None:
         for found in self._path.parent.glob(f"{self._path.name}.quarantined-*"):
