@@ -145,9 +145,11 @@ class Pipeline:
         if not ready:
             return
         own: Lane | None = None
+        # Told by what was put in, not by looking into the queues: others put theirs in meanwhile.
+        mine = {basket.operator for basket in ready if basket.waiter is baskets[0].waiter}
         for lane in self._enqueue(ready):
             # Only a batch with this caller's own basket in it: nobody waits for another's operator.
-            if own is None and any(basket.waiter is baskets[0].waiter for basket in lane.queue):
+            if own is None and lane.operator in mine:
                 own = lane
             else:
                 self._ready.put(lane)
