@@ -69,6 +69,9 @@ def install(old: SqliteStore, incoming: Path, offer: SnapshotOffer, fresh_uuid: 
 def _make_own(old: SqliteStore, before: Summary, incoming: Path, offer: SnapshotOffer, fresh_uuid: str) -> None:
     new = SqliteStore(incoming, old.operator, verified=True)
     try:
+        # What a snapshot carries is committed, also what its source had not yet written into its tables. Who is no voter any more
+        # is told of no commit, and would stand there with a whole log and no rows.
+        new.apply_up_to(offer.lsn)
         if not fresh_uuid and _keeps(before, offer):
             lsn = offer.lsn
             while data := old.entries(lsn + 1, 500, SUFFIX_BYTES):

@@ -67,7 +67,8 @@ class SqliteStore(LedgerFile):
             if not verified:
                 self._quick_check()
                 self._verify_tail(int(meta["verified_lsn"]), max(self.applied_lsn, flushing_lsn))
-            self._finish_flush(flushing_lsn)
+            # Where rows of an interrupted flush may already be: those entries were committed.
+            self.apply_up_to(flushing_lsn)
             self.summary()
             self.folder.drop_drafts()
         except (ValueError, TypeError, msgspec.DecodeError) as error:
@@ -78,12 +79,12 @@ class SqliteStore(LedgerFile):
             self._db.close()
             raise
 
-    def _finish_flush(self, flushing_lsn: int) -> None:
-        """Apply up to where the rows of an interrupted flush may already be: those entries were committed."""
-        if flushing_lsn <= self.applied_lsn:
+    def apply_up_to(self, lsn: int) -> None:
+        """Apply and write what the log has up to `lsn`, of which the caller knows that it is committed."""
+        if lsn <= self.applied_lsn:
             return
-        while self.applied_lsn < flushing_lsn:
-            for data in self.entries(self.applied_lsn + 1, min(VERIFY_ENTRIES, flushing_lsn - self.applied_lsn), VERIFY_BYTES):
+        while self.applied_lsn < lsn:
+            for data in self.entries(self.applied_lsn + 1, min(VERIFY_ENTRIES, lsn - self.applied_lsn), VERIFY_BYTES):
                 self.stage(unseal(data))
         self.flush_staged()
 
