@@ -191,8 +191,10 @@ def test_a_node_started_from_an_old_disk_catches_up(tmp_path: Path) -> None:
         cluster.restart(old)
         buyer.confirm(buyer.hold(service, seats[14:16]))
         assert_replicas_equal(cluster, "GRAND")
-        found = statuses(node_stubs(cluster), "GRAND")
+        stubs = node_stubs(cluster)
+        # The node sees that its file went back, takes a snapshot under a new identity, and becomes a voter again (R11, R14).
+        wait_until(lambda: (found := statuses(stubs, "GRAND")).get(old) is not None and found[old].role == "replica", "a voter again", 40)
+        found = statuses(stubs, "GRAND")
         assert not found[old].serving and len({one.store_uuid for one in found.values()}) == 3
         final = assert_sound(cluster, history, service, [buyer])
         assert len(final.manifest) == 16
-        wait_until(lambda: found[old].role == "replica", "the old disk to follow", 1)

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from datastore import engine, errors, folding, taking
-from datastore.partition import Partition
+from datastore.recent import RecentEntries
 from datastore.state import AppliedState
 from manager import routing
 from manager.failover import OperatorWatch
 from tests.simulation.cluster import Parts
 from tests.simulation.faults import mutation, replaced
-from tests.simulation.faults_replication import with_partition, with_watch
+from tests.simulation.faults_replication import with_watch
 
 
 @mutation("refusals are not recorded", "Z2", "mixed", quick=True)
@@ -21,12 +21,8 @@ def _refusals_forgotten(_: Parts, stack: ExitStack) -> None:
 
 
 @mutation("a repeat is decided anew", "Z2, B10", "mixed", quick=True)
-def _no_deduplication(parts: Parts, _: ExitStack) -> None:
-    class Forgetful(Partition):
-        def _first_answer(self, places: Any) -> Any:
-            return lambda request_id: None
-
-    with_partition(parts, Forgetful)
+def _no_deduplication(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(RecentEntries, "first_answer", lambda recent, places: lambda request_id: None))
 
 
 @mutation("a reply is kept under the wrong request id", "I10", "mixed", quick=True)
