@@ -26,6 +26,8 @@ from lockstore.redlock import Grant, LockRequest
 from tests.integration.lockstore.servers_fixture import LockServerSet
 from tests.waiting import wait_until
 
+TOP = Path(__file__).parents[3]
+
 DEADLINE_S = 10.0
 
 
@@ -207,3 +209,16 @@ def test_a_redis_server_keeps_its_counter_through_a_kill(tmp_path: Path) -> None
         for user in ({}, {"username": "default", "password": "x"}, {"username": "default", "password": ""}):
             with pytest.raises((redis.AuthenticationError, redis.ResponseError)):
                 redis.Redis(host="127.0.0.1", port=port, **once, **user).ping()  # type: ignore[arg-type]
+
+
+def test_servers_that_start_at_once_read_one_password(tmp_path: Path) -> None:
+    """At the first start of a set several processes come to a password that nobody has made: all get the same, none an empty file."""
+    program = "import sys; from pathlib import Path; from lockstore.servers import ensure_secrets as make; print(make(Path(sys.argv[1])))"
+    for turn in range(3):
+        folder = tmp_path / str(turn)
+        command = [sys.executable, "-c", program, str(folder)]
+        starting = [
+            subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(6)
+        ]
+        said = {process.communicate(timeout=60)[0] for process in starting}
+        assert 1 == len(said) and all(process.returncode == 0 for process in starting), said
