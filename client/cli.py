@@ -33,6 +33,7 @@ from client import (
     commands_selling,
     commands_simulate,
     commands_tui,
+    commands_verify,
     exit_codes,
 )
 from client.terminal import Session, show_error, tell
@@ -79,7 +80,8 @@ commands_payments.register(app)
 commands_operating.register(app)
 commands_import.register(app)
 commands_cluster.register(app)
-commands_checking.register(app, commands_cluster.cluster)
+commands_checking.register(commands_cluster.cluster)
+commands_verify.register(app)
 commands_operators.register(app)
 commands_restarting.register(commands_cluster.cluster)
 commands_nodes.register(app)

@@ -1,8 +1,7 @@
-"""The commands that compare copies, propose repairs and verify exports: `cluster check`, `cluster fix`, `verify`."""
+"""The commands that compare copies and propose repairs: `cluster check`, `cluster fix`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from client import exit_codes
 from client.commands_looking import Json
 from client.terminal import Session, tell
-from datastore.errors import ConfigInvalid, HoldfastError, InvariantBroken
 
 if TYPE_CHECKING:
     from client.comparing import Finding, Proposal
@@ -20,11 +18,10 @@ Operators = Annotated[list[str] | None, typer.Argument(metavar="[OPERATOR...]", 
 Deep = Annotated[bool, typer.Option("--deep", help="Also read every ledger and every row on every disk, and replay them.")]
 
 
-def register(app: typer.Typer, cluster: typer.Typer) -> None:
-    """Add the commands: to the application, and to its group for clusters."""
+def register(cluster: typer.Typer) -> None:
+    """Add the commands to the application's group for clusters."""
     cluster.command("check")(check)
     cluster.command("fix")(fix)
-    app.command("verify", rich_help_panel="Run a cluster")(verify)
 
 
 def check(
@@ -132,51 +129,3 @@ def _carry_out(proposal: Proposal, *, yes: bool) -> bool:
     if not yes and not typer.confirm(f"run: {words}?", err=True):
         return False
     return cli.run_again(proposal.command) == exit_codes.DONE
-
-
-def verify(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `holdfast operator export` wrote.")],
-    json: Json = False,
-) -> int:
-    """Prove an export offline: its chain is whole, no seat had two owners, its state follows from its ledger."""
-    from datastore.exporting import verify_export
-
-    session: Session = context.obj
-    try:
-        with file.open("rb") as content:
-            proof = verify_export(content.read)
-    except FileNotFoundError as error:
-        raise ConfigInvalid(f"{file}: no such file", file=str(file), reason="not found") from error
-    except (HoldfastError, InvariantBroken) as error:
-        if json:
-            session.print_json(error.to_data())
-        else:
-            tell(f"damaged: {file}: {error.detail}")
-        return exit_codes.DAMAGED
-    report = proof.report
-    document = {
-        "file": str(file),
-        "operator": proof.operator,
-        "exported_ms": proof.exported_ms,
-        "entries": report.entries,
-        "seats": report.seats,
-        "orders": report.orders,
-        "rows": proof.rows,
-        "last_lsn": report.end.lsn,
-        "last_hash": report.end.hash.hex(),
-        "state_digest": proof.state_digest.hex(),
-        "violations": report.violations,
-    }
-    if json:
-        session.print_json(document)
-    else:
-        console = session.console()
-        heading = f"operator {proof.operator}: {report.entries} entries, {report.seats} seats touched, {report.orders} orders"
-        console.print(heading, soft_wrap=True)
-        console.print(f"chain whole up to lsn {report.end.lsn}, hash {report.end.hash.hex()}", soft_wrap=True)
-        console.print(f"its {proof.rows} rows follow from it, state {proof.state_digest.hex()}", soft_wrap=True)
-        for violation in report.violations:
-            tell(violation)
-        console.print("no seat ever had two owners" if not report.violations else f"{len(report.violations)} violations")
-    return exit_codes.DAMAGED if report.violations else exit_codes.DONE
