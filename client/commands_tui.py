@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 
 from client import exit_codes
 from client.terminal import Session
 from datastore.errors import ConfigInvalid
+
+TEST_CARDS = {
+    "pm_card_visa": "pays",
+    "pm_card_mastercard": "pays",
+    "pm_card_chargeDeclined": "declined",
+    "pm_card_chargeDeclinedInsufficientFunds": "declined, no funds",
+    "pm_card_chargeDeclinedExpiredCard": "declined, expired",
+    "pm_card_authenticationRequired": "wants consent first",
+    "pm_card_sandbox_slow": "pays after three seconds",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -24,5 +36,15 @@ def tui(context: typer.Context) -> int:
         raise ConfigInvalid(f"tui: {reason}", file="-", key="-", reason=reason)
     from client.tui.app import HoldfastApp
 
-    HoldfastApp(session.connect(), session.wallet).run()
+    HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping)).run()
     return exit_codes.DONE
+
+
+def cards_of(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the test cards to offer where the sandbox takes the payments: (what it does, its name).
+
+    Source: docs/payments.md, Cards.
+    """
+    if mapping.get("payments", {}).get("provider") != "sandbox":
+        return []
+    return [(f"{name}: {what}", name) for name, what in TEST_CARDS.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
 
 from textual import work
@@ -17,6 +17,7 @@ from client.tui.clock import Holds
 from client.tui.cluster_screen import ClusterScreen
 from client.tui.gateway import Client, Gateway, now_ms
 from client.tui.holds_screen import HoldsScreen
+from client.tui.legs import seats_on
 from client.tui.page import News
 from client.tui.search_screen import SearchScreen
 from client.wallet import Wallet
@@ -51,9 +52,15 @@ class HoldfastApp(App[None]):
         Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
     ]
 
-    def __init__(self, client: Client, wallet: Wallet) -> None:
-        """Prepare; `run` shows it. `client` is closed at the end."""
+    def __init__(self, client: Client, wallet: Wallet, *, cards: Sequence[tuple[str, str]] = ()) -> None:
+        """Prepare; `run` shows it.
+
+        Args:
+            client: Is closed at the end.
+            cards: (what people read, what the provider knows) of the cards offered; none where no payments are taken.
+        """
         super().__init__()
+        self.cards = list(cards)
         self.gateway = Gateway(client)
         self.wallet = wallet
         self.holds = Holds()
@@ -74,6 +81,23 @@ class HoldfastApp(App[None]):
     async def ask(self, question: Callable[[Client], T]) -> T:
         """Return the cluster's answer; see `Gateway.ask`."""
         return await self.gateway.ask(question)
+
+    async def kept(self, question: Callable[[Wallet], T]) -> T:
+        """Return what the wallet says; its files are read on another thread, as a disk may be slow or its lock taken."""
+        return await self.gateway.ask(lambda _: question(self.wallet))
+
+    async def renew(self, hold: HoldAnswer) -> HoldAnswer | None:
+        """Take the seats of an ended hold again, all or none; None where that was refused, which has been said."""
+        request_id = new_request_id()
+        try:
+            renewed = await self.ask(lambda client: client.renew(hold.hold_id, request_id=request_id))
+        except HoldfastError as error:
+            self.say_error(error, "not held again")
+            return None
+        self.holds.drop(hold.hold_id)
+        self.take_hold(renewed)
+        self.notify(f"{seats_on(renewed)} held for {duration_text(renewed.remaining_ms)}")
+        return renewed
 
     def say_error(self, error: HoldfastError, what: str = "") -> None:
         """Tell the traveller that something was refused or failed, and what that means."""
@@ -129,7 +153,7 @@ class HoldfastApp(App[None]):
             self.say_error(error, "not extended")
             return
         self.take_hold(longer)
-        self.notify(f"{', '.join(hold.seats)} held for {duration_text(longer.remaining_ms)} from now")
+        self.notify(f"{seats_on(longer)} held for {duration_text(longer.remaining_ms)} from now")
 
     # --- what goes on by itself --------------------------------------------------------------------------------------
 
@@ -157,12 +181,13 @@ class HoldfastApp(App[None]):
 
     def _tick(self) -> None:
         for notice in self.holds.tick(now_ms()):
-            seats = f"{', '.join(notice.hold.seats)} on {notice.hold.service_id}"
+            seats = seats_on(notice.hold)
             if notice.seconds:
                 said = f"{seats}: {notice.seconds} seconds left. Ctrl+E extends."
                 self.notify(said, title="your hold ends soon", severity="warning", timeout=10)
             else:
-                self.notify(f"{seats} are for sale again", title="your hold has ended", severity="error", timeout=15)
+                said = f"{seats} are for sale again. Holds (3) takes them once more."
+                self.notify(said, title="your hold has ended", severity="error", timeout=15)
         self._show_holds()
 
     def _show_holds(self) -> None:

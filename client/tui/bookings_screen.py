@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Static
 
 from client import show
+from client.tui.legs import legs_of, seats_line, services_line
 from client.tui.page import Page
 from client.tui.ticket_screen import TicketScreen
 from datastore.errors import HoldfastError
@@ -46,8 +47,13 @@ class BookingsScreen(Page[object]):
     @work(group="orders", exclusive=True)
     async def action_again(self) -> None:
         """Ask the cluster for every booking kept here."""
-        kept = [(order.reference, order.token) for order in reversed(self.holdfast.wallet.orders())]
         said, table = self.query_one("#said", Static), self.query_one("#orders", DataTable)
+        try:
+            orders = await self.holdfast.kept(lambda wallet: wallet.orders())
+        except HoldfastError as error:
+            said.update(Text(error.detail, "#D55E00"))  # A damaged wallet: its file is named.
+            return
+        kept = [(order.reference, order.token) for order in reversed(orders)]
         if not kept:
             said.update("no bookings are kept on this machine")
             return
@@ -84,10 +90,18 @@ def _row(order: OrderAnswer) -> list[str | Text]:
     return [
         order.reference,
         Text(order.state, "#009E73" if order.state == "confirmed" else "#D55E00"),
-        order.service_id,
-        show.route(service) if service else "",
+        services_line(order),
+        show.route(service) if service and not order.legs else _ends(order),
         f"{service.date} {show.local_time(service.departs, service.date)}" if service else "",
-        ", ".join(order.seats),
+        seats_line(order),
         ", ".join(person.surname for person in order.passengers),
         str(order.total),
     ]
+
+
+def _ends(order: OrderAnswer) -> str:
+    """Return "EZE → DOH" of a trip whose services are known."""
+    services = [leg.service for leg in legs_of(order)]
+    if not services or services[0] is None or services[-1] is None:
+        return ""
+    return f"{services[0].origin} → {services[-1].destination}"

@@ -132,6 +132,20 @@ class Cabin:
         best = min(free, key=lambda seat: (2 * abs(seat.y - here.y) + abs(seat.x - here.x), seat.y, seat.x), default=None)
         return best.seat_id if best is not None else None
 
+    def free_run(self, count: int) -> list[str]:
+        """Return the first `count` free seats side by side, an aisle between them at most; none where no such seats are left."""
+        run: list[str] = []
+        for seat_id, seat in self.seats.items():
+            last = self.seats[run[-1]] if run else None
+            if seat.state != "available":
+                run = []
+                continue
+            beside = last is not None and last.y == seat.y and last.cabin == seat.cabin and 0 < seat.x - last.x <= 2
+            run = [*run, seat_id] if beside else [seat_id]
+            if len(run) == count:
+                return run
+        return []
+
     def _nearest_in_row(self, y: int, x: int) -> str:
         row, xs = self._by_row[y], self._xs[y]
         place = bisect_left(xs, x)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datastore.messages import HoldAnswer
 
 WARN_AT_S = (60, 15)
+ENDED_MAX = 20  # Ended holds that are remembered, so that their seats can be taken again.
 
 
 @dataclass
@@ -35,11 +36,14 @@ class Holds:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
+        self._ended: dict[str, HoldAnswer] = {}  # Oldest first.
 
     def put(self, hold: HoldAnswer, now_ms: int) -> None:
         """Take in an answer about a hold: a new one, an extension, or its end."""
         if hold.state not in ("active", "paying"):
             self._held.pop(hold.hold_id, None)
+            if hold.state == "expired":
+                self._end(hold)
             return
         ends_ms = now_ms + hold.remaining_ms
         known = self._held.get(hold.hold_id)
@@ -48,6 +52,22 @@ class Holds:
 
     def drop(self, hold_id: str) -> None:
         self._held.pop(hold_id, None)
+        self._ended.pop(hold_id, None)
+
+    def expire(self, hold: HoldAnswer) -> None:
+        """Take in that a hold is over, from whoever said so."""
+        self._held.pop(hold.hold_id, None)
+        self._end(hold)
+
+    def ended(self) -> list[HoldAnswer]:
+        """Return holds whose time is over, the newest first: their seats may still be free."""
+        return list(reversed(self._ended.values()))
+
+    def _end(self, hold: HoldAnswer) -> None:
+        self._ended.pop(hold.hold_id, None)
+        self._ended[hold.hold_id] = hold
+        while len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
 
     def open(self) -> list[HoldAnswer]:
         """Return the holds, the one that ends first ahead."""
@@ -59,12 +79,13 @@ class Holds:
         return max(0, held.ends_ms - now_ms) if held else 0
 
     def tick(self, now_ms: int) -> list[Notice]:
-        """Return what is to be announced now; each warning once, and what has ended is forgotten."""
+        """Return what is to be announced now; each warning once; what has ended is no longer open."""
         notices: list[Notice] = []
         for hold_id, held in list(self._held.items()):
             left_ms = held.ends_ms - now_ms
             if left_ms <= 0:
                 del self._held[hold_id]
+                self._end(held.hold)
                 notices.append(Notice(held.hold, 0))
                 continue
             due = [second for second in WARN_AT_S if left_ms <= second * 1_000 and second not in held.warned]

@@ -23,12 +23,47 @@ class Client(Protocol):
     def services(
         self, date: str, *, operator: str = "", origin: str = "", destination: str = "", limit: int = 100, after: str = ""
     ) -> messages.ServicesAnswer: ...
+    def search(
+        self,
+        origin: str,
+        destination: str,
+        date: str,
+        *,
+        return_date: str = "",
+        passengers: int = 1,
+        stops_max: int = 2,
+        cabin: str = "",
+        airlines: Sequence[str] = (),
+        sort: str = "price",
+        limit: int = 50,
+    ) -> messages.TripsAnswer: ...
+    def calendar(
+        self, origin: str, destination: str, month: str, *, passengers: int = 1, stops_max: int = 2, cabin: str = ""
+    ) -> messages.CalendarAnswer: ...
     def seat_map(self, service_id: str) -> messages.SeatMapAnswer: ...
     def watch_seats(self, service_id: str, *, seen: int = 0, wait_ms: int = 0) -> messages.SeatStatesAnswer: ...
     def hold(self, service_id: str, seats: Sequence[str], *, ttl_ms: int = 0, request_id: str = "") -> messages.HoldAnswer: ...
     def hold_any(
-        self, service_id: str, count: int, *, cabin: str = "", together: bool = False, ttl_ms: int = 0, request_id: str = ""
+        self,
+        service_id: str,
+        count: int,
+        *,
+        cabin: str = "",
+        together: bool = False,
+        ttl_ms: int = 0,
+        request_id: str = "",
+        offer: str = "",
     ) -> messages.HoldAnswer: ...
+    def hold_trip(
+        self,
+        legs: Sequence[tuple[str, Sequence[str] | int]],
+        *,
+        together: bool = False,
+        ttl_ms: int = 0,
+        request_id: str = "",
+        offer: str = "",
+    ) -> messages.HoldAnswer: ...
+    def renew(self, hold_id: str, *, ttl_ms: int = 0, request_id: str = "") -> messages.HoldAnswer: ...
     def extend(self, hold_id: str, ttl_ms: int, *, request_id: str = "") -> messages.HoldAnswer: ...
     def release(self, hold_id: str, *, request_id: str = "") -> messages.HoldAnswer: ...
     def my_holds(self) -> messages.HoldsAnswer: ...

@@ -12,6 +12,7 @@ from textual.widgets import DataTable, Static
 from client.api import new_request_id
 from client.tui.clock import countdown
 from client.tui.gateway import now_ms
+from client.tui.legs import seats_line, seats_on, services_line
 from client.tui.page import Page
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.question import Question
@@ -23,9 +24,10 @@ class HoldsScreen(Page[object]):
     """A line a hold; Enter goes on to its passengers."""
 
     heading = "My holds"
-    HELP = "# My holds\n**Enter** books, **e** extends, **d** gives the seats back."
+    HELP = "# My holds\n**Enter** books, **e** extends, **d** gives the seats back; **r** takes those of an ended hold again."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "extend", "Extend", id="holds.extend"),
+        Binding("r", "renew", "Take again", id="holds.renew"),
         Binding("d", "release", "Give back", id="holds.release"),
     ]
 
@@ -52,29 +54,47 @@ class HoldsScreen(Page[object]):
     def _draw(self) -> None:
         """Bring the table up to date in place: the cursor stays where it is."""
         table = self.query_one("#holds", DataTable)
-        holds = {hold.hold_id: hold for hold in self.holdfast.holds.open()}
+        kept = self.holdfast.holds
+        holds = {hold.hold_id: hold for hold in (*kept.open(), *kept.ended())}
         for row in [str(key.value) for key in table.rows if key.value not in holds]:
             table.remove_row(row)
+        over = {hold.hold_id for hold in kept.ended()}
         for hold in holds.values():
-            left = countdown(self.holdfast.holds.remaining_ms(hold.hold_id, now_ms()))
+            left = "ended" if hold.hold_id in over else countdown(kept.remaining_ms(hold.hold_id, now_ms()))
             if hold.hold_id in table.rows:
                 table.update_cell(hold.hold_id, "Left", left)
             else:
-                table.add_row(left, hold.service_id, ", ".join(hold.seats), str(hold.total), hold.hold_id, key=hold.hold_id)
-        self.query_one("#said", Static).update(f"{len(holds)} open" if holds else "no open holds")
+                table.add_row(left, services_line(hold), seats_line(hold), str(hold.total), hold.hold_id, key=hold.hold_id)
+        words = [f"{len(kept.open())} open"] if kept.open() else ["no open holds"]
+        words += [f"{len(over)} ended: r takes the seats again"] if over else []
+        self.query_one("#said", Static).update(", ".join(words))
 
     def _focused(self) -> HoldAnswer | None:
         table = self.query_one("#holds", DataTable)
         if not table.row_count:
             return None
         key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
-        return next((hold for hold in self.holdfast.holds.open() if hold.hold_id == key), None)
+        return next((hold for hold in (*self.holdfast.holds.open(), *self.holdfast.holds.ended()) if hold.hold_id == key), None)
 
     @on(DataTable.RowSelected)
     def _book(self, event: DataTable.RowSelected) -> None:
-        hold = next((one for one in self.holdfast.holds.open() if one.hold_id == event.row_key.value), None)
-        if hold is not None:
-            self.app.push_screen(PassengersScreen(hold, None))
+        hold = self._focused()
+        if hold is None:
+            return
+        if hold in self.holdfast.holds.ended():
+            self.action_renew()
+            return
+        self.app.push_screen(PassengersScreen(hold, []))
+
+    @work(group="renew", exclusive=True)
+    async def action_renew(self) -> None:
+        """Take the seats of an ended hold again, all or none."""
+        hold = self._focused()
+        if hold is None or hold not in self.holdfast.holds.ended():
+            self.notify("this hold has not ended: e lets it last longer")
+            return
+        await self.holdfast.renew(hold)
+        self._draw()
 
     @work(group="extend", exclusive=True)
     async def action_extend(self) -> None:
@@ -96,7 +116,7 @@ class HoldsScreen(Page[object]):
         hold = self._focused()
         if hold is None:
             return
-        question = Question(f"Give back {', '.join(hold.seats)} on {hold.service_id}?", "Give back", "Keep")
+        question = Question(f"Give back {seats_on(hold)}?", "Give back", "Keep")
         if not await self.app.push_screen_wait(question):
             return
         request_id = new_request_id()

@@ -13,6 +13,7 @@ from textual.widgets import Footer, Static
 
 from client.tui.clock import countdown
 from client.tui.gateway import now_ms
+from client.tui.legs import seats_line
 
 if TYPE_CHECKING:
     from client.tui.app import HoldfastApp
@@ -51,7 +52,7 @@ class TopBar(Vertical):
             left_ms = app.holds.remaining_ms(hold.hold_id, now_ms())
             style = "bold #D55E00" if left_ms <= SOON_MS else "#E69F00"
             line.append(f"◷ {countdown(left_ms)} ", style)
-            line.append(f"{','.join(hold.seats)}  ")
+            line.append(f"{seats_line(hold).replace(', ', ',')}  ")
         if len(holds) > HOLDS_SHOWN:
             line.append(f"+{len(holds) - HOLDS_SHOWN} ")
         verdict = "down" if app.trouble else app.cluster.verdict if app.cluster else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -9,10 +10,11 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Input, Label, Select, Static
 
 from client import bookings, inputs, show
 from client.api import new_request_id
+from client.tui.legs import legs_of, seats_line
 from client.tui.page import Page
 from client.tui.question import Question
 from client.tui.ticket_screen import TicketScreen
@@ -27,27 +29,34 @@ class PassengersScreen(Page[object]):
     heading = "Passengers"
     HELP = """
     # Passengers
-    One person a seat: given names, then the surname, or Surname/Given. **Ctrl+S** books. **Ctrl+E** lets the hold last longer.
+    One person a seat: given names, then the surname, or Surname/Given. **Ctrl+S** books. **Ctrl+E** lets the hold last longer;
+    after its end **Ctrl+R** takes the same seats again, if they are free.
     **Esc** goes back and asks whether the seats stay held; nothing is lost without that.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "book", "Book", id="passengers.book"),
         Binding("ctrl+e", "app.extend", "Extend hold", id="passengers.extend"),
+        Binding("ctrl+r", "renew", "Hold again", show=False, id="passengers.renew"),
         Binding("escape", "leave", "Back", id="passengers.leave"),
     ]
 
-    def __init__(self, hold: HoldAnswer, service: ServiceInfo | None) -> None:
+    def __init__(self, hold: HoldAnswer, services: Sequence[ServiceInfo]) -> None:
+        """Ask for names. `services`: of the legs, where they are known here."""
         super().__init__()
         self.hold = hold
-        self.service = service
+        self.services = {service.service_id: service for service in services}
 
     def content(self) -> ComposeResult:
         yield Static(self._summary(), id="summary")
         with VerticalScroll(id="people"):
-            for number, (seat, price) in enumerate(zip(self.hold.seats, self.hold.prices, strict=True)):
+            for number, seats in enumerate(zip(*(leg.seats for leg in legs_of(self.hold)), strict=False)):
                 with Horizontal(classes="person"):
-                    yield Label(f"{seat:>6}  {price!s:>12}  ")
+                    yield Label(f"{' + '.join(seats):>8}  ")
                     yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=120)
+        if self.holdfast.cards:
+            with Horizontal(id="paying"):
+                yield Label(f"Pay {self.hold.total} with  ")
+                yield Select(self.holdfast.cards, value=self.holdfast.cards[0][1], allow_blank=False, id="card", compact=True)
         yield Static("", id="wrong")
         with Horizontal(id="buttons"):
             yield Button("Book (Ctrl+S)", variant="success", id="book")
@@ -58,10 +67,32 @@ class PassengersScreen(Page[object]):
         self.query_one("#person-0", Input).focus()
 
     def _summary(self) -> Text:
-        hold = self.hold
-        what = show.service_line(self.service) if self.service else hold.service_id
+        hold, text = self.hold, Text()
+        for leg in legs_of(hold):
+            service = self.services.get(leg.service_id)
+            text.append((show.service_line(service) if service else leg.service_id) + "\n", "bold")
+            text.append(f"  {', '.join(f'{seat} {price}' for seat, price in zip(leg.seats, leg.prices, strict=False))}\n")
         terms = f"{hold.refundable_percent} % back if you cancel" if hold.refundable_percent else "not refundable"
-        return Text.assemble((what + "\n", "bold"), f"{', '.join(hold.seats)} held for you   {hold.total} in all   {terms}")
+        text.append(f"held for you{', all or none' if hold.legs else ''}   {hold.total} in all   {terms}")
+        return text
+
+    def on_news(self) -> None:
+        super().on_news()
+        if any(one.hold_id == self.hold.hold_id for one in self.holdfast.holds.ended()):
+            over = "the hold has ended; Ctrl+R takes the same seats again, if they are free"
+            self.query_one("#wrong", Static).update(Text(over, "#D55E00"))
+
+    @work(group="renew", exclusive=True)
+    async def action_renew(self) -> None:
+        """Take the seats again after the hold has ended; what was typed stays."""
+        if any(one.hold_id == self.hold.hold_id for one in self.holdfast.holds.open()):
+            self.notify("the hold has not ended: Ctrl+E lets it last longer")
+            return
+        renewed = await self.holdfast.renew(self.hold)
+        if renewed is not None:
+            self.hold = renewed
+            self.query_one("#summary", Static).update(self._summary())
+            self.query_one("#wrong", Static).update("")
 
     # --- doing ---------------------------------------------------------------------------------------------------------
 
@@ -98,13 +129,15 @@ class PassengersScreen(Page[object]):
         wrong.update("booking …")
         box = self.query_one("#people")
         box.loading = True
-        wallet = self.holdfast.wallet
+        wallet, card = self.holdfast.wallet, str(self.query_one("#card", Select).value) if self.holdfast.cards else ""
         try:
-            order = await self.holdfast.ask(lambda client: bookings.confirm(client, wallet, self.hold.hold_id, people))
+            order = await self.holdfast.ask(lambda client: bookings.confirm(client, wallet, self.hold.hold_id, people, card=card))
         except HoldfastError as error:
             wrong.update(Text(error.detail, "#D55E00"))
             self.holdfast.say_error(error, "not booked")
-            if error.code in ("hold_expired", "unknown_hold"):
+            if error.code == "hold_expired":
+                self.holdfast.holds.expire(self.hold)
+            elif error.code == "unknown_hold":
                 self.holdfast.holds.drop(self.hold.hold_id)
             return
         finally:
@@ -117,7 +150,7 @@ class PassengersScreen(Page[object]):
         """Go back; the hold stays or is given up, as the traveller says."""
         known = self.hold.hold_id in {hold.hold_id for hold in self.holdfast.holds.open()}
         if known:
-            held = f"{', '.join(self.hold.seats)} {'are' if len(self.hold.seats) > 1 else 'is'} held for you."
+            held = f"{seats_line(self.hold)} {'are' if self.hold.legs or len(self.hold.seats) > 1 else 'is'} held for you."
             choice = "Keep the hold (under 3, Holds) until its time is over, or give the seats back?"
             keep = await self.app.push_screen_wait(Question(f"{held}\n\n{choice}", "Keep", "Give back"))
             if not keep and not await self._released():
@@ -131,5 +164,5 @@ class PassengersScreen(Page[object]):
         except HoldfastError as error:
             self.holdfast.say_error(error, "not given back")
             return False
-        self.notify(f"{', '.join(self.hold.seats)} given back")
+        self.notify(f"{seats_line(self.hold)} given back")
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual.widgets import ContentSwitcher, DataTable, Static
 from client import seatmap, show
 from client.api import new_request_id
 from client.tui.cabin import Cabin
+from client.tui.gateway import Client
 from client.tui.page import Page, TopBar
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.seat_grid import SeatGrid
@@ -44,6 +46,7 @@ class SeatsScreen(Page[object]):
         Binding("enter", "hold", "Hold", id="trip.hold"),
         Binding("b", "best", "Best seats", id="trip.best"),
         Binding("n", "segment(1)", "Next leg", id="trip.next"),
+        Binding("N", "segment(-1)", "Leg before", show=False, id="trip.previous"),
         Binding("tab", "list", "List/map", id="trip.list"),
         Binding("escape", "back", "Back", id="trip.back"),
     ]
@@ -150,8 +153,12 @@ class SeatsScreen(Page[object]):
             done = f"{len(segment.seats)}/{self.trip.party}"
             style = "bold" if number == self.number else ""
             when = show.local_time(service.departs, service.date)
+            legs.append("\n" if number else "")
             legs.append(f"{mark} {number + 1}. {service.service_id} {show.route(service)} {when}  ", style)
             legs.append(f"seats {done}  ", "#009E73" if len(segment.seats) == self.trip.party else "#E69F00")
+        if len(self.trip.segments) > 1:
+            ready = sum(len(segment.seats) == self.trip.party for segment in self.trip.segments)
+            legs.append(f"\n  {ready} of {len(self.trip.segments)} legs chosen; they are held together or not at all. n: next leg", "dim")
         self.query_one("#legs", Static).update(legs)
         chosen = Text("chosen\n", "bold")
         for segment in self.trip.segments:
@@ -205,40 +212,30 @@ class SeatsScreen(Page[object]):
 
     @work(group="hold", exclusive=True)
     async def action_best(self) -> None:
-        """Hold the best seats that are left for the party on this segment: chosen where nobody can be faster, by the operator."""
-        if len(self.trip.segments) > 1:
+        """Hold the best seats that are left for the party on every segment, side by side: chosen where nobody can be faster."""
+        trip, request_id = self.trip, new_request_id()
+        if any(segment.seats for segment in trip.segments) and len(trip.segments) > 1:
+            # Some seats were chosen by hand: those stay, and only this segment's are proposed.
             self._suggest_best()
             return
-        service_id, party = self.trip.segments[0].service.service_id, self.trip.party
-        request_id = new_request_id()
-        try:
-            hold = await self.holdfast.ask(lambda client: client.hold_any(service_id, party, together=True, request_id=request_id))
-        except HoldfastError as error:
-            self.holdfast.say_error(error, "no seats held")
-            return
-        self._held(hold)
+        await self._hold(lambda client: best_seats(client, trip, request_id))
 
     def _suggest_best(self) -> None:
         """Choose the first free seats side by side on this segment; they are held with those of the other segments."""
-        cabin, segment = self.cabin, self.trip.segments[self.number]
-        if cabin is None:
+        cabin = self.cabin
+        run = cabin.free_run(self.trip.party) if cabin is not None else []
+        if cabin is None or not run:
+            self.notify("no such block is left; choose seats apart", severity="warning")
             return
-        run: list[str] = []
-        for seat_id, seat in cabin.seats.items():
-            last = cabin.seats[run[-1]] if run else None
-            beside = last is not None and last.y == seat.y and 0 < seat.x - last.x <= 2
-            run = [*run, seat_id] if seat.state == "available" and (beside or not run) else [seat_id] if seat.state == "available" else []
-            if len(run) == self.trip.party:
-                segment.seats = [cabin.seats[one] for one in run]
-                self.query_one(SeatGrid).choose(run)
-                self.query_one(SeatGrid).move_to(run[0])
-                self._describe()
-                return
-        self.notify("no such block is left; choose seats apart", severity="warning")
+        self.trip.segments[self.number].seats = [cabin.seats[one] for one in run]
+        grid = self.query_one(SeatGrid)
+        grid.choose(run)
+        grid.move_to(run[0])
+        self._describe()
 
     @work(group="hold", exclusive=True)
     async def action_hold(self) -> None:
-        """Hold what is chosen: all seats or none."""
+        """Hold what is chosen: all seats on all segments or none."""
         open_segment = self.trip.next_open(self.number - 1)
         if open_segment is not None:
             if open_segment != self.number:
@@ -248,30 +245,44 @@ class SeatsScreen(Page[object]):
                 missing = self.trip.party - len(self.trip.segments[self.number].seats)
                 self.notify(f"{missing} more to choose here: Space chooses, b finds the best")
             return
-        segment = self.trip.segments[0]
-        seats = [seat.seat_id for seat in segment.seats]
+        legs = [(segment.service.service_id, [seat.seat_id for seat in segment.seats]) for segment in self.trip.segments]
         request_id = new_request_id()
+        await self._hold(lambda client: chosen_seats(client, legs, request_id))
+
+    async def _hold(self, question: Callable[[Client], HoldAnswer]) -> None:
         views = self.query_one("#views")
         views.loading = True
         try:
-            hold = await self.holdfast.ask(lambda client: client.hold(segment.service.service_id, seats, request_id=request_id))
+            hold = await self.holdfast.ask(question)
         except HoldfastError as error:
             self._refused(error)
             return
         finally:
             views.loading = False
-            self.query_one(SeatGrid).focus()
+            self.query_one(f"#{self.query_one('#views', ContentSwitcher).current}").focus()
         self._held(hold)
 
     def _refused(self, error: HoldfastError) -> None:
-        """Roll back what was chosen and is gone; say why, and what is nearest."""
-        # Conflicts are {"seat": …, "state": …}; see datastore.taking.
-        gone = [str(conflict.get("seat", "")) for conflict in error.fields.get("seats") or [] if isinstance(conflict, dict)]
-        cabin = self.cabin
-        lost = self.trip.lose(self.number, gone)
-        self.holdfast.say_error(error, "nothing was held")
-        if cabin is not None and lost:
-            self._propose(cabin, lost[0].seat_id, f"{', '.join(seat.designator for seat in lost)} gone")
+        """Roll back exactly what was chosen and is gone; say why for each segment, and go to the first with what is nearest."""
+        if error.code in ("price_changed", "offer_expired"):
+            self.trip.offer = ""
+            said = f"{error.detail}; b holds the best seats at today's price"
+            self.notify(said, title="the offer is no longer true", severity="warning", timeout=10)
+            return
+        # Of one service the error's own fields are its only leg.
+        own = {"service_id": self.trip.segments[self.number].service.service_id, **error.fields}
+        conflicts = self.trip.refused(error.fields.get("legs") or [own])
+        if not conflicts:
+            self.holdfast.say_error(error, "nothing was held")
+            return
+        where = "nothing was held on any leg" if len(self.trip.segments) > 1 else "nothing was held"
+        self.notify("\n".join(one.words for one in conflicts), title=where, severity="error", timeout=10)
+        first = conflicts[0]
+        if first.number != self.number:
+            self.number = first.number
+            self._open_segment()
+        elif self.cabin is not None and first.lost:
+            self._propose(self.cabin, first.lost[0].seat_id, f"{', '.join(seat.designator for seat in first.lost)} gone")
         self._describe()
 
     def _held(self, hold: HoldAnswer) -> None:
@@ -280,7 +291,7 @@ class SeatsScreen(Page[object]):
             segment.seats = []
         self.query_one(SeatGrid).choose([])
         self._describe()
-        self.app.push_screen(PassengersScreen(hold, self.trip.segments[0].service))
+        self.app.push_screen(PassengersScreen(hold, [segment.service for segment in self.trip.segments]))
 
     # --- going about -----------------------------------------------------------------------------------------------------
 
@@ -300,6 +311,22 @@ class SeatsScreen(Page[object]):
         self.app.pop_screen()
 
 
+def chosen_seats(client: Client, legs: Sequence[tuple[str, list[str]]], request_id: str) -> HoldAnswer:
+    """Hold these seats on every leg, or nothing: one basket over all operators."""
+    if len(legs) > 1:
+        return client.hold_trip(legs, request_id=request_id)
+    ((service_id, seats),) = legs
+    return client.hold(service_id, seats, request_id=request_id)
+
+
+def best_seats(client: Client, trip: Trip, request_id: str) -> HoldAnswer:
+    """Hold the best seats side by side on every leg, at the price of the trip's offer where it has one."""
+    ids = [segment.service.service_id for segment in trip.segments]
+    if len(ids) > 1:
+        return client.hold_trip([(one, trip.party) for one in ids], together=True, request_id=request_id, offer=trip.offer)
+    return client.hold_any(ids[0], trip.party, together=True, request_id=request_id, offer=trip.offer)
+
+
 def _word(cabin: Cabin, seat_id: str) -> str:
     return {"held": "held", "occupied": "bought", "blocked": "taken out of sale"}.get(cabin.seats[seat_id].state, "taken")
 
@@ -315,5 +342,3 @@ def _legend() -> Text:
         line.append(glyph, seatmap.COLOURS[role])
         line.append(f" {word}  ")
     return line
-
-

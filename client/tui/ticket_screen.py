@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from client import show
 from client.api import new_request_id
+from client.tui.legs import legs_of, seats_on
 from client.tui.page import Page
 from client.tui.question import Question
 from datastore.errors import HoldfastError
@@ -60,12 +61,12 @@ class TicketScreen(Page[object]):
     async def action_cancel(self) -> None:
         """Say what comes back, ask, cancel."""
         order = self.order
-        token = self.holdfast.wallet.token(order.reference)
+        token = await self.holdfast.kept(lambda wallet: wallet.token(order.reference))
         if order.state != "confirmed" or not token:
             self.notify("it is cancelled already" if order.state != "confirmed" else "its manage token is not kept on this machine")
             return
         back = Money(order.total.minor * order.refundable_percent // 100, order.total.currency)
-        quote = f"Cancel {order.reference}: {', '.join(order.seats)} on {order.service_id}?\n\nYou get back {back} of {order.total}."
+        quote = f"Cancel {order.reference}: {seats_on(order)}?\n\nYou get back {back} of {order.total}."
         if not await self.app.push_screen_wait(Question(quote, "Cancel booking", "Keep it")):
             return
         request_id = new_request_id()
@@ -82,18 +83,21 @@ class TicketScreen(Page[object]):
 
 
 def ticket_text(order: OrderAnswer) -> Text:
-    """Return an order as text."""
+    """Return an order as text: every segment with who sits where."""
     colour = "#009E73" if order.state == "confirmed" else "#D55E00"
-    text = Text.assemble((f"{order.reference}", "bold"), "  ", (order.state, colour), "\n\n")
-    text.append((show.service_line(order.service) if order.service else order.service_id) + "\n\n")
-    names = {person.seat_id: f"{person.given} {person.surname}".strip() for person in order.passengers if person.seat_id}
-    plain = [f"{person.given} {person.surname}".strip() for person in order.passengers]
-    for number, (seat, price) in enumerate(zip(order.seats, order.prices, strict=True)):
-        who = names.get(seat) or (plain[number] if number < len(plain) else "")
-        text.append(f"{seat:>6}  {who:<30} {price!s:>14}\n")
-    text.append(f"\n{'in all':>6}  {'':<30} {order.total!s:>14}\n")
+    text = Text.assemble((f"{order.reference}", "bold"), "  ", (order.state, colour), "\n")
+    people = [f"{person.given} {person.surname}".strip() for person in order.passengers]
+    legs = legs_of(order)
+    # Whoever was given a seat by its name sits there; else people sit in the order of the seats, on each leg alike.
+    named = {person.seat_id: name for person, name in zip(order.passengers, people, strict=True) if person.seat_id and len(legs) == 1}
+    for number, leg in enumerate(legs, 1):
+        what = show.service_line(leg.service) if leg.service else leg.service_id
+        text.append(f"\n{f'{number}. ' if len(legs) > 1 else ''}{what}\n", "bold" if len(legs) > 1 else "")
+        for place, (seat, price) in enumerate(zip(leg.seats, leg.prices, strict=False)):
+            text.append(f"{seat:>6}  {named.get(seat) or (people[place] if place < len(people) else ''):<26} {price!s:>14}\n")
+    text.append(f"\n{'in all':>6}  {'':<26} {order.total!s:>14}\n")
     if order.refund is not None:
-        text.append(f"{'back':>6}  {'':<30} {order.refund!s:>14}\n")
+        text.append(f"{'back':>6}  {'':<26} {order.refund!s:>14}\n")
     text.append(f"\n{order.refundable_percent} % back if you cancel\n" if order.state == "confirmed" else "\n")
     for stamp, what in order.history:
         text.append(f"{show.clock(stamp)}  {what}\n", "dim")

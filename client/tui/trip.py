@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from client.seatmap import cabin_name
 from datastore.messages import SeatInfo, ServiceInfo
 from datastore.model import Money
+
+STATE_WORDS = {"occupied": "taken", "blocked": "not sold"}
 
 
 @dataclass
@@ -18,16 +21,59 @@ class Segment:
     seats: list[SeatInfo] = field(default_factory=list)
 
 
+class Conflict(NamedTuple):
+    """What stood in the way on one segment. `states`: seat -> what it is now; `lost`: which of them had been chosen here."""
+
+    number: int
+    service_id: str
+    states: dict[str, str]
+    lost: list[SeatInfo]
+
+    @property
+    def words(self) -> str:
+        """Return "AR1140-EZE-2026-12-01: 12A held, 12B taken"."""
+        names = {seat.seat_id: seat.designator for seat in self.lost}
+        words = (f"{names.get(seat, seat)} {STATE_WORDS.get(state, state)}" for seat, state in self.states.items())
+        return f"{self.service_id}: {', '.join(words)}"
+
+
 @dataclass
 class Trip:
-    """What the traveller is about to hold: every segment needs a seat for each of the party."""
+    """What the traveller is about to hold: every segment needs a seat for each of the party.
+
+    Attributes:
+        offer: Of a search, for the best seats on all segments at the price shown there; "" without.
+    """
 
     segments: list[Segment]
     party: int
+    offer: str = ""
 
     @classmethod
-    def of(cls, services: Sequence[ServiceInfo], party: int) -> Trip:
-        return cls([Segment(service) for service in services], party)
+    def of(cls, services: Sequence[ServiceInfo], party: int, offer: str = "") -> Trip:
+        return cls([Segment(service) for service in services], party, offer)
+
+    def number_of(self, service_id: str) -> int | None:
+        """Return which segment a service is; None where it is not of the trip."""
+        return next((number for number, one in enumerate(self.segments) if one.service.service_id == service_id), None)
+
+    def refused(self, legs: Sequence[Mapping[str, object]]) -> list[Conflict]:
+        """Give up the chosen seats that stood in the way of a hold; return all that did, in the order of travel.
+
+        Args:
+            legs: What `SeatUnavailable` says of each leg: {"service_id", "seats": [{"seat", "state"}]}.
+        """
+        conflicts = []
+        for leg in legs:
+            number = self.number_of(str(leg.get("service_id", "")))
+            listed = leg.get("seats")
+            rows = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+            states = {str(one.get("seat")): str(one.get("state")) for one in rows}
+            if number is None or not states:
+                continue
+            lost = self.lose(number, list(states))
+            conflicts.append(Conflict(number, self.segments[number].service.service_id, states, lost))
+        return sorted(conflicts, key=lambda one: one.number)
 
     @property
     def complete(self) -> bool:

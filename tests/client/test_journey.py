@@ -10,24 +10,31 @@ from typing import cast
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Input
+from textual.widgets import DataTable, Input, OptionList, Static
 
 from client.tui.app import HoldfastApp
 from client.tui.passengers_screen import PassengersScreen
+from client.tui.question import Question
+from client.tui.search_screen import SearchScreen
 from client.tui.seat_grid import SeatGrid
 from client.tui.seats_screen import SeatsScreen
-from client.tui.ticket_screen import TicketScreen
+from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
 from tests.integration.harness import ClusterUnderTest
 
 DAY = (date.today() + timedelta(days=6)).isoformat()
-WAIT_S = 20.0
+WAIT_S = 60.0
 SIZE = (110, 40)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
-    with ClusterUnderTest(tmp_path_factory.mktemp("cluster")) as running:
+    operators = [
+        {"code": "AR", "name": "Aerolíneas Argentinas", "kind": "airline", "primary": "node-1"},
+        {"code": "QR", "name": "Qatar Airways", "kind": "airline", "primary": "node-2"},
+        {"code": "GRAND", "name": "Grand Theatre", "kind": "theatre", "primary": "node-3"},
+    ]
+    with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), {"datastore": {"operator": operators}}) as running:
         yield running
 
 
@@ -126,9 +133,119 @@ def test_leaving_the_passengers_asks_about_the_hold(cluster: ClusterUnderTest, t
             await pilot.press("f4")
             await until(pilot, lambda: app.current_mode == "holds", "holds")
             await pilot.press("d")
-            await pilot.pause(0.2)
+            await until(pilot, lambda: isinstance(app.screen, Question), "the question")
             await pilot.press("y")
             await until(pilot, lambda: app.holds.open() == [], "given back")
         assert hold.seats[0] in cluster.client().free_seats(service)
+
+    asyncio.run(journey())
+
+
+async def search_trips(app: HoldfastApp, pilot: Pilot[None], origin: str, destination: str) -> OptionList:
+    """Ask for trips, as a traveller does; return the list of those found."""
+    for name, word in (("origin", origin), ("destination", destination), ("date", DAY)):
+        app.screen.query_one(f"#{name}", Input).value = word
+    await pilot.press("slash", "enter")
+    trips = app.screen.query_one("#trips", OptionList)
+    await until(pilot, lambda: trips.option_count and trips.has_focus, "trips")
+    return trips
+
+
+async def open_trip(app: HoldfastApp, pilot: Pilot[None], services: tuple[str, ...]) -> SeatsScreen:
+    """Search from Buenos Aires to Doha and open the trip of these services."""
+    trips = await search_trips(app, pilot, "Buenos Aires", "DOH")
+    prompts = [str(trips.get_option_at_index(number).prompt) for number in range(trips.option_count)]
+    found = next(number for number, prompt in enumerate(prompts) if all(one in prompt for one in services))
+    trips.highlighted = found
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the first map")
+    return cast(SeatsScreen, app.screen)
+
+
+async def choose_on_each_leg(pilot: Pilot[None], screen: SeatsScreen, rows: tuple[str, ...]) -> list[str]:
+    """Choose the seat at the cursor of a row on each leg; return them in the order of travel."""
+    grid, chosen = screen.query_one(SeatGrid), []
+    for number, row in enumerate(rows):
+        await until(pilot, lambda leg=number: screen.number == leg and screen.cabin is not None and grid.cabin is screen.cabin, "a leg")  # type: ignore[misc]
+        await pilot.press(*row, "enter", "space")
+        chosen.append(grid.cursor)
+        if number + 1 < len(rows):
+            await pilot.press("n")
+    return chosen
+
+
+def test_a_trip_over_two_operators_is_held_and_booked_as_one(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """Search, a seat on each leg, one hold over both operators, one booking with both segments on the ticket."""
+    services = trip_services(cluster)
+
+    async def journey() -> None:
+        app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
+        async with app.run_test(size=SIZE) as pilot:
+            screen = await open_trip(app, pilot, services)
+            chosen = await choose_on_each_leg(pilot, screen, ("20", "21"))
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+            (hold,) = app.holds.open()
+            assert [(one, [seat]) for one, seat in zip(services, chosen, strict=True)] == [(leg.service_id, leg.seats) for leg in hold.legs]
+            await pilot.press(*"Ada", "space", *"Byron", "enter")
+            await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+            order = cast(TicketScreen, app.screen).order
+            assert "confirmed" == order.state
+            text = ticket_text(order).plain
+            assert all(service in text for service in services) and 2 == text.count("Ada Byron")
+        for service, seat in zip(services, chosen, strict=True):
+            assert seat not in cluster.client().free_seats(service)
+
+    asyncio.run(journey())
+
+
+def test_a_refused_trip_names_what_was_in_the_way_and_gives_up_only_that(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """A rival takes the seat of the second leg at the last moment: nothing is held anywhere, the first leg's choice stays, and the
+    screen goes to the second leg, which has lost its seat."""
+    services = trip_services(cluster)
+
+    async def journey() -> None:
+        app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
+        async with app.run_test(size=SIZE) as pilot:
+            screen = await open_trip(app, pilot, services)
+            first, second = await choose_on_each_leg(pilot, screen, ("24", "25"))
+            await pilot.press("n")  # Back to the first leg, so that no live map tells of the second.
+            await until(pilot, lambda: screen.number == 0, "the first leg")
+            rival = cluster.client("a-rival-of-the-tests")
+            await asyncio.to_thread(rival.hold, services[1], [second])
+            await pilot.press("enter")
+            await until(pilot, lambda: screen.number == 1, "the leg with the conflict")
+            assert app.screen is screen and [] == app.holds.open()
+            assert [[first], []] == [[seat.seat_id for seat in segment.seats] for segment in screen.trip.segments]
+            said = [notice.message for notice in app._notifications]
+            assert any(services[1] in one and second in one and "held" in one for one in said), said
+        assert first in cluster.client().free_seats(services[0])
+
+    asyncio.run(journey())
+
+
+def trip_services(cluster: ClusterUnderTest) -> tuple[str, ...]:
+    """Return the services of a trip from Buenos Aires to Doha that changes from AR to QR."""
+    answer = cluster.client().search("Buenos Aires", "DOH", DAY)
+    found = [tuple(leg.service.service_id for leg in trip.legs) for trip in answer.outbound if {"AR", "QR"} == set(trip.airlines)]
+    assert found, answer.outbound
+    return found[0]
+
+
+def test_a_search_is_given_up_and_bad_words_are_explained(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """A date that is none and a place that is none are told as such; nothing is asked, nothing breaks."""
+
+    async def journey() -> None:
+        app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
+        async with app.run_test(size=SIZE) as pilot:
+            screen = cast(SearchScreen, app.screen)
+            found = screen.query_one("#found", Static)
+            for name, value, wanted in (("date", "someday", "not a date"), ("origin", "XQZ", "XQZ")):
+                screen.query_one("#origin", Input).value = "EZE"
+                screen.query_one("#destination", Input).value = "DOH"
+                screen.query_one("#date", Input).value = DAY
+                screen.query_one(f"#{name}", Input).value = value
+                await pilot.press("slash", "enter")
+                await until(pilot, lambda wanted=wanted: wanted in str(found.content), wanted)  # type: ignore[misc]
 
     asyncio.run(journey())

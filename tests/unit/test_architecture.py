@@ -36,6 +36,8 @@ PURE = {
     "client.timetables",
     "client.tui.cabin",
     "client.tui.clock",
+    "client.tui.legs",
+    "client.tui.timeline",
     "client.tui.trip",
     "datastore.anchors",
     "datastore.audit",
