@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import random
 import threading
-import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -187,7 +186,6 @@ def test_a_declined_card_leaves_the_hold_until_its_deadline(shop: Shop) -> None:
     assert declined.value.fields["decline_code"] == "generic_decline"
     assert shop.buyer.get_hold(held.hold_id).state == "paying"
     wait_until(lambda: shop.buyer.get_hold(held.hold_id).state == "expired", "the hold to end", 15)
-    ended = time.monotonic()
     again = []
 
     def taken() -> bool:
@@ -198,7 +196,6 @@ def test_a_declined_card_leaves_the_hold_until_its_deadline(shop: Shop) -> None:
         return True
 
     wait_until(taken, "the seat to be free", 5)
-    assert time.monotonic() - ended < 5
     shop.other.release(again[0].hold_id)
     wait_until(lambda: shop.buyer.query_transaction(held.hold_id).state == "canceled", "the intent ended", 15)
 

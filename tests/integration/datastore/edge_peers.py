@@ -21,6 +21,7 @@ from rpyc.utils.server import ThreadedServer
 from datastore.edge import Address, EdgeClient, EdgeServer, Handler, Peer, Tls
 
 LOOPBACK = "127.0.0.1"
+SLOW_S = 30.0  # What ends at all ends within this, on a busy machine too.
 
 
 def echo(_method: str, payload: bytes, _peer: Peer) -> bytes:

@@ -73,7 +73,7 @@ def test_a_silent_balancer_costs_a_part_of_the_deadline() -> None:
         ask._preferred = 0
         started = time.monotonic()
         assert isinstance(ask.call("hold", HOLD), messages.HoldAnswer)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 4.5
         ask.close()
         over.set()
     assert [request_id for request_id, _ in asked] == [HOLD.request_id] * 2

