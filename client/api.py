@@ -361,6 +361,10 @@ class Holdfast(Payments):
         )
         return self._ask("cancel", request, messages.OrderAnswer)
 
+    def check_receipt(self, receipt: str) -> messages.ReceiptAnswer:
+        """Ask the operator's ledger about a receipt (`OrderAnswer.receipt`): `differences` is empty where it is proved."""
+        return self._ask("receipt", messages.CheckReceipt(receipt=receipt, deadline_ms=self.deadline_ms), messages.ReceiptAnswer)
+
     # --- the brief's four calls -----------------------------------------------------------------------------------
 
     def free_seats(self, service_id: str) -> list[str]:

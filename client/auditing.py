@@ -105,14 +105,14 @@ def ledger_pages(call: Call, key: str, operator: str) -> Iterator[list[bytes]]:
     lsn = 1
     while True:
         request = messages.LedgerPage(key=key, operator=operator, from_lsn=lsn, limit=PAGE_ENTRIES)
-        page = cast(messages.LedgerPageAnswer, _patiently(call, "ledger_page", request)).entries
+        page = cast(messages.LedgerPageAnswer, patiently(call, "ledger_page", request)).entries
         if not page:
             return
         yield page
         lsn += len(page)
 
 
-def _patiently(call: Call, method: str, request: messages.Request, patience_s: float = 20.0) -> messages.Answer:
+def patiently(call: Call, method: str, request: messages.Request, patience_s: float = 20.0) -> messages.Answer:
     """Return the answer, asking again while the cluster says that asking again is right."""
     end = time.monotonic() + patience_s
     pause = threading.Event()
@@ -131,7 +131,7 @@ def persons(call: Call, operator_key: str, operator: str, *, reference: str = ""
     after: str | None = ""
     while after is not None:
         request = messages.FindPerson(operator_key=operator_key, operator=operator, reference=reference, name=name, after=after)
-        page = cast(messages.PersonsAnswer, _patiently(call, "find_person", request))
+        page = cast(messages.PersonsAnswer, patiently(call, "find_person", request))
         found += page.found
         after = page.next
     return found
@@ -147,4 +147,4 @@ def erase(call: Call, operator_key: str, operator: str, found: messages.PersonFo
         record=found.record,
         name=name,
     )
-    return cast(messages.ErasedAnswer, _patiently(call, "erase_person", request))
+    return cast(messages.ErasedAnswer, patiently(call, "erase_person", request))

@@ -46,5 +46,5 @@ def confirm(
             wallet.settle(what)
         raise
     if answer.manage_token:
-        wallet.keep(KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id), what)
+        wallet.keep(KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id, answer.receipt), what)
     return answer

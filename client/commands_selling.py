@@ -291,6 +291,8 @@ def order(
         raise InvalidRequest("this booking is not kept here: add --surname NAME or --token TOKEN", field="surname")
     with session.connect() as client:
         answer = client.order(reference, surname=surname, token=token or kept)
+    if kept and answer.receipt:
+        session.wallet.keep_receipt(answer.reference, answer.receipt)
     if json:
         session.print_json(answer)
         return session.done(answer)

@@ -1,9 +1,9 @@
-"""The command that proves: an export of an operator, or a history of what callers were told."""
+"""`holdfast verify` proves: the ledgers of a cluster that runs or is stopped, receipts, an export, a history of what callers were told."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from client.judging import Judgement
 
 FAULTS_SHOWN = 20
+ReceiptWords = Annotated[
+    list[str] | None,
+    typer.Option("--receipt", metavar="FILE|REF|TEXT", help="Also prove this receipt: a file, that of a booking kept here, or its text."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,17 +29,86 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     context: typer.Context,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="What `holdfast operator export` wrote.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[EXPORT]", help="What `holdfast operator export` wrote, proved offline.")] = None,
     history: Annotated[Path | None, typer.Option("--history", help="What callers were told, as `holdfast chaos` writes it.")] = None,
+    receipt: ReceiptWords = None,
+    operator: Annotated[list[str] | None, typer.Option("--operator", help="Only the ledgers of these operators.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask the running cluster, also where its files are on this machine.")] = False,
     json: Json = False,
 ) -> int:
-    """Prove an export offline (its chain is whole, no seat had two owners, its state follows from its ledger), or judge a history."""
+    """Prove ledgers: the chain is whole, no seat had two owners, the counts and the payments agree, receipts hold.
+
+    Without an export or a history: every copy of every operator in the data folder, whether the cluster runs or not; where there is none,
+    the running cluster through its balancers. With --receipt alone and no copies here, only the receipts are asked about: no key is needed.
+    """
     session: Session = context.obj
-    if history is not None and file is None:
+    of_cluster = bool(receipt or operator or live)
+    if (file is not None) + (history is not None) + of_cluster > 1:
+        raise InvalidRequest("name one of: an EXPORT, --history FILE, or of a cluster --receipt, --operator, --live", field="FILE")
+    if history is not None:
         return _verify_history(session, history, json=json)
-    if file is None or history is not None:
-        raise InvalidRequest("name one of: a FILE that `holdfast operator export` wrote, --history FILE", field="FILE")
-    return _verify_export(session, file, json=json)
+    if file is not None:
+        return _verify_export(session, file, json=json)
+    return _verify_cluster(session, receipt or [], operator or [], live=live, json=json)
+
+
+def _verify_cluster(session: Session, receipts: list[str], operators: list[str], *, live: bool, json: bool) -> int:
+    """Prove the copies on this disk, or the ledgers of the running cluster."""
+    from client import proofs
+
+    wanted = [proofs.receipt_named(session, word) for word in receipts]
+    operators = list(dict.fromkeys(code.upper() for code in operators))
+    if not live and proofs.stores_here(session):
+        if not operators and wanted:
+            operators = sorted({one.operator for one in wanted})
+        document = proofs.on_this_disk(session, operators, wanted)
+        _add_missing(session, document, operators)
+    else:
+        with session.connect(deadline_ms=30_000) as client:
+            document = proofs.receipts_live(client, wanted) if wanted and not operators else proofs.live(session, client, operators, wanted)
+    if json:
+        session.print_json(document)
+    else:
+        _show_proof(session, document)
+    return {"proved": exit_codes.DONE, "incomplete": exit_codes.PARTIAL}.get(document["state"], exit_codes.DAMAGED)
+
+
+def _add_missing(session: Session, document: dict[str, Any], operators: list[str]) -> None:
+    """Say which nodes' copies are not on this machine, and which operators have no copy here at all."""
+    names = [str(row.get("name", "")) for row in session.mapping.get("datastore", {}).get("node", [])]
+    absent = [name for name in names if not (session.folders.data / name).is_dir()]
+    there = {copy["operator"] for copy in document["copies"]}
+    document["missing"] += [f"{name}: its copies are not in {session.folders.data}" for name in absent]
+    document["missing"] += [f"{code}: no copy of it is in {session.folders.data}" for code in operators if code not in there]
+    if document["missing"] and document["state"] == "proved":
+        document["state"] = "incomplete"
+
+
+def _show_proof(session: Session, document: dict[str, Any]) -> None:
+    """Print a verdict with a line for every copy."""
+    from client.tables import Rows
+
+    console = session.console()
+    if document["copies"]:
+        numbered = ("ENTRIES", "BOOKED", "ORDERS", "PAYMENTS")
+        rows = Rows("OPERATOR", "NODE", *numbered, "VERDICT", right=numbered)
+        for copy in document["copies"]:
+            counts = copy["counts"]
+            orders = counts.get("orders_confirmed", 0) + counts.get("orders_cancelled", 0)
+            verdict = "damaged" if copy["damage"] else "wrong" if copy["violations"] else "whole"
+            numbers = (str(copy["entries"]), str(counts.get("seats_booked", 0)), str(orders), str(counts.get("payments", 0)))
+            rows.add_row(copy["operator"], copy["node"] or "-", *numbers, verdict)
+        rows.print(console)
+    for word, why in document["receipts"].items():
+        console.print(f"receipt {word}: {why}", soft_wrap=True)
+    for line in document["findings"]:
+        tell(line)
+    for line in document["missing"]:
+        tell(f"not looked at: {line}")
+    if document["state"] == "damaged":
+        console.print(f"{len(document['findings'])} findings: this is not what was written, or not what should be")
+    elif document["copies"]:
+        console.print("every chain is whole, no seat ever had two owners, counts and payments agree")
 
 
 def _verify_history(session: Session, file: Path, *, json: bool) -> int:

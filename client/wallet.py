@@ -26,12 +26,13 @@ PENDING_MAX = 200
 
 @dataclass(frozen=True)
 class KeptOrder:
-    """An order whose manage token is kept here."""
+    """An order whose manage token is kept here, with the receipt of its sale ("" for one kept before there were receipts)."""
 
     reference: str
     token: str
     operator: str
     service_id: str
+    receipt: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,23 @@ class Wallet:
         """Return the manage token of a booking reference, or "" where none is kept."""
         return next((order.token for order in self.orders() if order.reference == reference.upper()), "")
 
+    def receipt(self, reference: str) -> str:
+        """Return the receipt of a booking, or "" where none is kept."""
+        return next((order.receipt for order in self.orders() if order.reference == reference.upper()), "")
+
     def keep(self, order: KeptOrder, pending: str = "") -> None:
         """Keep an order's token; the confirm that made it is no longer pending."""
         with self._changed() as content:
             content["orders"] = [row for row in content["orders"] if row["reference"] != order.reference] + [asdict(order)]
             content["pending"].pop(pending, None)
+
+    def keep_receipt(self, reference: str, receipt: str) -> None:
+        """Keep the receipt of a booking that is kept without one; a receipt that is kept is never replaced by another."""
+        if any(order.reference == reference and not order.receipt for order in self.orders()):
+            with self._changed() as content:
+                for row in content["orders"]:
+                    if row["reference"] == reference and not row.get("receipt"):
+                        row["receipt"] = receipt
 
     def pending(self, what: str, request_id: str) -> str:
         """Return the request id under which `what` was begun before, else note `request_id` for it and return that."""

@@ -13,19 +13,24 @@ import signal
 import sys
 import threading
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from datastore import receipts
 from datastore.config import from_toml
 from datastore.edge import Address, tls_of
-from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvariantBroken
+from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvalidRequest, InvariantBroken
 from datastore.ledger import LedgerDamaged
 from datastore.node import Node
 from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.proving import as_document, judge
 from datastore.server import NodeServer
 from datastore.settings import EXIT_CONFIG
 from datastore.snapshots import serve_child
-from datastore.verification import verify_store
+from datastore.verification import verify_folder, verify_store
 
 EXIT_DAMAGED = 1
 EXIT_INVARIANT = 70
@@ -41,14 +46,18 @@ def main(arguments: list[str] | None = None) -> int:
     serve_parser.add_argument("--node", required=True, metavar="NAME", help="its name in the configuration")
     serve_parser.add_argument("--config", required=True, type=Path, metavar="FILE")
     serve_parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="its files are in DIR/NAME")
-    verify_parser = commands.add_parser("verify", help="verify a store's ledger and prove that no seat had two owners")
-    verify_parser.add_argument("--store", required=True, type=Path, metavar="FILE")
+    verify_parser = commands.add_parser("verify", help="verify ledgers, live or stopped, and prove that no seat had two owners")
+    which = verify_parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--store", type=Path, metavar="FILE", help="one store's ledger")
+    which.add_argument("--data", type=Path, metavar="DIR", help="every copy in a cluster's data folder; prints one JSON document")
+    verify_parser.add_argument("--operator", action="append", default=[], metavar="CODE", help="with --data: only these operators")
+    verify_parser.add_argument("--receipt", action="append", default=[], metavar="RECEIPT", help="with --data: also check these")
     snapshot_parser = commands.add_parser("snapshot", help="what a running node calls: take or check a snapshot's file")
     snapshot_parser.add_argument("action", choices=["take", "check"])
     snapshot_parser.add_argument("arguments", nargs="+")
     chosen = parser.parse_args(arguments)
     if chosen.command == "verify":
-        return verify(chosen.store)
+        return verify(chosen.store) if chosen.store else verify_all(chosen.data, chosen.operator, chosen.receipt)
     if chosen.command == "snapshot":
         return serve_child(chosen.action, chosen.arguments)
     logging.basicConfig(
@@ -129,6 +138,19 @@ def verify(store: Path) -> int:
         print(violation, file=sys.stderr)
     print("no seat ever had two owners" if not report.violations else f"{len(report.violations)} violations")
     return EXIT_DAMAGED if report.violations else 0
+
+
+def verify_all(data: Path, operators: Sequence[str], words: Sequence[str]) -> int:
+    """Print what every copy in a data folder proves, as one JSON document (`proving.as_document`)."""
+    try:
+        wanted = [receipts.parse(word) for word in words]
+    except InvalidRequest as error:
+        print(error.detail, file=sys.stderr)
+        return EXIT_CONFIG
+    copies, apart = verify_folder(data, operators, wanted)
+    verdict = judge(copies, apart, wanted)
+    sys.stdout.write(msgspec.json.encode(as_document(verdict, copies)).decode() + "\n")
+    return EXIT_DAMAGED if verdict.state == "damaged" else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ It looks at row images only, not at how the engine came to them:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
@@ -58,6 +58,26 @@ class Audit:
 
     def report(self) -> Report:
         return Report(self._entries, self._events, len(self._owner), len(self._orders), self._end, self._violations)
+
+    @property
+    def orders(self) -> Mapping[str, OrderRow]:
+        """All orders as they stand, by reference."""
+        return self._orders
+
+    def seat_counts(self) -> dict[SeatState, int]:
+        """Return how many touched seats are in each state."""
+        found = dict.fromkeys(SeatState, 0)
+        for state, _ in self._owner.values():
+            found[SeatState(state)] += 1
+        return found
+
+    def strays(self) -> list[str]:
+        """Return seats that are out of sale for nobody: held or booked for a hold that does not stand."""
+        return [
+            f"seat {key} is {state.name.lower()} by {hold_id or 'nobody'}, which does not stand"
+            for key, (state, hold_id) in self._owner.items()
+            if state in (SeatState.HELD, SeatState.BOOKED) and self._standing.get(key) != hold_id
+        ]
 
     def _take_events(self, sealed: SealedEntry) -> None:
         lsn = sealed.entry.lsn

@@ -60,6 +60,17 @@ class LedgerReader:
     def close(self) -> None:
         self.database.close()
 
+    def entry(self, lsn: int) -> SealedEntry:
+        """Return one entry.
+
+        Raises: as `pages`; LedgerDamaged also where there is no such entry.
+        """
+        segment = self._segment_of(lsn)
+        page = self._sealed_page(segment, lsn) if segment is not None else self._log_page(lsn)
+        if not page:
+            raise LedgerDamaged(f"{self.path.name}: entry {lsn} is missing", lsn=lsn, file=self.path.name)
+        return unseal(page[0])
+
     def pages(self, last_lsn: int = 0) -> Iterator[list[bytes]]:
         """Yield all sealed entries in pages, up to `last_lsn` (0: to the end); segments are verified whole.
 

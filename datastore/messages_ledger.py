@@ -76,6 +76,20 @@ class LedgerPageAnswer(Answer, kw_only=True):
     entries: list[bytes]
 
 
+class CheckReceipt(Request, frozen=True, kw_only=True):
+    """Ask the operator's primary whether its ledger has what a receipt says (`datastore.receipts`). Anybody may, rate limited."""
+
+    receipt: Text
+
+
+class ReceiptAnswer(Answer, kw_only=True):
+    """`differences` empty: proved. Else what the entry at that place says otherwise; `last_lsn`: where the ledger ends, if before it."""
+
+    receipt: str
+    differences: list[str]
+    last_lsn: int = 0
+
+
 class FindPerson(Request, frozen=True, kw_only=True):
     """Find bookings by `reference`, or by a passenger's `name` ("surname" or "surname given"). `after`: the page before."""
 

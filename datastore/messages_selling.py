@@ -182,7 +182,7 @@ class OrderAnswer(Answer, kw_only=True):
     created_ms: int
     history: list[tuple[int, str]]
     lsn: int
-    receipt: str  # "OPERATOR:lsn": the ledger entry that made it
+    receipt: str  # `datastore.receipts`: the ledger entry that made it; "" in lists
     manage_token: str = ""
     reduced: bool = False
     legs: list[LegInfo] = msgspec.field(default_factory=list)

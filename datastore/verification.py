@@ -1,15 +1,31 @@
-"""`python -m datastore verify`: open a store's ledger read-only, verify its chain, prove its seats."""
+"""`python -m datastore verify`: read the ledgers on this disk, live or stopped, and say what they prove (`proving.py`).
+
+Files are opened for reading only and may be in use meanwhile. Each copy is read whole: SQLite's own check of the file, every
+segment, every entry, the state that follows from them, the side records by their digests, and what the node wrote down beside it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import apsw
 
 from datastore.audit import Audit, Report
-from datastore.checking import LedgerReader
-from datastore.errors import DiskFailed
-from datastore.ledger import genesis, unseal
+from datastore.checking import FullCheck, LedgerReader
+from datastore.errors import DiskFailed, HoldfastError, InvariantBroken, SnapshotNeeded, TooNew
+from datastore.identities import Identities
+from datastore.ledger import LedgerDamaged, genesis, unseal
+from datastore.ledger_file import SUFFIX
+from datastore.proving import CopyProof, Damage, Prover, damaged
+from datastore.receipts import Receipt
+from datastore.rows import Kind
+from datastore.store_file import APPLICATION_ID, BUSY_MS, FORMAT
+
+PARTITIONS = "partitions"
+IDENTITIES = "identities"
+DIGEST_BYTES = 32
 
 
 def verify_store(path: Path) -> tuple[str, Report]:
@@ -36,3 +52,136 @@ def verify_store(path: Path) -> tuple[str, Report]:
     finally:
         reader.close()
     return operator, audit.report()
+
+
+def stores_below(data: Path) -> list[tuple[str, str, Path]]:
+    """Return (node, operator, file) of every store in a cluster's data folder, in order."""
+    found = [(path.parent.parent.name, path.name.removesuffix(SUFFIX), path) for path in data.glob(f"*/{PARTITIONS}/*{SUFFIX}")]
+    return sorted(found, key=lambda one: (one[1], one[0]))
+
+
+def verify_folder(data: Path, operators: Sequence[str], receipts: Sequence[Receipt]) -> tuple[list[CopyProof], list[str]]:
+    """Return what every copy in a data folder proves, and what sets copies apart where both are committed (I4).
+
+    Args:
+        operators: Only these; [] is all.
+    """
+    stores = [one for one in stores_below(data) if not operators or one[1] in operators]
+    copies = [verify_copy(data, node, operator, path, receipts) for node, operator, path in stores]
+    return copies, _apart(copies, {(node, operator): path for node, operator, path in stores})
+
+
+def verify_copy(data: Path, node: str, operator: str, path: Path, receipts: Sequence[Receipt] = ()) -> CopyProof:
+    """Return what one copy proves; damage is in the answer, located, and never raised."""
+    prover = Prover(operator, [receipt for receipt in receipts if receipt.operator == operator])
+    found: list[Damage] = []
+    applied_lsn = 0
+    try:
+        applied_lsn, digest, known = _header(path, operator)
+        found += _check_file(path)
+        check = FullCheck(path, operator, (applied_lsn, digest))
+        for _ in check.steps():
+            pass
+        if check.damage is not None:
+            found.append(Damage(check.damage.file, check.damage.lsn, check.damage.what))
+        reader = LedgerReader(path, operator)
+        try:
+            for page in reader.pages():
+                prover.take(page)
+            found += _check_sides(reader.database, prover.sides, path.name)
+        finally:
+            reader.close()
+        found += _check_memory(data, node, operator, known, prover.proof().last_lsn, path.name)
+    except (LedgerDamaged, InvariantBroken, SnapshotNeeded, DiskFailed, TooNew) as error:
+        found.append(damaged(operator, error, path.name))
+    except apsw.Error as error:
+        found.append(Damage(path.name, 0, f"cannot be read: {error}"))
+    proof = prover.proof()
+    proof.node, proof.file, proof.applied_lsn = node, str(path), applied_lsn
+    proof.damage = list({(one.file, one.lsn, one.what): one for one in found}.values())
+    return proof
+
+
+def _header(path: Path, operator: str) -> tuple[int, bytes, str]:
+    """Return (applied lsn, state digest, identity) as one moment of the file has them.
+
+    Raises:
+        LedgerDamaged: It is no store of the operator. TooNew: A newer program wrote it. DiskFailed: It cannot be opened.
+    """
+    database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        database.set_busy_timeout(BUSY_MS)
+        (application,), (version,) = (database.execute(f"PRAGMA {name}").fetchall()[0] for name in ("application_id", "user_version"))
+        if isinstance(version, int) and version > FORMAT:
+            raise TooNew.of(str(path), version, FORMAT)
+        meta = {str(key): value for key, value in database.execute("SELECT key, value FROM meta")}
+        if meta.get("operator") != operator or application != APPLICATION_ID or version != FORMAT:
+            raise LedgerDamaged(f"its header does not say a store of {operator} of format {FORMAT}", file=path.name)
+        applied, digest = meta.get("applied_lsn"), meta.get("state_digest")
+        if not isinstance(applied, int) or not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+            raise LedgerDamaged("its record of what is applied cannot be read", file=path.name)
+        return applied, digest, str(meta.get("store_uuid", ""))
+    finally:
+        database.close()
+
+
+def _check_file(path: Path) -> list[Damage]:
+    database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        database.set_busy_timeout(BUSY_MS)
+        lines = [str(line) for (line,) in database.execute("PRAGMA integrity_check(3)")]
+    finally:
+        database.close()
+    return [Damage(path.name, 0, f"SQLite finds: {line}") for line in lines if line != "ok"]
+
+
+def _check_sides(database: apsw.Connection, wanted: set[bytes], file: str) -> list[Damage]:
+    """Compare the side records with their digests, and with those that the entries name."""
+    found = []
+    left = set(wanted)
+    for digest, value in database.execute("SELECT digest, value FROM side"):
+        left.discard(digest)
+        if blake2b(value, digest_size=DIGEST_BYTES).digest() != digest:
+            found.append(Damage(file, 0, f"side record {digest.hex()} is not the one that was written"))
+    # A copy that runs may have erased or taken in some since its entries were read: those are looked for once more.
+    for digest in left:
+        kept = "SELECT 1 FROM side WHERE digest = ? UNION ALL SELECT 1 FROM row WHERE kind = ? AND key = ?"
+        if not database.execute(kept, (digest, int(Kind.ERASED), digest.hex())).fetchall():
+            found.append(Damage(file, 0, f"side record {digest.hex()} is missing"))
+    return found
+
+
+def _check_memory(data: Path, node: str, operator: str, identity: str, last_lsn: int, file: str) -> list[Damage]:
+    """Compare with what the node wrote down: a file that ends before what it acknowledged was put back, or lost its tail (R11)."""
+    remembered = Identities(data / node / IDENTITIES).read(operator)
+    if remembered is None or remembered.store_uuid != identity or remembered.lsn <= last_lsn:
+        return []
+    return [Damage(file, last_lsn + 1, f"it ends at entry {last_lsn}, and the node had acknowledged entry {remembered.lsn}")]
+
+
+def _apart(copies: Sequence[CopyProof], paths: dict[tuple[str, str], Path]) -> list[str]:
+    """Compare each copy with the one of its operator that has most applied, at the last entry that both have applied."""
+    found = []
+    by_operator: dict[str, list[CopyProof]] = {}
+    for copy in copies:
+        by_operator.setdefault(copy.operator, []).append(copy)
+    for operator, group in by_operator.items():
+        best = max(group, key=lambda copy: (not copy.damage, copy.applied_lsn))
+        for copy in group:
+            lsn = min(copy.applied_lsn, best.applied_lsn, copy.last_lsn, best.last_lsn)
+            if copy is best or lsn < 1 or copy.damage or best.damage:
+                continue
+            mine, theirs = (_hash_at(paths[one.node, operator], operator, lsn) for one in (copy, best))
+            if mine != theirs:
+                found.append(f"{operator}: entry {lsn} at {copy.node} is {mine}, at {best.node} {theirs}")
+    return found
+
+
+def _hash_at(path: Path, operator: str, lsn: int) -> str:
+    reader = LedgerReader(path, operator)
+    try:
+        return reader.entry(lsn).hash.hex()
+    except HoldfastError as error:
+        return error.detail
+    finally:
+        reader.close()

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from datastore import messages
 from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
+from datastore.receipts import receipt_of
 from datastore.rows import SeatRow
 from loadbalancer.fares import days_ahead, price_table
 from loadbalancer.party import seats_by_zone
@@ -116,7 +117,7 @@ def order_answer(
         created_ms=value["created_ms"],
         history=[(stamp, what) for stamp, what in value["history"]],
         lsn=value["lsn"],
-        receipt=f"{operator}:{value['made_lsn']}",
+        receipt=receipt_of(operator, value["reference"], value["made_lsn"], value.get("evidence")),
         manage_token=token,
         reduced=reduced,
         legs=[leg_info(leg, currency) for leg in legs],

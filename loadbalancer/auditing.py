@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 
-from datastore import commands, messages, wire, wire_ledger
+from datastore import commands, messages, receipts, wire, wire_ledger
+from datastore.edge import Peer
 from datastore.errors import InvalidRequest, UnknownOperator, nearest, shown
+from datastore.ledger import unseal
 from datastore.model import Passenger
 from loadbalancer.balancer import Balancer
 from loadbalancer.identity import ask_digest, is_key
+from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
 from loadbalancer.reference import normalised
 from loadbalancer.travellers import passengers_of, record_digest
@@ -24,6 +27,7 @@ class Auditing:
 
     def __init__(self, balancer: Balancer) -> None:
         self._balancer = balancer
+        self._tries_of_peer = Buckets(balancer.config.lookup_per_minute_peer, "from this address")
 
     def check(self, request: messages.CheckCluster) -> messages.CheckAnswer:
         """Return what every copy says of its state and its ledger."""
@@ -79,6 +83,27 @@ class Auditing:
             raise InvalidRequest("a ledger begins with entry 1", field="from_lsn")
         asked = wire_ledger.LedgerRequest(request.operator, request.from_lsn, request.limit)
         return messages.LedgerPageAnswer(entries=self._balancer.managers.ledger(asked))
+
+    def receipt(self, request: messages.CheckReceipt, peer: Peer) -> messages.ReceiptAnswer:
+        """Say whether the primary's ledger has the entry that a receipt names.
+
+        What an entry is otherwise is said to anybody; whose booking it made only to whoever knows its hash.
+        """
+        self._tries_of_peer.take(peer.address.rpartition(":")[0], now_ms())
+        wanted = receipts.parse(request.receipt)
+        self._balancer.catalogue.operator(wanted.operator)
+        if wanted.lsn < 1:
+            raise InvalidRequest("a ledger begins with entry 1", field="receipt")
+        entries = self._balancer.managers.ledger(wire_ledger.LedgerRequest(wanted.operator, wanted.lsn, 1))
+        if not entries:
+            last_lsn = self._balancer.read(wanted.operator, "open", {}, now_ms() + request.deadline_ms).lsn
+            found = [f"the ledger of {wanted.operator} ends at entry {last_lsn}, before entry {wanted.lsn}"]
+            return messages.ReceiptAnswer(receipt=str(wanted), differences=found, last_lsn=last_lsn)
+        sealed = unseal(entries[0])
+        found = receipts.differences(wanted, sealed)
+        if sealed.hash != wanted.hash:
+            found = [one for one in found if wanted.reference not in one]
+        return messages.ReceiptAnswer(receipt=str(wanted), differences=found)
 
     # --- persons --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from datastore import wire, wire_ledger
+from datastore import commands, wire, wire_ledger
 from datastore.edge import Address
 from datastore.errors import HoldfastError, NotAuthorised, OperatorUnavailable, OutcomeUnknown, UnknownService, error_from_data
 from datastore.model import parse_service_id
@@ -101,9 +101,16 @@ class Balancer:
         Raises:
             HoldfastError: The refusal, or why there is no answer.
         """
+        return self.decide_at(operator, command, deadline_ms, sides)[0]
+
+    def decide_at(
+        self, operator: str, command: wire.AnyCommand, deadline_ms: int, sides: dict[bytes, bytes] = NO_SIDES
+    ) -> tuple[dict[str, Any], commands.Evidence]:
+        """As `decide`; also return the position of the operator's log at which the answer stands (a repeat's is a later one)."""
         waiter = Waiter(1)
-        self.pipeline.put([Basket(operator, deadline_ms, command=command, sides=sides, waiter=waiter)])
-        return waiter.wait(deadline_ms)[0].unwrap()
+        basket = Basket(operator, deadline_ms, command=command, sides=sides, waiter=waiter)
+        self.pipeline.put([basket])
+        return waiter.wait(deadline_ms)[0].unwrap(), basket.position
 
     def decide_all(self, sends: Sequence[Send], deadline_ms: int) -> list[Reply]:
         """Have several operators decide at once; return their replies beside `sends`, with the positions they stand at."""

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from datastore import messages, wire
+from datastore import commands, messages, wire
 from datastore.edge import Peer
 from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
 from datastore.model import Passenger, is_basket
@@ -66,8 +66,8 @@ class Booking:
             references = _references(operator)
             command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest, intent)
             try:
-                value = self._balancer.decide(operator, command, deadline_ms, {digest: side})
-                return self._answer(operator, value, passengers, token=token)
+                value, position = self._balancer.decide_at(operator, command, deadline_ms, {digest: side})
+                return self._sold(operator, value, position, passengers, token, deadline_ms)
             except RequestInProgress as error:
                 # All of them were taken: with 14 million in a slot, that happens to nobody, but it must not end a sale.
                 if "references" not in error.fields or now_ms() >= deadline_ms:
@@ -78,10 +78,28 @@ class Booking:
             try:
                 references = _references(operator_of_hold(request.hold_id))
                 sold = self._itineraries.confirm(request, references, deadline_ms, intent=intent)
-                return self._answer(sold.anchor, sold.value, sold.passengers, token=sold.token)
+                return self._sold(sold.anchor, sold.value, sold.position, sold.passengers, sold.token, deadline_ms)
             except RequestInProgress as error:
                 if "references" not in error.fields or now_ms() >= deadline_ms:
                     raise
+
+    def _sold(
+        self,
+        operator: str,
+        value: dict[str, Any],
+        position: commands.Evidence,
+        passengers: Sequence[Passenger],
+        token: str,
+        deadline_ms: int,
+    ) -> messages.OrderAnswer:
+        """Return the answer to a sale with its receipt: the entry just committed, or, for a repeat, the one that it asks for anew."""
+        value = {**value, "evidence": position}
+        if position[1] != value["made_lsn"]:
+            # It is sold whatever comes of this: without an answer the receipt is left out and `order` gives it.
+            with contextlib.suppress(HoldfastError):
+                for _, found in self._find([value["reference"]], deadline_ms).values:
+                    value["evidence"] = found.get("evidence")
+        return self._answer(operator, value, passengers, token=token)
 
     def order(self, request: messages.GetOrder, peer: Peer) -> messages.OrderAnswer:
         """Return one booking: whole by its token, reduced by a passenger's surname.
@@ -128,7 +146,7 @@ class Booking:
         command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
         changed = self._balancer.decide(operator, command, deadline_ms)
         self._itineraries.reconciler.follow(changed["hold_id"])
-        return self._answer(operator, changed, passengers_of(value["record"]))
+        return self._answer(operator, {**changed, "evidence": value.get("evidence")}, passengers_of(value["record"]))
 
     def own(self, word: str, token: str, deadline_ms: int) -> tuple[str, dict[str, Any]]:
         """Return (operator, order) of the booking that this token changes.
@@ -151,7 +169,7 @@ class Booking:
             if slot is not None:
                 wanted.setdefault(slot, []).append(reference)
         items = [
-            wire.ReadItem(operator, "orders", {"references": wanted[slot]})
+            wire.ReadItem(operator, "orders", {"references": wanted[slot], "evidence": len(references) == 1})
             for operator in self._balancer.catalogue.codes()
             if (slot := slot_of_operator(operator)) in wanted
         ]

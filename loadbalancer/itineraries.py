@@ -67,6 +67,7 @@ class Sold(NamedTuple):
 
     anchor: str
     value: dict[str, Any]
+    position: commands.Evidence
     passengers: list[Passenger]
     token: str
 
@@ -402,6 +403,6 @@ class Itineraries:
             digests,
             intent,
         )
-        value = self._balancer.decide(anchor, command, deadline_ms, {**sides, digest: record})
+        value, position = self._balancer.decide_at(anchor, command, deadline_ms, {**sides, digest: record})
         self.reconciler.nudge(request.hold_id)
-        return Sold(anchor, value, passengers, token)
+        return Sold(anchor, value, position, passengers, token)

@@ -195,6 +195,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
     }
     handlers: dict[str, Handler] = {method: _without_peer(handler) for method, handler in plain.items()}
     handlers["order"] = booking.order
+    handlers["receipt"] = auditing.receipt
     assert handlers.keys() == messages.METHODS.keys()
     return handlers
 

@@ -1,0 +1,145 @@
+"""Receipts and the proof of whole ledgers by command: live, after a failover, stopped, and with bytes flipped on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from client import api
+from client.exit_codes import DAMAGED, DONE, INVALID
+from datastore.errors import HoldfastError
+from datastore.model import Passenger
+from datastore.receipts import parse
+from tests.integration.harness import TOP, ClusterUnderTest
+from tests.waiting import wait_until
+
+SETTINGS = {"datastore": {"segment_entries": 16, "tail_entries": 16}}
+FLIPS = 12
+
+
+def run(cluster: ClusterUnderTest, *words: str) -> tuple[int, Any, str]:
+    """Return the exit code, the document and the messages of a command."""
+    command = [sys.executable, "-m", "client", "--data", str(cluster.folders.data), *words, "--json"]
+    environment = {**os.environ, "HOLDFAST_HOME": str(cluster.folders.data / "wallet")}
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=170, check=False, env=environment)
+    try:
+        return done.returncode, json.loads(done.stdout or "null"), done.stderr
+    except ValueError:
+        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
+
+
+def services_of(client: api.Holdfast) -> list[str]:
+    day = (date.today() + timedelta(days=20)).isoformat()
+    return [one.service_id for one in client.services(day, operator="AR").services if one.free == one.capacity]
+
+
+def primary_of(client: api.Holdfast, operator: str) -> str:
+    """Return the node that leads; "" while nobody can say."""
+    try:
+        return next(line.primary for line in client.status().partitions if line.operator == operator)
+    except HoldfastError:
+        return ""
+
+
+def test_receipts_and_ledgers_prove_themselves(tmp_path: Path) -> None:
+    """One cluster's life: sold, failed over, stopped, damaged; what was acknowledged is proved, what was forged or flipped is found."""
+    with ClusterUnderTest(tmp_path, SETTINGS, datasets=("brief",)) as cluster:
+        client = cluster.client()
+        service = services_of(client)[0]
+        seats = client.free_seats(service)
+        code, held, _ = run(cluster, "hold", service, *seats[:2])
+        assert DONE == code
+        code, order, messages = run(cluster, "confirm", held["hold_id"], "--passenger", "Ada Byron", "--passenger", "Bo Babbage")
+        assert DONE == code, messages
+        receipt = parse(order["receipt"])
+        assert ("AR", order["reference"]) == (receipt.operator, receipt.reference)
+        for number in range(2, 32):  # So that the entry is sealed into a segment, and the receipt found there.
+            client.release(client.hold(service, [seats[number]]).hold_id)
+        trip = client.confirm(client.hold_trip([(services_of(client)[1], 1), (service, 1)]).hold_id, [Passenger("Two", "Legs")])
+        assert parse(trip.receipt).reference == trip.reference
+        again = client.order(trip.reference, token=trip.manage_token)
+        assert trip.receipt == again.receipt, "asked later, the same receipt"
+
+        _live_and_failed_over(cluster, client, order)
+        cluster.stop_all()
+        _stopped(cluster, tmp_path, order)
+        _flipped(cluster)
+
+
+def _live_and_failed_over(cluster: ClusterUnderTest, client: api.Holdfast, order: dict[str, Any]) -> None:
+    """Against the live primary, by booking reference; a forged one is refused and located; another node leads, it still holds."""
+    text, reference = order["receipt"], order["reference"]
+    code, document, messages = run(cluster, "verify", "--live", "--receipt", reference)
+    assert (DONE, {text: "proved"}) == (code, document["receipts"]), messages
+    forged = text[:-4] + ("0000" if text[-4:] != "0000" else "1111")
+    code, document, _ = run(cluster, "verify", "--live", "--receipt", forged)
+    assert (DAMAGED, True) == (code, "the receipt says" in document["receipts"][forged]), document
+    other = text.replace(reference, "ZZZZZZ")
+    code, document, _ = run(cluster, "verify", "--live", "--receipt", other)
+    assert (DAMAGED, True) == (code, "made no booking ZZZZZZ" in document["receipts"][other])
+    assert INVALID == run(cluster, "verify", "--receipt", text[:-4])[0]
+    code, document, messages = run(cluster, "verify", "--live", "--operator", "AR")
+    assert (DONE, 1) == (code, len(document["copies"])), messages
+    led = primary_of(client, "AR")
+    cluster.kill(led)
+    wait_until(lambda: primary_of(client, "AR") not in ("", led), "another node to lead AR", 60)
+    code, document, messages = run(cluster, "verify", "--live", "--receipt", reference)
+    assert (DONE, {text: "proved"}) == (code, document["receipts"]), messages
+    assert client.check_receipt(text).differences == []
+
+
+def _stopped(cluster: ClusterUnderTest, folder: Path, order: dict[str, Any]) -> None:
+    """With nothing running: every copy of every operator, and the receipt from a file."""
+    code, document, messages = run(cluster, "verify")
+    assert (DONE, "proved", []) == (code, document["state"], document["findings"]), messages
+    assert 12 == len(document["copies"]) and all(copy["entries"] for copy in document["copies"])
+    assert 4 == max(copy["counts"]["seats_booked"] for copy in document["copies"] if copy["operator"] == "AR")
+    file = folder / "order.json"
+    file.write_text(json.dumps(order), encoding="utf-8")
+    code, document, messages = run(cluster, "verify", "--receipt", str(file))
+    assert (DONE, {order["receipt"]: "proved"}, {"AR"}) == (code, document["receipts"], {one["operator"] for one in document["copies"]})
+
+
+def _flipped(cluster: ClusterUnderTest) -> None:
+    """A flipped byte in an entry, in a sealed segment or anywhere in a page that is in use: found, and the file named."""
+    chance = random.Random(4)
+    partitions = cluster.folders.data / "node-3" / "partitions"
+    store = partitions / "AR.sqlite"
+    segment = sorted((partitions / "AR.segments").iterdir())[0]
+    database = apsw.Connection(str(store))
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    database.close()
+    for path, places in ((segment, FLIPS // 2), (store, FLIPS // 2)):
+        content = path.read_bytes()
+        for _ in range(places):
+            at = _place_in_use(store, content, chance) if path == store else chance.randrange(len(content))
+            changed = bytearray(content)
+            changed[at] ^= 1 << chance.randrange(8)
+            path.write_bytes(bytes(changed))
+            code, document, _ = run(cluster, "verify", "--operator", "AR")
+            assert DAMAGED == code, f"byte {at} of {path.name} was flipped and not found: {document}"
+            assert any("node-3" in finding for finding in document["findings"]), document["findings"]
+        path.write_bytes(content)
+    assert DONE == run(cluster, "verify", "--operator", "AR")[0]
+
+
+def _place_in_use(store: Path, content: bytes, chance: random.Random) -> int:
+    """Return a place inside some entry's, row's or side record's bytes."""
+    database = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
+    columns = {"log": "body", "row": "value", "side": "value"}
+    values = [bytes(value) for table, column in columns.items() for (value,) in database.execute(f"SELECT {column} FROM {table}")]
+    database.close()
+    while True:
+        value = chance.choice(values)
+        part = value[: min(len(value), 200)]
+        found = content.find(part)
+        if found >= 0:
+            return found + chance.randrange(len(part))
