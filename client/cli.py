@@ -28,6 +28,7 @@ from client import (
     commands_operators,
     commands_payments,
     commands_primaries,
+    commands_recovering,
     commands_restarting,
     commands_search,
     commands_selling,
@@ -86,6 +87,7 @@ commands_operators.register(app)
 commands_restarting.register(commands_cluster.cluster)
 commands_nodes.register(app)
 commands_primaries.register(app, commands_operators.operator)
+commands_recovering.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_console.register(app)

@@ -116,8 +116,18 @@ def _proposals(session: Session, answer: messages.CheckAnswer, found: list[Findi
     from client import cli, comparing, health
 
     with session.connect() as client:
-        dead = [process.name for process in client.status().processes if process.verdict == "down"]
-    return comparing.proposals(found, answer.primaries, dead, cli.command_names(), supervised=health.supervised(session.folders))
+        status = client.status()
+    dead = [process.name for process in status.processes if process.verdict == "down"]
+    forgetful = health.forgetful(status)
+    return comparing.proposals(
+        found,
+        answer.primaries,
+        dead,
+        cli.command_names(),
+        supervised=health.supervised(session.folders),
+        lost=comparing.lost_copies(status.partitions),
+        forgetful=forgetful,
+    )
 
 
 def _carry_out(proposal: Proposal, *, yes: bool) -> bool:

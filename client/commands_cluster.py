@@ -16,11 +16,12 @@ import typer
 from client import exit_codes, profiles
 from client.commands_looking import Json
 from client.terminal import Session, tell
-from datastore.errors import ConfigInvalid, HoldfastError, NodeUnreachable
+from datastore.errors import ConfigInvalid, HoldfastError, NodeUnreachable, OutcomeUnknown
 
 if TYPE_CHECKING:
     from client.folders import Folders
     from client.plan import ClusterPlan
+    from datastore.messages import StatusAnswer
 
 WATCH_S = 0.5
 STATUS_EVERY_S = 2.0
@@ -219,8 +220,11 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
     try:
         with session.connect() as client:
             answer = client.status()
-    except NodeUnreachable as error:
-        raise health.unreachable(session.folders, error, f"./start-cluster{_options(session, SHIPPED)}") from error
+    except (NodeUnreachable, OutcomeUnknown) as error:
+        below = _from_below(session, error)
+        if below is None:
+            raise health.unreachable(session.folders, error, f"./start-cluster{_options(session, SHIPPED)}") from error
+        answer = below
     code = {"ok": exit_codes.DONE, "degraded": exit_codes.PARTIAL}.get(answer.verdict, exit_codes.NO_ANSWER)
     if json:
         session.print_json(answer)
@@ -237,6 +241,18 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
     if following:
         console.print(f"next: {following}", soft_wrap=True)
     return code
+
+
+def _from_below(session: Session, error: HoldfastError) -> StatusAnswer | None:
+    """Return what managers or nodes say where no balancer answers."""
+    from client import bypassing
+    from client.plan import plan_of
+
+    try:
+        return bypassing.status(plan_of(session.mapping, str(session.config_file)), session.folders.data, error.detail)
+    except HoldfastError as other:  # No certificate of the administrator's here, say: then the balancers' silence is the news.
+        tell(f"managers and nodes cannot be asked either: {other.detail}")
+        return None
 
 
 def _addresses(session: Session) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from datastore import messages
 
 EQUAL, DIFFERS, DAMAGED, INCOMPLETE, BEHIND, SILENT = "equal", "differs", "damaged", "incomplete", "behind", "silent"
+# States of a recovery that goes on by itself; "waiting" tries again, and a person may have another peer asked meanwhile.
+RECOVERING = ("fetching", "checking", "installing", "filling", "done")
 WORST_FIRST = (DIFFERS, DAMAGED, SILENT, BEHIND, INCOMPLETE, EQUAL)
 
 
@@ -27,6 +29,14 @@ class Finding(NamedTuple):
     verified_lsn: int
     verdict: str
     detail: str
+
+
+class Lost(NamedTuple):
+    """A copy that takes no part and does not come back by itself. `why`: what the node says of it."""
+
+    operator: str
+    node: str
+    why: str
 
 
 class Proposal(NamedTuple):
@@ -87,6 +97,21 @@ def _finding(copy: messages.CopyState, lsn: int, digest: str, right: str) -> Fin
     return Finding(copy.operator, copy.node, copy.role, lsn, digest, copy.verified_lsn, verdict, detail)
 
 
+def lost_copies(lines: Collection[messages.PartitionLine]) -> list[Lost]:
+    """Return the copies that lack where one is expected, at nodes that answer, and that nobody is recovering."""
+    found = []
+    for line in lines:
+        if line.verdict != "degraded":
+            continue
+        for copy in line.copies:
+            state = copy.recovery.partition(" ")[0].rstrip(":")
+            if copy.role not in ("empty", "outside") or state in RECOVERING:
+                continue
+            aside = f"its file was put aside as {copy.aside}" if copy.aside else f"its store is {copy.role}"
+            found.append(Lost(line.operator, copy.node, "; ".join(filter(None, (aside, copy.recovery)))))
+    return found
+
+
 def worst(found: Collection[Finding]) -> str:
     """Return the worst verdict; "equal" for nothing at all would be a lie, so that is "silent"."""
     verdicts = {finding.verdict for finding in found}
@@ -94,11 +119,20 @@ def worst(found: Collection[Finding]) -> str:
 
 
 def proposals(
-    found: Collection[Finding], primaries: Mapping[str, str], dead: Collection[str], known: Collection[str], *, supervised: bool
+    found: Collection[Finding],
+    primaries: Mapping[str, str],
+    dead: Collection[str],
+    known: Collection[str],
+    *,
+    supervised: bool,
+    lost: Collection[Lost] = (),
+    forgetful: Collection[str] = (),
 ) -> list[Proposal]:
     """Return repairs, the most urgent first; only of commands that there are.
 
     Args:
+        lost: Copies that lack.
+        forgetful: Lock servers that answer and do not vote.
         primaries: Operator -> node: a primary is not recovered, it hands over first.
         dead: Processes that do not answer.
         known: The names of the commands, e.g. "recover", "cluster up".
@@ -107,8 +141,12 @@ def proposals(
     made: list[Proposal] = []
     if dead and not supervised:
         made.append(Proposal(("cluster", "up", "--detach"), f"{', '.join(sorted(dead))} do not run, and no supervisor starts them again"))
+    made += [Proposal(("recover", "lock-server", name), f"{name} does not vote: it lost its data") for name in forgetful]
+    for one in lost:
+        made.append(Proposal(("recover", one.node, "--operator", one.operator), f"{one.operator} lacks its copy at {one.node}: {one.why}"))
+    told = {(one.operator, one.node) for one in lost}
     for finding in found:
-        if finding.verdict not in (DIFFERS, DAMAGED):
+        if finding.verdict not in (DIFFERS, DAMAGED) or (finding.operator, finding.node) in told:
             continue
         if primaries.get(finding.operator) == finding.node:
             made.append(Proposal(("switchover", finding.operator), f"{finding.node} leads {finding.operator} and {finding.detail}"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from client import processes, supervisor
+from client import comparing, processes, supervisor
 from client.folders import Folders
 from datastore import messages
-from datastore.errors import NodeUnreachable
+from datastore.errors import HoldfastError, NodeUnreachable
 
 NAMES_SHOWN = 6
+# What a lock server without the set's marker says of itself (lockstore.redlock.refusal_reason).
+NOT_ADMITTED = "lost its data"
 
 
 def supervised(folders: Folders) -> bool:
@@ -27,7 +29,10 @@ def verdict(answer: messages.StatusAnswer, *, supervised: bool) -> str:
     """Return one line: "all is well", or "degraded: …" or "down: …" with everything that is amiss, the worst first."""
     reasons: list[str] = []
     locks = [process.verdict == "ok" for process in answer.processes if process.kind == "lock server"]
-    if 2 * sum(locks) <= len(locks):
+    balancers = [process.verdict == "ok" for process in answer.processes if process.kind == "balancer"]
+    if balancers and not any(balancers):
+        reasons.append("no balancer answers: nothing can be sold")
+    if locks and 2 * sum(locks) <= len(locks):
         reasons.append(f"{sum(locks)} of {len(locks)} lock servers are in order, no quorum: no seat can be held")
     if not answer.partitions:
         reasons.append("no operator is known: nothing can be sold")
@@ -62,12 +67,23 @@ def suggestion(answer: messages.StatusAnswer, *, supervised: bool) -> str:
         return f"look at the log of {silent[0].name}"
     if down:
         return f"holdfast history --operator {down[0]}"
+    refusing = forgetful(answer)
+    if refusing:
+        return f"holdfast recover lock-server {refusing[0]}"
+    lost = comparing.lost_copies(answer.partitions)
+    if lost:
+        return f"holdfast recover {lost[0].node} --operator {lost[0].operator}"
     if any(line.verdict == "degraded" for line in answer.partitions):
         return "holdfast cluster status --operators"
     return ""
 
 
-def unreachable(folders: Folders, error: NodeUnreachable, start: str) -> NodeUnreachable:
+def forgetful(answer: messages.StatusAnswer) -> list[str]:
+    """Return the lock servers that answer and do not vote, as they lost what they knew."""
+    return [one.name for one in answer.processes if one.kind == "lock server" and one.verdict == "degraded" and NOT_ADMITTED in one.detail]
+
+
+def unreachable(folders: Folders, error: HoldfastError, start: str) -> NodeUnreachable:
     """Return what to say where no balancer answers.
 
     Args:

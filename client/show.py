@@ -202,11 +202,15 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
 
 def copies(console: Console, found: Sequence[messages.PartitionLine]) -> None:
     """Print every copy of every operator: who has it, as what, and how far it is."""
-    headings = ("OPERATOR", "NODE", "ROLE", "EPOCH", "LSN", "BEHIND", "LAG", "DETAIL")
-    rows = Rows(*headings, right=("EPOCH", "LSN", "BEHIND", "LAG"), fold=("DETAIL",), drop=("EPOCH", "LSN"))
+    headings = ("OPERATOR", "NODE", "ROLE", "EPOCH", "LSN", "BEHIND", "LAG", "VERIFIED TO", "DETAIL")
+    rows = Rows(*headings, right=("EPOCH", "LSN", "BEHIND", "LAG", "VERIFIED TO"), fold=("DETAIL",), drop=("EPOCH", "LSN", "VERIFIED TO"))
     for line in found:
         for copy in line.copies:
-            detail = line.changing if copy.node == line.primary else ""
-            lag = f"{copy.behind_ms / 1000:.1f} s"
-            rows.add_row(line.operator, copy.node, copy.role, str(copy.epoch), str(copy.lsn), str(copy.behind), lag, detail)
+            words = (
+                line.changing if copy.node == line.primary else "",
+                f"recovery: {copy.recovery}" if copy.recovery else "",
+                f"put aside: {copy.aside}" if copy.aside else "",
+            )
+            numbers = (str(copy.epoch), str(copy.lsn), str(copy.behind), f"{copy.behind_ms / 1000:.1f} s", str(copy.verified_lsn))
+            rows.add_row(line.operator, copy.node, copy.role, *numbers, "; ".join(filter(None, words)))
     rows.print(console)

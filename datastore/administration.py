@@ -13,6 +13,7 @@ import msgspec
 from datastore.cluster_record import ClusterRecord
 from datastore.rows import ReignRow
 from datastore.wire import ManagerStatus
+from datastore.wire_recovery import RecoverAsk, RecoverReport
 
 # --- manager -> node ----------------------------------------------------------------------------------------------
 
@@ -147,11 +148,19 @@ class AskHistory(Wish, frozen=True, kw_only=True, tag="history"):
     limit: int = 50
 
 
+class RecoverCopies(Wish, frozen=True, kw_only=True, tag="recover"):
+    """Plan, start or watch the recovery of copies at one node. Answer: list[RecoverReport]."""
+
+    ask: RecoverAsk
+
+
 class LookAtCluster(Wish, frozen=True, kw_only=True, tag="cluster"):
     """Ask what a manager sees. Answer: ManagerStatus."""
 
 
-AnyWish = MovePrimaries | PauseFailover | ChangeNode | LookAtNode | PlaceCopies | PlanSpread | AskHistory | LookAtCluster
+AnyWish = (
+    MovePrimaries | PauseFailover | ChangeNode | LookAtNode | PlaceCopies | PlanSpread | AskHistory | RecoverCopies | LookAtCluster
+)
 
 
 class NodeReport(msgspec.Struct):
@@ -171,5 +180,6 @@ ANSWERS: dict[type[Wish], Any] = {
     PlaceCopies: ClusterRecord,
     PlanSpread: list[Move],
     AskHistory: History,
+    RecoverCopies: list[RecoverReport],
     LookAtCluster: ManagerStatus,
 }

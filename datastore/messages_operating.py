@@ -174,7 +174,11 @@ class ProcessStatus(msgspec.Struct):
 
 
 class CopyLine(msgspec.Struct):
-    """One copy of an operator. `role`: see `wire.PartitionStatus`; `behind`, `behind_ms`: entries and time that it lacks."""
+    """One copy of an operator. `role`: see `wire.PartitionStatus`; `behind`, `behind_ms`: entries and time that it lacks.
+
+    `verified_lsn`: up to where its ledger was read and found whole; `aside`: the newest file that was put aside at the node;
+    `recovery`: how its recovery stands, "" where there was none.
+    """
 
     node: str
     role: str
@@ -182,6 +186,9 @@ class CopyLine(msgspec.Struct):
     lsn: int
     behind: int
     behind_ms: int
+    verified_lsn: int = 0
+    aside: str = ""
+    recovery: str = ""
 
 
 class PartitionLine(msgspec.Struct):

@@ -228,6 +228,11 @@ class Node:
         self._replaced.discard(operator)
         self.keeper.forget(operator)
 
+    def aside_changed(self, operator: str) -> None:
+        """Look again which of the operator's files were put aside."""
+        files = self.put_aside_files(operator)
+        self._aside[operator] = files[-1].name if files else ""
+
     def _open(self, operator: str) -> Partition:
         partition = Partition(
             self._store(operator),
@@ -257,9 +262,7 @@ class Node:
             store = SqliteStore(path, operator)
         if reason:
             self._replaced.add(operator)
-        files = self.put_aside_files(operator)
-        if files:
-            self._aside[operator] = files[-1].name
+        self.aside_changed(operator)
         return store
 
     def _remember(self, operator: str, remembered: Remembered) -> None:

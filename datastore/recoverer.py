@@ -63,6 +63,8 @@ class Host(Protocol):
 
     def was_replaced(self, operator: str) -> None: ...
 
+    def aside_changed(self, operator: str) -> None: ...
+
 
 class Recoverer:
     """Recovers the copies of one node."""
@@ -178,7 +180,7 @@ class Recoverer:
         report = msgspec.structs.replace(report, source=chosen.node, why=chosen.why, source_lsn=chosen.lsn)
         partition = self._host.find(operator)
         if lsn and partition is not None:
-            report.lost = self._would_lose(partition, lsn)
+            report.lost = self._would_lose(partition, lsn, others)
         return report
 
     def _started(self, planned: RecoverReport, wanted: str) -> RecoverReport:
@@ -360,10 +362,11 @@ class Recoverer:
                     raise
         self._host.was_replaced(job.operator)
         incoming.discard()
-        self._account(job, partition, aside)
+        self._account(job, aside)
+        self._host.aside_changed(job.operator)
         log.info("recovered operator=%s store=%s lsn=%d", job.operator, partition.store.store_uuid, offer.lsn)
 
-    def _account(self, job: Job, partition: Partition, aside: str) -> None:
+    def _account(self, job: Job, aside: str) -> None:
         """Say what the old file had that nobody else has; delete it where that is nothing."""
         files = self._host.put_aside_files(job.operator)
         replaced = next((path for path in files if path.name == aside), None)
@@ -381,14 +384,15 @@ class Recoverer:
         if lost.last_lsn:
             log.warning("not in the others' log operator=%s from=%d to=%d file=%s", job.operator, lost.first_lsn, lost.last_lsn, old.name)
 
-    def _would_lose(self, partition: Partition, last_lsn: int) -> LostWrites:
+    def _would_lose(self, partition: Partition, last_lsn: int, peers: Mapping[str, wire.PartitionStatus]) -> LostWrites:
         operator = partition.operator
+        seen = [peers]  # What was just heard will do for the first look: a node keeps copies of many operators.
         try:
             agreed = recovery.agreed_lsn(
                 1,
                 last_lsn,
                 lambda lsn: partition.in_turn(lambda: partition.store.hash_at(lsn), TURN_S),
-                lambda lsns: self._their_hashes(operator, lsns),
+                lambda lsns: self._their_hashes(operator, lsns, seen.pop() if seen else None),
             )
             if agreed >= last_lsn:
                 return LostWrites()
@@ -397,14 +401,18 @@ class Recoverer:
         except HoldfastError as error:
             return LostWrites(unreadable=error.detail)
 
-    def _their_hashes(self, operator: str, lsns: Sequence[int]) -> list[bytes]:
+    def _their_hashes(
+        self, operator: str, lsns: Sequence[int], peers: Mapping[str, wire.PartitionStatus] | None = None
+    ) -> list[bytes]:
         """Return the hashes at the primary, once it has committed what is asked for or has nothing more to commit.
 
+        Args:
+            peers: What they said a moment ago, None to ask them.
         Raises:
             HoldfastError: No primary can be asked.
         """
         for left in reversed(range(SETTLE_TRIES)):
-            peers = _of(operator, self._peers())
+            peers = peers or _of(operator, self._peers())
             primary = next((name for name, copy in peers.items() if copy.role == "primary" and copy.serving), "")
             if primary and (peers[primary].commit_lsn >= max(lsns) or not left):
                 return self._stubs[primary].hashes(HashesAsk(operator, list(lsns)), CALL_MS)
@@ -412,6 +420,7 @@ class Recoverer:
                 return self._stubs[primary].hashes(HashesAsk(operator, list(lsns)), CALL_MS)
             if not left or self._stop.wait(SETTLE_S):
                 break
+            peers = None
         raise RequestInProgress(f"{operator} has no primary that answers", operator=operator)
 
 

@@ -59,6 +59,8 @@ class Administering:
                 return self._plan_spread()
             case wishes.AskHistory():
                 return self._history(wish)
+            case wishes.RecoverCopies():
+                return self._recover(wish, deadline_ms)
             case wishes.LookAtCluster():
                 return self._status()
 
@@ -132,6 +134,17 @@ class Administering:
                 if rows and (operator not in found or rows[-1].lsn > found[operator][-1].lsn):
                     found[operator] = rows
         return found
+
+    def _recover(self, wish: wishes.RecoverCopies, deadline_ms: int) -> Any:
+        """Pass the wish to its node, which knows what it has, from whom it could take it, and how far it is.
+
+        Raises:
+            NodeUnreachable, OutcomeUnknown: The node does not answer; asking again is harmless.
+        """
+        name = wish.ask.node
+        self._watch.roster.goals.require(name)
+        node = self._watch.roster.nodes[name]
+        return wire.decode(wishes.ANSWERS[type(wish)], node.call("recover", wire.encode(wish.ask), deadline_ms))
 
     def _require_operators(self, operators: list[str]) -> None:
         known = self._watch.operators()

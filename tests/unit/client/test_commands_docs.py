@@ -47,10 +47,17 @@ def test_every_command_of_the_readme_exists() -> None:
 
 def test_every_mentioned_command_exists() -> None:
     """In running text too, in every document for users."""
-    for path in (TOP / "README.md", TOP / "CHANGELOG.md", TOP / "CONTRIBUTING.md", TOP / "docs" / "configuration.md"):
+    for path in (TOP / "README.md", TOP / "CHANGELOG.md", TOP / "CONTRIBUTING.md", TOP / "docs" / "configuration.md", TOP / "docs" / "operations.md"):
         for words in re.findall(r"`holdfast ([a-z][^`]*)`", path.read_text(encoding="utf-8")):
             for name in words.split(", "):
                 assert "" == complaint(shlex.split(name)), f"{path.name}: holdfast {name}"
+
+
+def test_every_command_shown_with_its_output_exists() -> None:
+    """The operations page shows what was typed and what was said."""
+    found = re.findall(r"^ {4}\$ holdfast ([^\n]+)", (TOP / "docs" / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(found) >= 8
+    assert [] == [(words, complaint(shlex.split(words))) for words in found if complaint(shlex.split(words))]
 
 
 def test_every_command_and_key_of_the_deployment_page_exists() -> None:

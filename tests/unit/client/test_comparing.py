@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.comparing import common_lsn, findings, lsn_to_come, proposals, worst
-from datastore.messages import CheckAnswer, CopyState
+from client.comparing import common_lsn, findings, lost_copies, lsn_to_come, proposals, worst
+from datastore.messages import CheckAnswer, CopyLine, CopyState, PartitionLine
 
 NODES = ["node-1", "node-2", "node-3"]
 
@@ -38,6 +38,23 @@ def test_without_a_majority_nobody_is_right() -> None:
     """Two that disagree while the third is silent: a person must look at both."""
     found = answer(copy("node-1", {7: "aa"}), copy("node-2", {7: "bb"}), silent={"node-3": "refused"})
     assert ["differs", "differs", "silent"] == verdicts(found)
+
+
+def test_a_copy_that_lacks_is_recovered_once() -> None:
+    """Where its file was put aside and nobody is at it; a lock server that forgot rejoins."""
+    copies = [CopyLine("node-3", "empty", 0, 0, 9, 0, aside="AR.sqlite.quarantined-1-damaged"), CopyLine("node-1", "primary", 1, 9, 0, 0)]
+    lost = lost_copies([PartitionLine("AR", "node-1", 1, 9, {}, "degraded", copies)])
+    assert [("AR", "node-3")] == [one[:2] for one in lost]
+    assert "quarantined" in lost[0].why
+    differs = findings(answer(copy("node-1", {7: "aa"}), copy("node-2", {7: "aa"}), copy("node-3", {7: "bb"})))
+    made = proposals(differs, {"AR": "node-1"}, [], {"recover"}, supervised=True, lost=lost, forgetful=["lock-2"])
+    assert [("recover", "lock-server", "lock-2"), ("recover", "node-3", "--operator", "AR")] == [one.command for one in made]
+    for state in ("checking", "done from node-2", "fetching 12 % from node-2"):
+        copies[0].recovery = state
+        assert [] == lost_copies([PartitionLine("AR", "node-1", 1, 9, {}, "degraded", copies)])
+    copies[0].recovery = "waiting: no other node that answers keeps a copy"
+    assert 1 == len(lost_copies([PartitionLine("AR", "node-1", 1, 9, {}, "degraded", copies)]))
+    assert [] == lost_copies([PartitionLine("AR", "node-1", 1, 9, {}, "ok", copies)])
 
 
 def test_what_cannot_be_compared_is_not_called_equal() -> None:

@@ -11,13 +11,32 @@ from client import commands_cluster, health, processes, supervisor
 from client.folders import Folders
 from client.terminal import Session, hints
 from datastore.errors import NodeUnreachable
-from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
+from datastore.messages import CopyLine, PartitionLine, ProcessStatus, StatusAnswer
 
 
 def answer(verdict: str, locks: str = "ok ok ok", partition: str = "ok", node: str = "ok") -> StatusAnswer:
     lines = [ProcessStatus(f"lock-{n}", "lock server", "", "", word) for n, word in enumerate(locks.split(), 1)]
     lines.append(ProcessStatus("node-1", "node", "", "", node))
     return StatusAnswer(processes=lines, partitions=[PartitionLine("AR", "node-1", 1, 1, {}, partition)], verdict=verdict, as_of_ms=1)
+
+
+def without_balancers() -> StatusAnswer:
+    """What managers and nodes say when nobody above them is left; lock servers are not asked then."""
+    lines = [ProcessStatus("node-1", "node", "", "", "ok"), ProcessStatus("balancer-1", "balancer", "", "", "down")]
+    return StatusAnswer(processes=lines, partitions=[PartitionLine("AR", "node-1", 1, 1, {}, "ok")], verdict="down", as_of_ms=1)
+
+
+def test_the_next_command_brings_back_what_is_lost() -> None:
+    """A lock server that forgot, then a copy that lacks; what comes back by itself is left alone."""
+    assert "" == health.suggestion(answer("ok"), supervised=True)
+    locks = answer("degraded", locks="ok degraded ok")
+    locks.processes[1].detail = "not initialised: it is new or lost its data, and must be admitted first"
+    assert "holdfast recover lock-server lock-2" == health.suggestion(locks, supervised=True)
+    lacks = answer("degraded", partition="degraded")
+    lacks.partitions[0].copies = [CopyLine("node-2", "empty", 0, 0, 9, 0, aside="AR.sqlite.quarantined-x-damaged")]
+    assert "holdfast recover node-2 --operator AR" == health.suggestion(lacks, supervised=True)
+    lacks.partitions[0].copies[0].recovery = "fetching 40 % from node-1"
+    assert "holdfast cluster status --operators" == health.suggestion(lacks, supervised=True)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +48,7 @@ def answer(verdict: str, locks: str = "ok ok ok", partition: str = "ok", node: s
         (answer("degraded", locks="ok ok down"), True, ["degraded: not in order: lock-3"]),
         (answer("down", partition="down"), True, ["down: AR cannot sell"]),
         (answer("degraded", partition="degraded", node="down"), True, ["degraded: AR lacks a replica", "node-1"]),
+        (without_balancers(), True, ["down: no balancer answers: nothing can be sold", "balancer-1"]),
     ],
 )
 def test_the_verdict_says_what_is_amiss_and_what_that_means(given: StatusAnswer, supervised: bool, words: list[str]) -> None:
