@@ -47,7 +47,8 @@ def test_every_command_of_the_readme_exists() -> None:
 
 def test_every_mentioned_command_exists() -> None:
     """In running text too, in every document for users."""
-    for path in (TOP / "README.md", TOP / "CHANGELOG.md", TOP / "CONTRIBUTING.md", TOP / "docs" / "configuration.md", TOP / "docs" / "operations.md"):
+    for page in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/operations.md"):
+        path = TOP / page
         for words in re.findall(r"`holdfast ([a-z][^`]*)`", path.read_text(encoding="utf-8")):
             for name in words.split(", "):
                 assert "" == complaint(shlex.split(name)), f"{path.name}: holdfast {name}"
