@@ -16,14 +16,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from datastore.errors import InvariantBroken
-from loadbalancer.basket import Basket, Step
-from loadbalancer.ordering import Ordering
+from loadbalancer.basket import PAUSE_LAST_MS, Basket, Step
+from loadbalancer.ordering import Ordering, Tenancy
 from loadbalancer.waiting import now_ms
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
 
 # A lock whose hold stands protects nothing any more, but giving it back costs a round to every lock server. The next
 # acquisition takes it along for nothing; if none comes within this time the release goes alone.
 RELEASE_LINGER_MS = 2
+# How long keys are left alone that this balancer has had for long: a rival, who asks again after PAUSE_LAST_MS at the latest,
+# finds them free within it.
+YIELD_MS = PAUSE_LAST_MS + 5
 
 
 class Locks(Protocol):
@@ -59,6 +62,7 @@ class Locker:
         self._turn = threading.Lock()
         # What follows belongs to who has the turn.
         self.ordering: Ordering[Basket] = Ordering()
+        self._tenancy = Tenancy()
         self._turns: deque[Basket] = deque()  # whose turn it is: the next round's
         self._pauses: list[tuple[int, int, Basket]] = []  # (due, tie-break, basket): contended, to be tried again
         self._lines: list[tuple[int, int, Basket]] = []  # (deadline, tie-break, basket): behind others, so that none is forgotten
@@ -197,14 +201,19 @@ class Locker:
         """Ask the lock servers once for everything whose turn it is, or give back what has lingered; return what was granted."""
         now = now_ms()
         batch: list[Basket] = []
+        released = {key for grant in self._releases for key in grant.keys}
+        yields = False
         while self._turns and len(batch) < self._batch_max:
             basket = self._turns.popleft()
-            if basket.deadline_ms > now:
+            if basket.deadline_ms <= now:
+                self._end(basket, self._overdue(basket, now))
+            elif self._tenancy.may_take(basket.keys, released, now):
                 batch.append(basket)
             else:
-                self._end(basket, self._overdue(basket, now))
+                yields = True
+                heapq.heappush(self._pauses, (min(basket.deadline_ms, now + YIELD_MS), next(self._numbers), basket))
         if not batch:
-            if self._releases and self._release_due_ms <= now:
+            if self._releases and (yields or self._release_due_ms <= now):
                 self._give_back()
             return []
         releases, self._releases = self._releases, []

@@ -4,16 +4,22 @@ Invariant: a ticket enters the lines of all its keys in one step, so for any two
 ahead in every line that they share. Waiting therefore only ever points to an earlier ticket: there is no circle
 (deadlock), and each ticket has a bounded number ahead of it (no starvation).
 
+Between balancers there is no line: Redlock gives a key to whoever asks first after its release, and a line here that hands
+a key on within one round would never let a rival's request in between. `Tenancy` bounds that.
+
 Pure. One thread drives it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
+
+TENANCY_MS = 250  # A key goes from one request of this balancer to the next for no longer than this, then others get their chance.
+TENANTS_MAX = 4_096
 
 
 class Ordering(Generic[T]):
@@ -80,3 +86,38 @@ class Ordering(Generic[T]):
         else:
             del self._short[ticket]
             ready.append(ticket)
+
+
+class Tenancy:
+    """Since when keys have gone from one request of this balancer to the next without a moment in which others could take them."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, int] = {}
+
+    def may_take(self, keys: Sequence[str], released: Container[str], now_ms: int) -> bool:
+        """Return whether a request may lock `keys` in the round that releases `released`; if not, they are to be left alone a while.
+
+        Args:
+            released: The keys that the same round gives back, so that nobody else can come between.
+        """
+        kept = [key for key in keys if key in released]
+        if not kept:
+            if self._since:
+                self.leave(keys)
+            return True
+        if any(now_ms - self._since.get(key, now_ms) > TENANCY_MS for key in kept):
+            self.leave(keys)
+            return False
+        if len(self._since) >= TENANTS_MAX:
+            self._since.clear()  # A bound on memory; forgetting makes a tenancy longer, never wrong.
+        for key in kept:
+            self._since.setdefault(key, now_ms)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def leave(self, keys: Sequence[str]) -> None:
+        """Note that others could take these keys."""
+        for key in keys:
+            self._since.pop(key, None)

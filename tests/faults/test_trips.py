@@ -186,11 +186,11 @@ def test_a_small_network_is_sold_out_to_the_last_seat(cluster: ClusterUnderTest)
 
 
 def test_trips_that_cross_make_progress(cluster: ClusterUnderTest) -> None:
-    """A and B against B and A, over the same two seats: trips go on being held and given back, and no round ends in a deadlock."""
+    """A and B against B and A, over the same two seats: trips go on being held, no round ends in a deadlock, and everybody wins some."""
     first, second = services_of(cluster, "LUM", 33)[0].service_id, services_of(cluster, "GRAND", 33)[0].service_id
     one, other = seats_of(cluster, first)[0], seats_of(cluster, second)[0]
     won: dict[int, int] = {}
-    end = time.monotonic() + 6
+    end = time.monotonic() + 8
 
     def fight(number: int) -> None:
         client = cluster.client(f"owner-key-of-fighter-{number}", deadline_ms=8_000)
@@ -207,5 +207,5 @@ def test_trips_that_cross_make_progress(cluster: ClusterUnderTest) -> None:
             client.release(held.hold_id)
 
     together(fight, 4, 60)
-    assert sum(won.values()) > 10, won  # How the turns fall between the balancers is chance: Redlock knows no queue.
+    assert sum(won.values()) > 10 and all(won.values()), won
     assert faults_of(wait_nothing_open(cluster, OPERATORS, 20)) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbalancer.ordering import Ordering
+from loadbalancer.ordering import TENANCY_MS, TENANTS_MAX, Ordering, Tenancy
 
 KEYS = st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True).map(tuple)
 ACTIONS = st.lists(st.tuples(st.sampled_from(["offer", "offer", "done", "withdraw"]), KEYS, st.integers(0, 10)), max_size=60)
@@ -62,3 +62,29 @@ def test_everybody_gets_a_turn(wishes: list[tuple[str, ...]]) -> None:
         served.append(ticket)
         ready.extend(ordering.done(ticket, wishes[ticket]))
     assert sorted(served) == list(range(len(wishes)))
+
+
+def test_a_key_passed_on_for_long_is_left_to_others_once() -> None:
+    """Handed on within rounds it may be kept for TENANCY_MS; then one request must wait, after which the time starts anew."""
+    tenancy = Tenancy()
+    assert tenancy.may_take(["a", "b"], set(), 0)
+    assert all(tenancy.may_take(["a"], {"a"}, now) for now in range(5, 5 + TENANCY_MS + 1, 5))
+    assert not tenancy.may_take(["c", "a"], {"a", "b"}, 6 + TENANCY_MS)
+    assert all(tenancy.may_take(["a"], {"a"}, now) for now in range(300, 300 + TENANCY_MS + 1, 50))
+
+
+def test_a_key_that_others_could_take_has_no_tenant() -> None:
+    """A round that locks a key without giving it back in the same breath began with it free for everybody."""
+    tenancy = Tenancy()
+    assert tenancy.may_take(["a"], {"a"}, 0)
+    assert tenancy.may_take(["a"], set(), TENANCY_MS)
+    assert tenancy.may_take(["a"], {"a"}, TENANCY_MS + 1)
+    assert tenancy.may_take(["a"], {"a"}, 2 * TENANCY_MS)
+
+
+def test_the_memory_of_tenants_is_bounded() -> None:
+    """However many keys are passed on, no more than TENANTS_MAX are remembered."""
+    tenancy = Tenancy()
+    for number in range(TENANTS_MAX + 10):
+        assert tenancy.may_take([f"key-{number}"], {f"key-{number}"}, 0)
+    assert len(tenancy) <= TENANTS_MAX
