@@ -20,7 +20,7 @@ from typing import cast
 import msgspec
 
 from client.addresses import balancers_of, is_file, tls_of_file
-from client.payments import Payments
+from client.changes import Changes
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
 from datastore.errors import HoldfastError, InvalidRequest, shown
@@ -62,7 +62,7 @@ def connect(
     return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
 
 
-class Holdfast(Payments):
+class Holdfast(Changes):
     """A cluster as its callers see it. Close it, or use it as a context."""
 
     def __init__(self, stub: BalancerStub, owner_key: str, deadline_ms: int = DEADLINE_MS) -> None:
@@ -353,13 +353,6 @@ class Holdfast(Payments):
     def orders(self, tokens: Sequence[tuple[str, str]]) -> messages.OrdersAnswer:
         """Return the orders whose (reference, manage token) the caller keeps."""
         return self._ask("orders", messages.GetOrders(tokens=list(tokens), deadline_ms=self.deadline_ms), messages.OrdersAnswer)
-
-    def cancel(self, reference: str, token: str, *, request_id: str = "") -> messages.OrderAnswer:
-        """Cancel an order; `refund` says what comes back."""
-        request = messages.CancelOrder(
-            request_id=request_id or new_request_id(), reference=reference, token=token, deadline_ms=self.deadline_ms
-        )
-        return self._ask("cancel", request, messages.OrderAnswer)
 
     def check_receipt(self, receipt: str) -> messages.ReceiptAnswer:
         """Ask the operator's ledger about a receipt (`OrderAnswer.receipt`): `differences` is empty where it is proved."""

@@ -18,6 +18,7 @@ import typer
 
 from client import (
     commands_certificates,
+    commands_changing,
     commands_checking,
     commands_cluster,
     commands_console,
@@ -77,6 +78,7 @@ def options(
 commands_search.register(app)
 commands_looking.register(app)
 commands_selling.register(app)
+commands_changing.register(app)
 commands_payments.register(app)
 commands_operating.register(app)
 commands_import.register(app)

@@ -28,7 +28,7 @@ Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     panel = "Travel"
-    for command in (hold, holds, extend, renew, release, confirm, order, orders, cancel):
+    for command in (hold, holds, extend, renew, release, confirm, order, orders):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -328,28 +328,4 @@ def orders(context: typer.Context, json: Json = False) -> int:
     from client import show
 
     show.orders(session.console(), answer.orders)
-    return session.done(answer)
-
-
-def cancel(
-    context: typer.Context,
-    reference: Reference,
-    token: Annotated[str, typer.Option("--token", help="The manage token, where it is not kept here.")] = "",
-    request_id: RequestId = "",
-    json: Json = False,
-) -> int:
-    """Cancel a booking; says what is refunded."""
-    session: Session = context.obj
-    reference = reference_of(session, reference)
-    used = token or session.wallet.token(reference)
-    if not used:
-        raise InvalidRequest("this booking's manage token is not kept here: add --token TOKEN", field="token")
-    with session.connect() as client:
-        answer = client.cancel(reference, used, request_id=request_id)
-    if json:
-        session.print_json(answer)
-        return session.done(answer)
-    from client import show
-
-    show.order(session.console(), answer)
     return session.done(answer)

@@ -144,6 +144,8 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     if answer.refund is not None:
         rows.add_row("refund", str(answer.refund))
+    if answer.action_required:
+        rows.add_row("decide", answer.action_required)
     for stamp, what in answer.history:
         rows.add_row("history", f"{clock(stamp)}  {what}")
     rows.add_row("receipt", answer.receipt)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from datastore import charges, commands, errors, wire
+from datastore import amending, charges, commands, errors, wire
 from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
 from datastore.outcomes import basket_value, hold_value, order_value
@@ -39,12 +39,17 @@ def hold(batch: Batch, command: commands.HoldLegs) -> dict[str, Any]:
     if row is not None:
         return _again(batch, row, command)
     operators = operators_of(command.legs)
-    if not operators or operators[0] != batch.state.operator or command.numbers != tuple(range(len(command.legs))):
-        raise errors.InvalidRequest("a basket is decided by the operator of its first leg, which hears of all legs", field="legs")
+    if not operators or command.numbers != tuple(range(len(command.legs))):
+        raise errors.InvalidRequest("a basket's anchor hears of all legs", field="legs")
+    if command.replaces:
+        _check_replaces(batch, command)
+    elif operators[0] != batch.state.operator:
+        raise errors.InvalidRequest("a basket is decided by the operator of its first leg", field="legs")
     own = [leg.service_id for leg in command.legs if leg.operator == batch.state.operator]
     # No leg outlives its service's departure.
-    expires_ms = min(batch.now_ms + command.ttl_ms, *(batch.facts(service_id).service.departs_ms for service_id in own))
-    take_legs(batch, command, expires_ms, "")
+    expires_ms = min([batch.now_ms + command.ttl_ms, *(batch.facts(service_id).service.departs_ms for service_id in own)])
+    if own:
+        take_legs(batch, command, expires_ms, "")
     row = BasketRow(
         basket_id=command.basket_id,
         owner=command.owner,
@@ -56,9 +61,22 @@ def hold(batch: Batch, command: commands.HoldLegs) -> dict[str, Any]:
         created_ms=batch.now_ms,
         expires_ms=expires_ms,
         lsn=batch.lsn,
+        replaces=command.replaces,
+        credit_minor=command.credit_minor,
     )
     batch.put_basket(row)
     return basket_value(row, batch.now_ms, batch.lsn)
+
+
+def _check_replaces(batch: Batch, command: commands.HoldLegs) -> None:
+    """B11: a change is held for the owner of an order that stands here."""
+    order = batch.order(command.replaces)
+    if order is None or not hmac.compare_digest(order.owner, command.owner):
+        raise errors.UnknownOrder(f"no booking {errors.shown(command.replaces)} of that owner")
+    if order.state == OrderState.CANCELLED:
+        raise errors.AlreadyCancelled(f"booking {order.reference} is cancelled", reference=order.reference)
+    if order.currency != command.currency:
+        raise errors.InvalidRequest(f"the booking is in {order.currency}, not in {command.currency}", field="legs")
 
 
 def _again(batch: Batch, row: BasketRow, command: commands.HoldLegs) -> dict[str, Any]:
@@ -91,10 +109,9 @@ def _live(batch: Batch, basket_id: str, owner: str) -> BasketRow:
 
 def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
     """B4: the sale. Once this entry is committed, it is sold on all legs, whoever dies."""
-    row = _live(batch, command.basket_id, command.owner)
-    _check_holds(batch, row, command.holds)
-    if row.intent != command.intent or (row.state == BasketState.PAYING and row.holds != command.holds):
-        raise errors.OrderNotPayable(f"hold {row.basket_id} is being paid by {row.intent or 'nothing'}", hold_id=row.basket_id)
+    row = _decidable(batch, command)
+    if row.replaces:
+        raise errors.InvalidRequest(f"hold {row.basket_id} changes booking {row.replaces}; accept the change instead", field="hold_id")
     holds = local_holds(batch, row)
     if len(command.leg_passengers) != len(holds):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
@@ -117,6 +134,24 @@ def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
     order = _order_of(batch, row, command, reference)
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)
+
+
+def _decidable(batch: Batch, command: commands.Decide | commands.Amend) -> BasketRow:
+    """Return the basket that may be decided now: alive, held everywhere (Z4), and paid by what the command says (Q4)."""
+    row = _live(batch, command.basket_id, command.owner)
+    _check_holds(batch, row, command.holds)
+    if row.intent != command.intent or (row.state == BasketState.PAYING and row.holds != command.holds):
+        raise errors.OrderNotPayable(f"hold {row.basket_id} is being paid by {row.intent or 'nothing'}", hold_id=row.basket_id)
+    return row
+
+
+def amend(batch: Batch, command: commands.Amend) -> dict[str, Any]:
+    """B11: change an order; once this entry is committed, the new seats are booked and the old ones are not."""
+    amending.owned_order(batch, command.reference, command.token_digest)
+    basket = _decidable(batch, command) if command.basket_id else None
+    if basket is not None and basket.replaces != command.reference:
+        raise errors.InvalidRequest(f"hold {basket.basket_id} does not change booking {command.reference}", field="basket_id")
+    return amending.amend(batch, command, basket)
 
 
 def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference: str) -> OrderRow:
@@ -162,7 +197,7 @@ def extend(batch: Batch, command: wire.Extend) -> dict[str, Any]:
 def _longer(batch: Batch, row: BasketRow, ttl_ms: int, hold_ms_max: int) -> BasketRow:
     """Return the basket with its end moved, and move that of its legs here."""
     holds = local_holds(batch, row)
-    latest_ms = min(row.created_ms + hold_ms_max, *(batch.facts(one.service_id).service.departs_ms for one in holds))
+    latest_ms = min([row.created_ms + hold_ms_max, *(batch.facts(one.service_id).service.departs_ms for one in holds)])
     longer: BasketRow = copy(row, expires_ms=max(row.expires_ms, min(batch.now_ms + ttl_ms, latest_ms)))
     for one in holds:
         batch.put_open_hold(copy(one, expires_ms=longer.expires_ms))
@@ -222,7 +257,8 @@ def _tombstone(batch: Batch, basket_id: str, owner: str, why: str, operators: tu
 def done(batch: Batch, command: commands.LegsDone) -> dict[str, Any]:
     """B5: some operators follow the decision. What was said of an earlier decision does not count for a later one."""
     row = batch.basket(command.basket_id)
-    if row is not None and row.state == command.state and set(row.undone) & set(command.operators):
+    same = row is not None and (row.state, row.decided_lsn) == (command.state, command.lsn)
+    if row is not None and same and set(row.undone) & set(command.operators):
         row = copy(row, undone=tuple(operator for operator in row.undone if operator not in command.operators))
         batch.put_basket(row)
     return {"undone": row.undone if row is not None else ()}
@@ -265,7 +301,7 @@ def paying(batch: Batch, command: commands.Paying) -> dict[str, Any]:
 def _paying_basket(batch: Batch, command: commands.Paying) -> dict[str, Any]:
     row = _live(batch, command.hold_id, command.owner)
     _check_holds(batch, row, command.holds)
-    _check_amount(command, sum(sum(leg.prices) for leg in row.legs), row.currency)
+    _check_amount(command, max(0, sum(sum(leg.prices) for leg in row.legs) - row.credit_minor), row.currency)
     if row.intent and row.intent != command.intent:
         void_payment(batch, row.intent)
     if row.state == BasketState.PENDING:  # Extended once, however often another card is tried.

@@ -2,11 +2,12 @@
 
 It looks at row images only, not at how the engine came to them:
 
-- a seat may pass from one hold to another, or become free, only when the hold it leaves is released or expired, or was
-  converted to an order that is cancelled, at the end of the same entry at the latest;
+- a seat may pass from one hold to another, or become free, only when the hold it leaves is released or expired, was converted
+  to an order that is cancelled, or no longer claims the seat (its order was changed), at the end of the same entry at the latest;
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
 - what a standing hold claims is what the seat's row says;
-- a leg of a basket that another operator decides ends, in either way, only in an entry that carries that decision's evidence.
+- a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
+  decision's evidence.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Audit:
         lsn = sealed.entry.lsn
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
+        smaller: list[HoldRow] = []  # sold holds that gave seats up
         followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
             self._events += 1
@@ -94,6 +96,8 @@ class Audit:
                 self._owner[key] = (row.state, row.hold_id)
             elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) and value:
                 hold: HoldRow = decode_row(kind, value)
+                if self._forget_given_up(hold):
+                    smaller.append(hold)
                 holds[hold.hold_id] = self._holds[hold.hold_id] = hold
             elif kind == Kind.CLOSED_LEG or (kind == Kind.LEG and value):
                 leg: LegRow = decode_row(kind, value)
@@ -105,12 +109,30 @@ class Audit:
                 if order.hold_id in self._holds:
                     holds[order.hold_id] = self._holds[order.hold_id]
         for key, hold_id in left:
-            if self._stands(hold_id):
+            if self._stands(hold_id) and self._claims(hold_id, key):
                 self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")
         for hold in holds.values():
             if hold.anchor and hold.state not in (HoldState.ACTIVE, HoldState.PAYING) and hold.basket not in followed:
                 self._violations.append(f"entry {lsn}: leg {hold.hold_id} ended without a decision of {hold.anchor}")
+        for hold in smaller:
+            changed = self._orders.get(hold.reference)
+            if not hold.anchor and (changed is None or changed.changed_lsn != lsn):
+                self._violations.append(f"entry {lsn}: {hold.hold_id} gave seats up, and its order {hold.reference} was not changed")
         self._compare_claims(lsn, holds)
+
+    def _forget_given_up(self, hold: HoldRow) -> bool:
+        """Drop the claims that a sold hold has no longer; return whether there were any."""
+        before = self._holds.get(hold.hold_id)
+        gone = set(before.seats) - set(hold.seats) if before is not None and hold.state == HoldState.CONVERTED else set()
+        for seat_id in gone:
+            if self._standing.get(f"{hold.service_id}/{seat_id}") == hold.hold_id:
+                del self._standing[f"{hold.service_id}/{seat_id}"]
+        return bool(gone)
+
+    def _claims(self, hold_id: str, key: str) -> bool:
+        """Return whether a hold still claims a seat; one that the ledger never made may not lose it either."""
+        hold = self._holds.get(hold_id)
+        return hold is None or key in {f"{hold.service_id}/{seat_id}" for seat_id in hold.seats}
 
     def _compare_claims(self, lsn: int, holds: dict[str, HoldRow]) -> None:
         """Give up the claims of holds that fell in this entry before those that rose make theirs."""

@@ -1,6 +1,6 @@
 """What the anchor's ledger says of payment intents: what they pay for, what is still to be done about each (Q2-Q7, Z15). Pure.
 
-    PAYING ─ sale decided ─→ CAPTURE ─ captured ─→ SETTLED ─ order cancelled ─→ REFUND ─ refunded ─→ SETTLED
+    PAYING ─ sale decided ─→ CAPTURE ─ captured ─→ SETTLED ─ seats given up ─→ REFUND ─ refunded ─→ SETTLED
        ↑ └── hold ended ──→ VOID ─ begun ─→ VOIDING ─ ended at the provider ─→ SETTLED
        └───── the same seats, held anew (Q7) ┘
 
@@ -57,11 +57,14 @@ def settle(batch: Batch, command: commands.Settle) -> dict[str, Any]:
     if payment.state == PaymentState.CAPTURE:
         captured = command.moved_minor
     elif payment.state == PaymentState.REFUND:
+        if command.moved_minor < payment.step_minor:
+            return payment_value(payment)  # Said of an earlier step.
         refunded = command.moved_minor
-    refund_due = payment.state == PaymentState.CAPTURE and payment.refund_minor > 0
+    refund_due = bool(payment.reference) and payment.refund_minor > refunded
     payment = copy(
         payment,
         state=PaymentState.REFUND if refund_due else PaymentState.SETTLED,
+        step_minor=payment.refund_minor if refund_due else payment.step_minor,
         note=command.note,
         since_ms=batch.now_ms,
         captured_minor=captured,
@@ -104,4 +107,5 @@ def payment_value(payment: PaymentRow) -> dict[str, Any]:
         "captured_minor": payment.captured_minor,
         "refunded_minor": payment.refunded_minor,
         "case": payment.case,
+        "step_minor": payment.step_minor,
     }

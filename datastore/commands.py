@@ -42,6 +42,8 @@ class HoldLegs(Command, frozen=True, tag="hold_legs"):
     nonce: str
     owner_holds_max: int
     service_holds_max: int
+    replaces: str = ""  # of a change (B11): the order at the anchor, which then need not have a leg in the basket
+    credit_minor: int = 0  # what the seats that it replaces cost
 
 
 class Decide(Command, frozen=True, tag="decide"):
@@ -62,6 +64,35 @@ class Decide(Command, frozen=True, tag="decide"):
     passengers: bytes
     leg_passengers: tuple[bytes, ...]
     intent: str = ""
+
+
+class Amend(Command, frozen=True, tag="amend"):
+    """B11: one entry at the anchor gives up some of an order's seats, and books what its change basket holds in their place.
+
+    Attributes:
+        expects: The order's version (the lsn of its last change) that this was quoted for.
+        cuts: (leg, positions) given up: everything of some legs, or the same positions of all; with a basket, of one leg.
+        refund_minor: What was quoted to go back.
+        full: The whole price of what is given up goes back: only for an order of which a service was taken away.
+        what: For the order's history; no personal data.
+        basket_id: The change basket, whose legs come in the place of what is given up; "" for none.
+        owner, holds, leg_passengers, intent: Of that basket, as in DECIDE.
+        departs_ms: When the order's first leg departs afterwards.
+    """
+
+    reference: str
+    token_digest: bytes
+    expects: int
+    cuts: tuple[tuple[int, tuple[int, ...]], ...]
+    refund_minor: int
+    full: bool
+    what: str
+    basket_id: str = ""
+    owner: str = ""
+    holds: tuple[tuple[str, int], ...] = ()
+    leg_passengers: tuple[bytes, ...] = ()
+    intent: str = ""
+    departs_ms: int = 0
 
 
 class Abort(Command, frozen=True, tag="abort"):
@@ -91,7 +122,11 @@ class Resolve(Command, frozen=True, tag="resolve"):
 class Finalise(Command, frozen=True, tag="finalise"):
     """B5: at another operator, book what is held by the basket since `lsn`; anything else is left alone.
 
-    `passengers`: side records of this operator's legs, in their order (Z12).
+    Attributes:
+        passengers: Side records of this operator's legs, in their order (Z12).
+        kept: Beside them, the seats that the order still has (B11): what else was booked is given back. A leg only ever
+            loses seats, so an older word, which names more, changes nothing. None keeps all.
+        heard: The loss of a service that the order knows of.
     """
 
     basket_id: str
@@ -99,6 +134,8 @@ class Finalise(Command, frozen=True, tag="finalise"):
     reference: str
     passengers: tuple[bytes, ...]
     evidence: Evidence
+    kept: tuple[tuple[str, ...], ...] | None = None
+    heard: str = ""
 
 
 class ReleaseLegs(Command, frozen=True, tag="release_legs"):
@@ -122,11 +159,12 @@ class LegDue(Command, frozen=True, tag="leg_due"):
 
 
 class LegsDone(Command, frozen=True, tag="legs_done"):
-    """B5: at the anchor, these operators follow the decision `state` (a `BasketState`)."""
+    """B5: at the anchor, these operators follow the decision `state` (a `BasketState`) as the entry `lsn` left it."""
 
     basket_id: str
     operators: tuple[str, ...]
     state: int
+    lsn: int
 
 
 class ServiceLost(Command, frozen=True, tag="service_lost"):
@@ -184,6 +222,7 @@ class Retire(Command, frozen=True, tag="retire"):
 OfBaskets = (
     HoldLegs
     | Decide
+    | Amend
     | Abort
     | Resolve
     | Finalise

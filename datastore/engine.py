@@ -21,7 +21,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from datastore import anchors, charges, commands, errors, legs, operating, wire
+from datastore import amending, anchors, charges, commands, errors, legs, operating, wire
 from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
 from datastore.model import Epoch, HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import hold_value, order_value
@@ -259,12 +259,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
 
 
 def _cancel(batch: Batch, command: wire.Cancel) -> dict[str, Any]:
-    order = batch.order(command.reference)
-    if order is None or not hmac.compare_digest(order.token_digest, command.token_digest):
-        # One answer for both: nobody learns which references exist.
-        raise errors.UnknownOrder(f"no booking {errors.shown(command.reference)} with that token")
-    if order.state == OrderState.CANCELLED:
-        raise errors.AlreadyCancelled(f"booking {order.reference} is cancelled", reference=order.reference)
+    order = amending.owned_order(batch, command.reference, command.token_digest)
     if order.departs_ms <= batch.now_ms:
         raise errors.ServiceClosed(f"{order.service_id} has departed", service_id=order.service_id, state="departed")
     return order_value(cancel_order(batch, order, refund_of(order), "cancelled"), batch.now_ms, batch.lsn)
@@ -301,6 +296,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     commands.Retire: operating.retire,
     commands.HoldLegs: _hold_legs,
     commands.Decide: anchors.decide_commit,
+    commands.Amend: anchors.amend,
     commands.Abort: anchors.abort,
     commands.Resolve: anchors.resolve,
     commands.Finalise: legs.finalise,

@@ -15,7 +15,7 @@ from datastore.model import HoldState, Leg, SeatState, leg_hold_id
 from datastore.outcomes import legs_value
 from datastore.overlay import Batch
 from datastore.rows import HoldRow, LegRow, SeatRow
-from datastore.taking import Claim, Limits, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take
+from datastore.taking import Claim, Limits, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take, trim_hold
 
 TAKEN = (errors.SeatUnavailable, errors.SeatBlocked)
 
@@ -135,17 +135,47 @@ def finalise(batch: Batch, command: commands.Finalise) -> dict[str, Any]:
     row = batch.leg(command.basket_id)
     if row is None:
         raise errors.UnknownHold(f"nothing is held here by {errors.shown(command.basket_id)}", hold_id=command.basket_id)
-    if row.state != HoldState.ACTIVE or row.lsn != command.lsn:
-        # A delayed repeat must not bring back what was cancelled since (I9).
-        return {"done": row.state == HoldState.CONVERTED, "state": int(row.state), "lsn": row.lsn}
+    if row.state == HoldState.ACTIVE and row.lsn == command.lsn:
+        row = _converted(batch, row, command)
+    if row.state == HoldState.CONVERTED and row.lsn == command.lsn:
+        row = _trimmed(batch, row, command)
+    # A delayed repeat must not bring back what was cancelled since (I9); what keeps nothing is done when nothing is left.
+    nothing = command.kept is not None and not any(command.kept)
+    done = row.state == HoldState.CONVERTED or (nothing and row.state == HoldState.CANCELLED)
+    return {"done": done, "state": int(row.state), "lsn": row.lsn}
+
+
+def _converted(batch: Batch, row: LegRow, command: commands.Finalise) -> LegRow:
     holds = _holds(batch, row)
     if len(command.passengers) != len(holds):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
     for one, passengers in zip(holds, command.passengers, strict=True):
         set_seats(batch, one, SeatState.HELD, SeatState.BOOKED)
         batch.close_hold(copy(one, state=HoldState.CONVERTED, reference=command.reference, passengers=passengers))
-    batch.put_leg(copy(row, state=HoldState.CONVERTED, evidence=command.evidence))
-    return {"done": True, "state": int(HoldState.CONVERTED), "lsn": row.lsn}
+    converted: LegRow = copy(row, state=HoldState.CONVERTED, evidence=command.evidence)
+    batch.put_leg(converted)
+    return converted
+
+
+def _trimmed(batch: Batch, row: LegRow, command: commands.Finalise) -> LegRow:
+    """Give back what the order does not keep (B11), and forget a loss that the order knows of."""
+    changed = row
+    if command.kept is not None:
+        holds = [one for one in _holds(batch, row, is_open=False)]
+        if len(command.kept) != len(holds):
+            raise errors.InvalidRequest("a word on a basket names the seats of each leg", field="kept")
+        told = [(one, set(one.seats) - set(kept)) for one, kept in zip(holds, command.kept, strict=True)]
+        for one, gone in told:
+            if gone and one.state == HoldState.CONVERTED:
+                trim_hold(batch, one, gone)
+                changed = copy(changed, evidence=command.evidence)
+        if not any(command.kept):
+            changed = copy(changed, state=HoldState.CANCELLED, evidence=command.evidence, lost="")
+    if changed.lost and changed.lost == command.heard:
+        changed = copy(changed, lost="")
+    if changed is not row:
+        batch.put_leg(changed)
+    return changed
 
 
 def release(batch: Batch, command: commands.ReleaseLegs) -> dict[str, Any]:
@@ -162,6 +192,8 @@ def release(batch: Batch, command: commands.ReleaseLegs) -> dict[str, Any]:
         batch.put_leg(row)
     elif row.state == HoldState.CONVERTED:
         for one in _holds(batch, row, is_open=False):
+            if one.state != HoldState.CONVERTED:
+                continue  # Given up by a change before (B11).
             set_seats(batch, one, SeatState.BOOKED, SeatState.FREE)
             batch.close_hold(copy(one, state=HoldState.CANCELLED))
         row = copy(row, state=HoldState.CANCELLED, evidence=command.evidence, lost="")

@@ -25,6 +25,12 @@ from datastore.messages_base import (
     Word,
     Write,
 )
+from datastore.messages_changing import (
+    CancelOrder,
+    QuoteAnswer,
+    QuoteCancel,
+    QuoteLine,
+)
 from datastore.messages_ledger import (
     CheckAnswer,
     CheckCluster,
@@ -115,7 +121,6 @@ from datastore.messages_searching import (
     TripsAnswer,
 )
 from datastore.messages_selling import (
-    CancelOrder,
     ConfirmHold,
     ExtendHold,
     GetHold,
@@ -216,6 +221,9 @@ __all__ = [
     "PricePart",
     "ProcessStatus",
     "QuerySeat",
+    "QuoteAnswer",
+    "QuoteCancel",
+    "QuoteLine",
     "ReceiptAnswer",
     "ReleaseHold",
     "RemoveOperator",
@@ -280,6 +288,7 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "transaction": (GetTransaction, TransactionAnswer),
     "order": (GetOrder, OrderAnswer),
     "orders": (GetOrders, OrdersAnswer),
+    "quote_cancel": (QuoteCancel, QuoteAnswer),
     "cancel": (CancelOrder, OrderAnswer),
     "block": (BlockSeats, SeatsChanged),
     "unblock": (UnblockSeats, SeatsChanged),

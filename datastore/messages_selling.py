@@ -166,6 +166,12 @@ class OrderAnswer(Answer, kw_only=True):
     """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts.
 
     Of a trip, `legs` has all legs, the passengers beside the seats of each; else as in `HoldAnswer`.
+
+    Attributes:
+        refund: What went back or is going back in all; None where nothing was given up.
+        available_actions: What can be done with it now: "cancel", "cancel_leg", "cancel_passenger", "change_seat",
+            "change_service"; with `action_required`, also "accept_alternative" and "refund".
+        action_required: What the traveller has to decide on, "" for nothing. `affected`: the services that were taken away.
     """
 
     reference: str
@@ -186,6 +192,9 @@ class OrderAnswer(Answer, kw_only=True):
     manage_token: str = ""
     reduced: bool = False
     legs: list[LegInfo] = msgspec.field(default_factory=list)
+    available_actions: list[str] = msgspec.field(default_factory=list)
+    action_required: str = ""
+    affected: list[str] = msgspec.field(default_factory=list)
 
 
 class GetOrder(Request, frozen=True, kw_only=True):
@@ -204,8 +213,3 @@ class GetOrders(Request, frozen=True, kw_only=True):
 
 class OrdersAnswer(Answer, kw_only=True):
     orders: list[OrderAnswer]
-
-
-class CancelOrder(Write, frozen=True, kw_only=True):
-    reference: Word
-    token: Secret

@@ -61,7 +61,7 @@ class HoldState(IntEnum):
     CONVERTED = 2  # COMMITTED
     RELEASED = 3  # ABORTED by its owner
     EXPIRED = 4  # ABORTED by time
-    CANCELLED = 5  # a leg of a basket whose order was cancelled
+    CANCELLED = 5  # sold, and given up since: the order was cancelled, or changed so that none of its seats are left
 
 
 class BasketState(IntEnum):
@@ -336,6 +336,20 @@ class Leg(msgspec.Struct, frozen=True, array_like=True):
     seats: tuple[str, ...]
     prices: tuple[int, ...]
     refundable_percent: int
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Where some of a changed order's seats are booked: in the hold `hold_id`, or in leg `number` of the basket `hold_id`.
+
+    Attributes:
+        number: -1 for a hold that is no basket's.
+        place: The order's leg that they belong to.
+    """
+
+    hold_id: str
+    number: int
+    place: int
+    seats: tuple[str, ...]
 
 
 BASKET_MARK = ".trip."

@@ -181,4 +181,9 @@ def sweep(batch: Batch, _command: wire.Sweep) -> dict[str, Any]:
             continue  # Closed or extended earlier in this batch.
         expire(batch, current)
         swept += 1
+    for row in batch.state.due_baskets(batch.now_ms, SWEEP_MAX):
+        basket = batch.basket(row.basket_id)
+        if basket is not None and basket.state in (BasketState.PENDING, BasketState.PAYING) and basket.expires_ms <= batch.now_ms:
+            abort_basket(batch, basket, "expired")
+            swept += 1
     return {"swept": swept}

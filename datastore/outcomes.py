@@ -50,6 +50,12 @@ def order_value(order: OrderRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
         "now_ms": now_ms,
         "legs": legs_value(order.legs),
         "intent": order.intent,
+        "intents": [intent for intent in (order.intent, *order.intents) if intent],
+        "version": order.changed_lsn or order.lsn,
+        "travellers": order.travellers,
+        "retained": order.retained,
+        "action": order.action,
+        "hold_ids": list(dict.fromkeys((order.hold_id, *(part.hold_id for part in order.parts)))),
     }
 
 
@@ -75,6 +81,10 @@ def basket_value(basket: BasketRow, now_ms: int, lsn: int = 0) -> dict[str, Any]
         "why": basket.why,
         "undone": basket.undone,
         "intent": basket.intent,
+        "replaces": basket.replaces,
+        "credit_minor": basket.credit_minor,
+        "seated": basket.seated,
+        "heard": basket.heard,
     }
 
 

@@ -141,10 +141,11 @@ class Reader:
         closed = [hold for hold in map(self._state.closed_hold, holds) if hold is not None]
         legs = [hold for hold in closed if hold.basket]
         records = self._sides([leg.passengers for leg in legs if leg.passengers])
-        references = [hold.reference for hold in closed if not hold.basket]
-        orders = [order for order in map(self._state.order, references) if order is not None and order.state == OrderState.CONFIRMED]
+        alone = {hold.reference: hold.seats for hold in closed if not hold.basket}
+        orders = [order for order in map(self._state.order, alone) if order is not None and order.state == OrderState.CONFIRMED]
         return {
-            "orders": self._orders_with_sides(orders, now_ms),
+            # What a change has moved elsewhere is not in the hold any more (B11).
+            "orders": [{**order, "seats": alone[order["reference"]]} for order in self._orders_with_sides(orders, now_ms)],
             "legs": [
                 {"reference": leg.reference, "seats": leg.seats, "record": records.get(leg.passengers, b"")} for leg in legs
             ],
@@ -204,7 +205,8 @@ class Reader:
             raise InvalidRequest(f"accounts: say of which of {', '.join(_ACCOUNT_KINDS)}", field="of")
         page = self._state.store.scan(_ACCOUNT_KINDS[kind], "", after, RECORDS_PAGE)
         rows = [decode_row(_ACCOUNT_KINDS[kind], value) for _, value in page]
-        found = [order_value(row, now_ms) for row in rows if row.intent] if kind == "orders" else [payment_value(row) for row in rows]
+        paid = [order_value(row, now_ms) for row in rows if row.intent or row.intents] if kind == "orders" else []
+        found = paid if kind == "orders" else [payment_value(row) for row in rows]
         return {"rows": found, "next": page[-1][0] if len(page) == RECORDS_PAGE else None}
 
     def _records(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from datastore.model import (
     LayoutSpec,
     Leg,
     OrderState,
+    Part,
     PaymentState,
     Place,
     Schedule,
@@ -111,6 +112,15 @@ class OrderRow(msgspec.Struct, array_like=True):
     """A booking at its anchor. Names stand in the side record `passengers` (digest), nowhere else.
 
     With `legs`, `hold_id` is the basket's, and service, seats, prices and percentage are those of the first leg.
+
+    Attributes:
+        refund_minor: What was given back in all.
+        changed_lsn: The entry that last changed it, 0 for none: a change names what it was quoted for.
+        parts: Where the seats are booked, once that is not the hold or basket alone that was sold.
+        travellers: Who of the record's passengers still travels, beside the seats of each leg; () is all.
+        retained: (operator, minor units) of what was given up and not given back.
+        intents: Of payments for changes, in order; `intent` is that of the sale.
+        action: (service, why) of services that were taken away: the traveller has to say what now.
     """
 
     reference: str
@@ -132,6 +142,12 @@ class OrderRow(msgspec.Struct, array_like=True):
     refund_minor: int = 0
     legs: tuple[Leg, ...] = ()
     intent: str = ""
+    changed_lsn: int = 0
+    parts: tuple[Part, ...] = ()
+    travellers: tuple[int, ...] = ()
+    retained: tuple[tuple[str, int], ...] = ()
+    intents: tuple[str, ...] = ()
+    action: tuple[tuple[str, str], ...] = ()
 
 
 class BasketRow(msgspec.Struct, array_like=True):
@@ -146,6 +162,10 @@ class BasketRow(msgspec.Struct, array_like=True):
         undone: Operators that do not follow the decision yet (B5, B8).
         holds: (operator, lsn) of the other operators' holds as proven before PAYING or DECIDE (Z4).
         passengers: Side record of the order (digest); every leg's own follows from it.
+        replaces: Of a change (B11), the order that it changes; "" otherwise. Then the anchor need not have a leg.
+        credit_minor: Of a change, what the seats that it replaces cost: only the rest is to be paid.
+        seated: Beside the legs, who of the order's passengers has each seat; () is everybody, in order.
+        heard: (operator, why) of losses that the order knows of.
     """
 
     basket_id: str
@@ -165,6 +185,10 @@ class BasketRow(msgspec.Struct, array_like=True):
     reference: str = ""
     intent: str = ""
     passengers: bytes = b""
+    replaces: str = ""
+    credit_minor: int = 0
+    seated: tuple[tuple[int, ...], ...] = ()
+    heard: tuple[tuple[str, str], ...] = ()
 
 
 class LegRow(msgspec.Struct, array_like=True):
@@ -196,6 +220,8 @@ class PaymentRow(msgspec.Struct, array_like=True):
 
     Attributes:
         captured_minor, refunded_minor: What the provider has said that it moved.
+        refund_minor: What goes back in all. `step_minor`: in REFUND, how much of it the step under way reaches: the next step
+            begins when this one is settled, so that two balancers never refund one amount under two names.
         case: Why the provider will not do what is to be done; a person has to look at it (Z15).
     """
 
@@ -212,6 +238,7 @@ class PaymentRow(msgspec.Struct, array_like=True):
     captured_minor: int = 0
     refunded_minor: int = 0
     case: str = ""
+    step_minor: int = 0
 
 
 class ServiceRow(msgspec.Struct, array_like=True):

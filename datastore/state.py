@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from datastore.model import Layout, LayoutSpec, SeatState, Service, ServiceKey, is_date
+from datastore.model import BasketState, Layout, LayoutSpec, SeatState, Service, ServiceKey, is_date
 from datastore.rows import (
     BasketRow,
     DatasetRow,
@@ -71,6 +71,7 @@ class AppliedState:
         self.legs: dict[str, LegRow] = {}
         self.payments: dict[str, PaymentRow] = {}
         self._due: list[tuple[int, str]] = []
+        self._far_due: dict[str, int] = {}  # baskets that are to be decided here and have no leg here
         self._seats: OrderedDict[str, dict[str, SeatRow]] = OrderedDict()
         self._facts: dict[str, ServiceFacts | None] = {}
         for kind in (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE, Kind.OPEN_HOLD, *OPEN_KINDS):
@@ -157,9 +158,13 @@ class AppliedState:
             heapq.heappush(self._due, item)
         return found
 
+    def due_baskets(self, now_ms: int, limit: int) -> list[BasketRow]:
+        """Return up to `limit` baskets decided here that are due and have no leg here: those of changes (B11)."""
+        return [self.baskets[basket_id] for basket_id, due_ms in self._far_due.items() if due_ms <= now_ms][:limit]
+
     def next_due_ms(self) -> int | None:
-        """Return when the next open hold is due, or None; may be early, never late."""
-        return self._due[0][0] if self._due else None
+        """Return when the next open hold or basket is due, or None; may be early, never late."""
+        return min([*(due_ms for due_ms, _ in self._due[:1]), *self._far_due.values()], default=None)
 
     def services_with_taken_seats(self) -> dict[str, set[str]]:
         """Return service id -> seats that are not free. Reads every touched seat: for imports, not for sales."""
@@ -197,6 +202,8 @@ class AppliedState:
                     rows_by_id[key] = decode_row(kind, value)
                 else:
                     rows_by_id.pop(key, None)
+                if kind == Kind.BASKET:
+                    self._apply_basket(key)
             elif kind not in CLOSED_KINDS:
                 self._apply_inventory(kind, key, value)
 
@@ -214,6 +221,14 @@ class AppliedState:
             held.discard(hold_id)
             if not held:
                 del self.holds_of_owner[old.owner]
+
+    def _apply_basket(self, basket_id: str) -> None:
+        row = self.baskets.get(basket_id)
+        is_open = row is not None and row.state in (BasketState.PENDING, BasketState.PAYING)
+        if row is not None and is_open and all(leg.operator != self.operator for leg in row.legs):
+            self._far_due[basket_id] = row.expires_ms
+        else:
+            self._far_due.pop(basket_id, None)
 
     def _apply_inventory(self, kind: int, key: str, value: bytes) -> None:
         self._facts.clear()

@@ -9,6 +9,7 @@ from datastore import errors, wire
 from datastore.model import (
     BasketState,
     HoldState,
+    Leg,
     OrderState,
     PaymentState,
     SeatState,
@@ -201,6 +202,8 @@ def local_holds(batch: Batch, basket: BasketRow, *, is_open: bool = True) -> lis
         if leg.operator != batch.state.operator:
             continue
         hold_id = leg_hold_id(basket.basket_id, number)
+        if not leg.seats:
+            continue  # All of it was given up by a change (B11).
         hold = batch.open_hold(hold_id) if is_open else batch.closed_hold(hold_id)
         if hold is None or (not is_open and hold.state != HoldState.CONVERTED):
             raise errors.InvariantBroken(f"leg {hold_id} is not as its basket's record says ({BasketState(basket.state).name})")
@@ -262,36 +265,76 @@ def set_seats(batch: Batch, hold: HoldRow, was: SeatState, now: SeatState) -> No
         )
 
 
+def trim_hold(batch: Batch, hold: HoldRow, gone: set[str]) -> None:
+    """Free some of a sold hold's seats; one that keeps none is cancelled, with the seats that it had last."""
+    places = [place for place, seat in enumerate(hold.seats) if seat not in gone]
+    free = tuple(seat for seat in hold.seats if seat in gone)
+    set_seats(batch, copy(hold, seats=free), SeatState.BOOKED, SeatState.FREE)
+    if not places:
+        batch.close_hold(copy(hold, state=HoldState.CANCELLED))
+        return
+    seats, prices = tuple(hold.seats[place] for place in places), tuple(hold.prices[place] for place in places)
+    batch.close_hold(copy(hold, seats=seats, prices=prices))
+
+
 def cancel_order(batch: Batch, order: OrderRow, refund_minor: int, what: str) -> OrderRow:
-    if is_basket(order.hold_id):
-        basket = batch.basket(order.hold_id)
-        if basket is None or basket.state != BasketState.COMMITTED:
-            raise errors.InvariantBroken(f"order {order.reference} has no committed basket")
-        cancel_basket(batch, basket)
-    else:
-        hold = batch.closed_hold(order.hold_id)
-        if hold is None or hold.state != HoldState.CONVERTED:
-            raise errors.InvariantBroken(f"order {order.reference} has no converted hold")
-        set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
-    _refund_payment(batch, order.intent, refund_minor)
+    """End an order whole, wherever its seats are booked."""
+    for hold_id in dict.fromkeys([part.hold_id for part in order.parts] or [order.hold_id]):
+        if is_basket(hold_id):
+            basket = batch.basket(hold_id)
+            if basket is None or basket.state != BasketState.COMMITTED:
+                raise errors.InvariantBroken(f"order {order.reference} has no committed basket {hold_id}")
+            cancel_basket(batch, basket)
+        else:
+            hold = batch.closed_hold(hold_id)
+            if hold is None or hold.state != HoldState.CONVERTED:
+                raise errors.InvariantBroken(f"order {order.reference} has no converted hold {hold_id}")
+            set_seats(batch, hold, SeatState.BOOKED, SeatState.FREE)
+    refund_payments(batch, order, refund_minor)
     row: OrderRow = copy(
         order,
         state=OrderState.CANCELLED,
         cancelled_ms=batch.now_ms,
-        refund_minor=refund_minor,
+        refund_minor=order.refund_minor + refund_minor,
+        retained=_kept_of(batch, order, refund_minor),
         history=(*order.history, (batch.now_ms, what)),
+        changed_lsn=batch.lsn,
+        action=(),
     )
     batch.put_order(row)
     return row
 
 
-def _refund_payment(batch: Batch, intent: str, refund_minor: int) -> None:
-    payment = batch.payment(intent) if intent else None
-    if payment is None:
-        return
-    # What is still to be captured stays so: the refund follows the capture.
-    state = payment.state if payment.state == PaymentState.CAPTURE else PaymentState.REFUND
-    batch.put_payment(copy(payment, state=state, refund_minor=refund_minor, since_ms=batch.now_ms))
+def _kept_of(batch: Batch, order: OrderRow, refund_minor: int) -> tuple[tuple[str, int], ...]:
+    """Return what each operator keeps of a cancelled order: nothing where the whole price went back, else by its legs' conditions."""
+    found = dict(order.retained)
+    plain = Leg(batch.state.operator, order.service_id, order.seats, order.prices, order.refundable_percent)
+    all_back = refund_minor == price_of(order)
+    for leg in order.legs or (plain,):
+        kept_minor = 0 if all_back else sum(leg.prices) - sum(leg.prices) * leg.refundable_percent // 100
+        if kept_minor:
+            found[leg.operator] = found.get(leg.operator, 0) + kept_minor
+    return tuple(found.items())
+
+
+def refund_payments(batch: Batch, order: OrderRow, refund_minor: int) -> None:
+    """Note that money goes back: of the newest payment first, of each no more than it took.
+
+    One step of refunding is under way at a time: what is asked for meanwhile is the next (`datastore.charges`).
+    """
+    left_minor = refund_minor
+    for intent in reversed((order.intent, *order.intents)):
+        payment = batch.payment(intent) if intent else None
+        if payment is None:
+            continue
+        back_minor = min(left_minor, payment.amount_minor - payment.refund_minor)
+        if back_minor <= 0:
+            continue
+        left_minor -= back_minor
+        payment = copy(payment, refund_minor=payment.refund_minor + back_minor)
+        if payment.state == PaymentState.SETTLED:
+            payment = copy(payment, state=PaymentState.REFUND, step_minor=payment.refund_minor, since_ms=batch.now_ms)
+        batch.put_payment(payment)  # What is still to be captured stays so: the refund follows the capture.
 
 
 def price_of(order: OrderRow) -> int:

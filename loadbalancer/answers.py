@@ -113,7 +113,7 @@ def order_answer(
         prices=[Money(minor, currency) for minor in value["prices"]],
         total=Money(total_minor, currency),
         refundable_percent=min((leg[4] for leg in legs), default=value["refundable_percent"]),
-        refund=Money(value["refund_minor"], currency) if cancelled else None,
+        refund=Money(value["refund_minor"], currency) if cancelled or value["retained"] or value["refund_minor"] else None,
         created_ms=value["created_ms"],
         history=[(stamp, what) for stamp, what in value["history"]],
         lsn=value["lsn"],
@@ -121,7 +121,21 @@ def order_answer(
         manage_token=token,
         reduced=reduced,
         legs=[leg_info(leg, currency) for leg in legs],
+        available_actions=[] if reduced or cancelled else actions_of(value),
+        action_required="" if cancelled else "; ".join(f"{service_id}: {why}" for service_id, why in value["action"]),
+        affected=[] if cancelled else [service_id for service_id, _ in value["action"]],
     )
+
+
+def actions_of(value: Mapping[str, Any]) -> list[str]:
+    """Return what can be done with a booking that stands, by the clock of the log that has it."""
+    found = ["accept_alternative", "refund"] if value["action"] else []
+    if value["departs_ms"] <= value["now_ms"]:
+        return found
+    found += ["cancel"]
+    found += ["cancel_leg"] if len(value["legs"]) > 1 else []
+    found += ["cancel_passenger"] if len(value["seats"]) > 1 else []
+    return [*found, "change_seat", "change_service"]
 
 
 def initials(passenger: Passenger) -> Passenger:

@@ -1,4 +1,4 @@
-"""Orders: confirm a hold, look bookings up, cancel them."""
+"""Orders: confirm a hold, look bookings up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loadbalancer.itineraries import Itineraries
 from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
 from loadbalancer.reference import SERIALS, make_reference, normalised, slot_of, slot_of_operator
-from loadbalancer.travellers import order_record, passengers_of, record_digest
+from loadbalancer.travellers import order_record, record_digest, travelling
 from loadbalancer.waiting import now_ms
 
 REFERENCES_PROPOSED = 4
@@ -99,7 +99,7 @@ class Booking:
             with contextlib.suppress(HoldfastError):
                 for _, found in self._find([value["reference"]], deadline_ms).values:
                     value["evidence"] = found.get("evidence")
-        return self._answer(operator, value, passengers, token=token)
+        return self.answer(operator, value, passengers, token=token)
 
     def order(self, request: messages.GetOrder, peer: Peer) -> messages.OrderAnswer:
         """Return one booking: whole by its token, reduced by a passenger's surname.
@@ -115,12 +115,12 @@ class Booking:
             self._tries_of_peer.take(peer.address.rpartition(":")[0], now_ms())
         found = self._find([reference], deadline_ms)
         for operator, value in found.values:
-            passengers = passengers_of(value["record"])
+            passengers = travelling(value["record"], value)
             if request.token:
                 if hmac.compare_digest(value["token_digest"], token_digest(request.token)):
-                    return self._answer(operator, value, passengers)
+                    return self.answer(operator, value, passengers)
             elif is_among(request.surname, [one.surname for one in passengers]):
-                return self._answer(operator, value, passengers, reduced=True)
+                return self.answer(operator, value, passengers, reduced=True)
         raise found.trouble or _unknown(reference)
 
     def orders(self, request: messages.GetOrders) -> messages.OrdersAnswer:
@@ -131,22 +131,11 @@ class Booking:
             digests.setdefault(normalised(word), set()).add(token_digest(token))
         found = self._find(list(digests), deadline_ms)
         orders = [
-            self._answer(operator, value, passengers_of(value["record"]))
+            self.answer(operator, value, travelling(value["record"], value))
             for operator, value in found.values
             if any(hmac.compare_digest(value["token_digest"], digest) for digest in digests.get(value["reference"], ()))
         ]
         return messages.OrdersAnswer(orders=sorted(orders, key=lambda order: (order.created_ms, order.reference)), partial=found.partial)
-
-    def cancel(self, request: messages.CancelOrder) -> messages.OrderAnswer:
-        """Cancel a booking (B8)."""
-        deadline_ms = now_ms() + request.deadline_ms
-        reference = normalised(request.reference)
-        digest = token_digest(request.token)
-        operator, value = self.own(reference, request.token, deadline_ms)
-        command = wire.Cancel(request.request_id, ask_digest("cancel", reference, digest), reference, digest)
-        changed = self._balancer.decide(operator, command, deadline_ms)
-        self._itineraries.reconciler.follow(changed["hold_id"])
-        return self._answer(operator, {**changed, "evidence": value.get("evidence")}, passengers_of(value["record"]))
 
     def own(self, word: str, token: str, deadline_ms: int) -> tuple[str, dict[str, Any]]:
         """Return (operator, order) of the booking that this token changes.
@@ -184,9 +173,10 @@ class Booking:
                 found.values += [(result.operator, value) for value in result.value]
         return found
 
-    def _answer(
+    def answer(
         self, operator: str, value: dict[str, Any], passengers: Sequence[Passenger], *, token: str = "", reduced: bool = False
     ) -> messages.OrderAnswer:
+        """Return an order as callers read it."""
         try:
             view, service, layout = self._balancer.catalogue.find(value["service_id"])
             info = service_info(view, service, layout, wall_ms())

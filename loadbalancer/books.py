@@ -55,18 +55,28 @@ def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_opera
     for ledger in ledgers:
         payments = {row["intent"]: row for row in ledger.payments}
         known |= payments.keys()
+        # An order counts when all of its payments are settled: between its changes the two sides of the books differ.
+        unsettled = {
+            intent
+            for order in ledger.orders
+            if any(payments[one]["state"] != PaymentState.SETTLED for one in order["intents"] if one in payments)
+            for intent in order["intents"]
+        }
         for row in payments.values():
             line = _line(lines, ledger.operator, row["currency"])
             if row["case"]:
                 cases.append(f"{ledger.operator} {row['reference'] or row['hold_id']} {row['intent']}: {row['case']}")
             if row["state"] != PaymentState.SETTLED:
                 line.open += 1
+            if row["state"] != PaymentState.SETTLED or row["intent"] in unsettled:
                 continue
             line.captured += row["captured_minor"]
             line.refunded += row["refunded_minor"]
             findings += _against_provider(ledger.operator, row, intents.get(row["intent"]))
         for order in ledger.orders:
-            findings += _add_order(lines, ledger.operator, order, payments.get(order["intent"]))
+            findings += _missing(ledger.operator, order, payments)
+            if not unsettled & set(order["intents"]):
+                _add_order(lines, ledger.operator, order)
     for line in lines.values():
         line.difference = line.captured - line.refunded - line.booked - line.retained
         if line.difference:
@@ -101,40 +111,30 @@ def _against_provider(operator: str, row: Mapping[str, Any], paid: Paid | None) 
     return found
 
 
-def _add_order(
-    lines: dict[tuple[str, str], AccountLine], operator: str, order: Mapping[str, Any], row: Mapping[str, Any] | None
-) -> list[str]:
-    if row is None:
-        return [f"{operator} {order['reference']}: is sold, and the ledger has no payment {order['intent']}"]
-    if row["state"] != PaymentState.SETTLED:
-        return []
+def _missing(operator: str, order: Mapping[str, Any], payments: Mapping[str, Any]) -> list[str]:
+    missing = [intent for intent in order["intents"] if intent not in payments]
+    return [f"{operator} {order['reference']}: is sold, and the ledger has no payment {intent}" for intent in missing]
+
+
+def _add_order(lines: dict[tuple[str, str], AccountLine], operator: str, order: Mapping[str, Any]) -> None:
     line = _line(lines, operator, order["currency"])
-    price_minor = _price(order)
     line.orders += 1
-    if order["state"] == OrderState.CONFIRMED:
-        line.booked += price_minor
-    else:
-        line.retained += price_minor - order["refund_minor"]
+    line.booked += sum(booked_minor for _, booked_minor in _booked(operator, order))
+    line.retained += sum(kept_minor for _, kept_minor in order["retained"])
     for leg_operator, share_minor in shares(operator, order):
         _line(lines, leg_operator, order["currency"]).share += share_minor
-    return []
 
 
-def _price(order: Mapping[str, Any]) -> int:
-    return sum(sum(leg[3]) for leg in order["legs"]) if order["legs"] else sum(order["prices"])
+def _booked(operator: str, order: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return (operator, minor units) of what is booked of an order's legs; nothing of a cancelled one."""
+    if order["state"] != OrderState.CONFIRMED:
+        return []
+    return [(leg[0], sum(leg[3])) for leg in order["legs"]] or [(operator, sum(order["prices"]))]
 
 
 def shares(operator: str, order: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return (operator, minor units) of what each operator of an order's legs has of it: its price, or what it retains."""
-    legs = order["legs"] or [[operator, order["service_id"], order["seats"], order["prices"], order["refundable_percent"]]]
-    kept_whole = order["state"] == OrderState.CONFIRMED
-    all_back = not kept_whole and order["refund_minor"] == _price(order)
-    found = []
-    for leg in legs:
-        price_minor = sum(leg[3])
-        back_minor = 0 if kept_whole else price_minor if all_back else price_minor * leg[4] // 100
-        found.append((leg[0], price_minor - back_minor))
-    return found
+    """Return (operator, minor units) of what each operator has of an order: the price of its legs, and what it retains."""
+    return [*_booked(operator, order), *((leg_operator, kept_minor) for leg_operator, kept_minor in order["retained"])]
 
 
 def _over_all(lines: Iterable[AccountLine]) -> list[str]:

@@ -169,7 +169,7 @@ class Cashier:
         if provider is None or row.state in (PaymentState.PAYING, PaymentState.SETTLED):
             return
         deadline_ms = now_ms() + STEP_MS
-        state, refund_minor = PaymentState(row.state), row.refund_minor
+        state, step_minor = PaymentState(row.state), row.step_minor
         if state == PaymentState.VOID:
             begun = self._balancer.decide(operator, commands.BeginVoid("", b"", row.intent), deadline_ms)
             state = PaymentState(begun["state"])
@@ -180,10 +180,10 @@ class Cashier:
         except InvalidRequest as error:
             self._note_case(operator, row, state, error.detail)
             return
-        act = charging.judge_step(state, standing, refund_minor)
+        act = charging.judge_step(state, standing, step_minor)
         if act not in (Act.NOTHING, Act.WAIT, Act.CASE):
-            standing = self._act(provider, act, row, standing, charging.refund_due(state, standing, refund_minor))
-            act = charging.judge_step(state, standing, refund_minor)
+            standing = self._act(provider, act, row, charging.refund_due(state, standing, step_minor, row.refunded_minor))
+            act = charging.judge_step(state, standing, step_minor)
         if act is Act.NOTHING:
             done = commands.Settle("", b"", row.intent, int(state), standing.status, charging.moved(state, standing))
             self._balancer.decide(operator, done, deadline_ms)
@@ -198,14 +198,15 @@ class Cashier:
         log.error("payment case operator=%s intent=%s reference=%s reason=%s", operator, row.intent, row.reference, why)
         self._balancer.decide(operator, commands.PaymentCase("", b"", row.intent, int(state), why), now_ms() + STEP_MS)
 
-    def _act(self, provider: PaymentProvider, act: Act, row: PaymentRow, standing: Intent, refund_minor: int) -> Intent:
+    def _act(self, provider: PaymentProvider, act: Act, row: PaymentRow, refund_minor: int) -> Intent:
         # An intent is captured or cancelled once by its own nature, and under a key the provider would repeat a failure of its own
         # for a day. Refunds can be done twice: they go under a key.
         if act is Act.CAPTURE:
             return provider.capture(row.intent, row.amount_minor, "")
         if act is Act.CANCEL:
             return provider.cancel(row.intent, "")
-        return provider.refund(row.intent, refund_minor, charging.refund_key(row.intent))
+        step_minor = row.step_minor if row.state == PaymentState.REFUND else 0
+        return provider.refund(row.intent, refund_minor, charging.refund_key(row.intent, step_minor))
 
 
 def is_late(error: HoldfastError) -> bool:

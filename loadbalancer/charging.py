@@ -67,9 +67,9 @@ def confirm_key(hold_id: str, request_id: str, method: str) -> str:
     return "holdfast-confirm-" + blake2b("\0".join((hold_id, request_id, method)).encode(), digest_size=20).hexdigest()
 
 
-def refund_key(intent: str) -> str:
-    """Return the idempotency key of an intent's only refund."""
-    return f"holdfast-refund-{intent}"
+def refund_key(intent: str, step_minor: int) -> str:
+    """Return the idempotency key of the refund that reaches `step_minor` in all; 0: of one without a sale, which takes all."""
+    return f"holdfast-refund-{intent}-{step_minor}" if step_minor else f"holdfast-refund-{intent}"
 
 
 def again_request_id(request_id: str, what: str) -> str:
@@ -78,9 +78,10 @@ def again_request_id(request_id: str, what: str) -> str:
 
 
 def price_of(hold: Mapping[str, Any]) -> int:
-    """Return what a hold costs, of one service or of all legs of a trip, in minor units."""
+    """Return what is to be paid for a hold, of one service or of all legs of a trip, in minor units: of a change, the rest (B11)."""
     legs = hold.get("legs")
-    return sum(sum(leg[3]) for leg in legs) if legs else sum(hold["prices"])
+    whole_minor: int = sum(sum(leg[3]) for leg in legs) if legs else sum(hold["prices"])
+    return max(0, whole_minor - int(hold.get("credit_minor", 0)))
 
 
 def is_open(hold: Mapping[str, Any]) -> bool:
@@ -101,8 +102,12 @@ def judge_card(standing: Standing, hold_id: str) -> HoldfastError | None:
     return PaymentDeclined(sentence or "the card was declined", decline_code=code or "generic_decline", hold_id=hold_id)
 
 
-def judge_step(state: PaymentState, standing: Standing, refund_minor: int) -> Act:
-    """Return what a row of the ledger asks for, given how its intent stands (Q5, Q6)."""
+def judge_step(state: PaymentState, standing: Standing, step_minor: int) -> Act:
+    """Return what a row of the ledger asks for, given how its intent stands (Q5, Q6).
+
+    Args:
+        step_minor: In REFUND: what has gone back in all when the step under way is done.
+    """
     if state == PaymentState.CAPTURE:
         if standing.status == "succeeded":
             return Act.NOTHING
@@ -116,16 +121,16 @@ def judge_step(state: PaymentState, standing: Standing, refund_minor: int) -> Ac
             return Act.REFUND if standing.refunded_minor < standing.received_minor else Act.NOTHING
         return Act.NOTHING if standing.status == ENDED else Act.CANCEL
     if state == PaymentState.REFUND:
-        # One refund an intent, so that what the provider shows is ours, however old the idempotency key is.
-        if refund_minor <= standing.refunded_minor:
+        # One step at a time, so that what the provider shows is ours, however old the idempotency key is.
+        if step_minor <= standing.refunded_minor:
             return Act.NOTHING
         return Act.REFUND if standing.status == "succeeded" else Act.CASE
     return Act.WAIT
 
 
-def refund_due(state: PaymentState, standing: Standing, refund_minor: int) -> int:
-    """Return how much goes back, in minor units."""
-    return refund_minor if state == PaymentState.REFUND else standing.received_minor - standing.refunded_minor
+def refund_due(state: PaymentState, standing: Standing, step_minor: int, refunded_minor: int) -> int:
+    """Return how much goes back now, in minor units; `refunded_minor`: by the steps before, as the ledger has it."""
+    return step_minor - refunded_minor if state == PaymentState.REFUND else standing.received_minor - standing.refunded_minor
 
 
 def moved(state: PaymentState, standing: Standing) -> int:

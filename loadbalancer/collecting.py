@@ -38,7 +38,7 @@ class Collector:
         self._closing = threading.Event()
         self._mutex = threading.Lock()  # guards what follows
         self._under_way: set[str] = set()  # intents
-        self._next_ms: dict[tuple[str, int, int], int] = {}  # (intent, state, refund) -> when to look at it (again)
+        self._next_ms: dict[tuple[str, int, int], int] = {}  # (intent, state, step) -> when to look at it (again)
 
     def start(self) -> None:
         """Start looking."""
@@ -63,7 +63,7 @@ class Collector:
             for intent, row in list(view.payments.items()):
                 if row.state == PaymentState.PAYING:
                     continue
-                seen.add(key := (intent, int(row.state), row.refund_minor))
+                seen.add(key := (intent, int(row.state), row.step_minor))
                 if self._is_time(key, row, now):
                     self._begin(view.code, row)
         with self._mutex:

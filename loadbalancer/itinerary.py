@@ -42,11 +42,14 @@ class Plan(NamedTuple):
     ttl_ms: int
     owner_holds_max: int
     service_holds_max: int
+    changes: str = ""  # of a change (B11): the operator that has the order, whether or not it has a leg
+    replaces: str = ""  # and the order
+    credit_minor: int = 0
 
     @property
     def anchor(self) -> str:
-        """The operator of the first leg, always (Z3)."""
-        return self.legs[0].operator
+        """The operator of the first leg, always (Z3); of a change, the order's (Z10)."""
+        return self.changes or self.legs[0].operator
 
 
 class Reply(NamedTuple):
@@ -120,7 +123,7 @@ class Itinerary:
         """Begin; `started` gives the first instruction."""
         self.plan = plan
         self.phase = Phase.LOCKING
-        self.operators = operators_of(plan.legs)
+        self.operators = tuple(dict.fromkeys((plan.anchor, *operators_of(plan.legs))))
         self._fence: tuple[int, int] = (0, 0)
         self._nonce = ""
         self._waiting: set[str] = set()
@@ -131,7 +134,7 @@ class Itinerary:
         self._failure: HoldfastError | None = None
         self._other_seats = False  # an earlier try of this request had chosen others (Z3)
         self._undone: set[str] = set()
-        self._decided = BasketState.ABORTED
+        self._decided = (BasketState.ABORTED, 0)  # what, and at which lsn
 
     def started(self) -> list[Instruction]:
         """The request has come in."""
@@ -171,6 +174,8 @@ class Itinerary:
             self._nonce,
             plan.owner_holds_max,
             plan.service_holds_max,
+            plan.replaces if operator == plan.anchor else "",
+            plan.credit_minor if operator == plan.anchor else 0,
         )
 
     # --- replies --------------------------------------------------------------------------------------------------
@@ -263,7 +268,7 @@ class Itinerary:
         # Who refused for good never holds anything for this basket: there is nothing to release.
         self._waiting = {operator for operator in self._held if operator != plan.anchor}
         self._undone = {operator for operator in self.operators if operator != plan.anchor}
-        self._decided = BasketState(reply.value["basket_state"])
+        self._decided = (BasketState(reply.value["basket_state"]), int(reply.value["lsn"]))
         release = commands.ReleaseLegs("", b"", plan.basket_id, plan.owner, plan.anchor, reply.position)
         if not self._waiting:
             return self._finish()
@@ -277,7 +282,8 @@ class Itinerary:
 
     def _finish(self) -> list[Instruction]:
         plan = self.plan
-        told = commands.LegsDone("", b"", plan.basket_id, tuple(sorted(self._undone)), int(self._decided))
+        state, lsn = self._decided
+        told = commands.LegsDone("", b"", plan.basket_id, tuple(sorted(self._undone)), int(state), lsn)
         return [Tell(plan.anchor, told), *self._end(self._verdict())]
 
     def _is_spent(self) -> bool:

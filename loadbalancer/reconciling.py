@@ -51,7 +51,8 @@ def proven_holds(basket: Mapping[str, Any], legs: Mapping[str, Mapping[str, Any]
 
 def leg_digests(basket: Mapping[str, Any], operator: str, record: bytes) -> tuple[tuple[bytes, ...], dict[bytes, bytes]]:
     """Return an operator's side records for its legs: their digests in order, and digest -> record."""
-    records = [leg_record(record, number, leg[2]) for number, leg in enumerate(basket["legs"]) if leg[0] == operator]
+    seated = basket["seated"] or [range(len(leg[2])) for leg in basket["legs"]]
+    records = [leg_record(record, number, leg[2], seated[number]) for number, leg in enumerate(basket["legs"]) if leg[0] == operator]
     digests = tuple(record_digest(one) for one in records)
     return digests, {digest: one for digest, one in zip(digests, records, strict=True) if digest}
 
@@ -75,7 +76,9 @@ def _word_to(basket: Mapping[str, Any], operator: str) -> Send:
     if state == BasketState.COMMITTED:
         digests, sides = leg_digests(basket, operator, basket["record"])
         lsn = dict(tuple(pair) for pair in basket["holds"]).get(operator, 0)
-        return Send(operator, commands.Finalise("", b"", basket_id, lsn, basket["reference"], digests, evidence), sides)
+        kept = tuple(tuple(leg[2]) for leg in basket["legs"] if leg[0] == operator)
+        heard = dict(tuple(pair) for pair in basket["heard"]).get(operator, "")
+        return Send(operator, commands.Finalise("", b"", basket_id, lsn, basket["reference"], digests, evidence, kept, heard), sides)
     return Send(operator, commands.ReleaseLegs("", b"", basket_id, basket["owner"], anchor_of(basket_id), evidence))
 
 
@@ -89,7 +92,7 @@ def done(basket: Mapping[str, Any], replies: Mapping[str, Reply]) -> commands.Le
     followed = tuple(operator for operator, reply in replies.items() if not reply.error and reply.value.get("done"))
     if not followed or basket["basket_state"] in OPEN:
         return None
-    return commands.LegsDone("", b"", basket["hold_id"], followed, int(basket["basket_state"]))
+    return commands.LegsDone("", b"", basket["hold_id"], followed, int(basket["basket_state"]), _evidence(basket)[1])
 
 
 def alarms(basket: Mapping[str, Any], replies: Mapping[str, Reply]) -> list[str]:

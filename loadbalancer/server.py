@@ -17,6 +17,7 @@ from loadbalancer.balancer import Balancer, Managers
 from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
 from loadbalancer.cashier import Cashier
+from loadbalancer.changing import Changing
 from loadbalancer.collecting import Collector
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
@@ -150,6 +151,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
     itineraries = Itineraries(balancer, reconciler, selling.proposals)
     booking = Booking(balancer, itineraries)
     paying = Paying(balancer, booking, itineraries, cashier)
+    changing = Changing(balancer, booking, itineraries)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
     plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
@@ -175,7 +177,8 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
         "transaction": paying.transaction,
         "accounts": Accounting(balancer, cashier).accounts,
         "orders": booking.orders,
-        "cancel": booking.cancel,
+        "quote_cancel": changing.quote_cancel,
+        "cancel": changing.cancel,
         "block": operating.block,
         "unblock": operating.unblock,
         "change_service": operating.change_service,

@@ -7,8 +7,9 @@ to another's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
@@ -27,19 +28,32 @@ def order_record(token: str, passengers: Sequence[Passenger]) -> bytes:
     return msgspec.msgpack.encode((salt, passengers))
 
 
-def leg_record(record: bytes, number: int, seats: Sequence[str]) -> bytes:
-    """Return the record of an order's leg `number`, whose seats are beside the order's passengers; b"" of an erased one."""
+def leg_record(record: bytes, number: int, seats: Sequence[str], who: Sequence[int]) -> bytes:
+    """Return the record of leg `number` of an order; b"" of an erased one.
+
+    Args:
+        who: Beside the seats, which of the order's passengers has each.
+    """
     if not record:
         return b""
     salt, passengers = _decoder.decode(record)
     own = blake2b(b"leg %d" % number, key=salt, digest_size=16).digest()
-    seated = [Passenger(one.surname, one.given, seat) for one, seat in zip(passengers, seats, strict=True)]
+    named = [passengers[place] for place in who]
+    seated = [Passenger(one.surname, one.given, seat) for one, seat in zip(named, seats, strict=True)]
     return msgspec.msgpack.encode((own, seated))
 
 
 def record_digest(record: bytes) -> bytes:
     """Return what stands for a record in the ledger; b"" for none."""
     return blake2b(record, digest_size=32).digest() if record else b""
+
+
+def travelling(record: bytes | None, order: Mapping[str, Any]) -> list[Passenger]:
+    """Return who still travels on an order (as `outcomes.order_value` gives it), with the seats of its first leg."""
+    named = passengers_of(record)
+    seats = order["legs"][0][2] if order["legs"] else order["seats"]
+    who = order["travellers"] or range(len(seats))
+    return [msgspec.structs.replace(named[place], seat_id=seat) for place, seat in zip(who, seats, strict=True) if place < len(named)]
 
 
 def passengers_of(record: bytes | None) -> list[Passenger]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from datastore import wire_ledger
 from datastore.ledger import unseal
-from datastore.model import BasketState, HoldState, OrderState, SeatState
-from datastore.rows import Kind, decode_row
+from datastore.model import BasketState, HoldState, Leg, OrderState, Part, SeatState
+from datastore.rows import Kind, OrderRow, decode_row
 from tests.faults.buyers import node_stubs, primary_of
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
@@ -78,18 +78,25 @@ def wait_nothing_open(cluster: ClusterUnderTest, operators: Sequence[str], deadl
     return found
 
 
+def booked_by(order: OrderRow) -> list[tuple[str, Leg, tuple[str, ...]]]:
+    """Return (hold, the order's leg, the seats of it) of all that an order of a trip, or one that was changed, has booked."""
+    parts = order.parts or tuple(Part(order.hold_id, number, number, leg.seats) for number, leg in enumerate(order.legs))
+    return [
+        (f"{part.hold_id}.{part.number}" if part.number >= 0 else part.hold_id, order.legs[part.place], part.seats) for part in parts
+    ]
+
+
 def faults_of(ledgers: dict[str, Ledger]) -> list[str]:
     """Return where the operators contradict each other: all legs or none, and nobody follows a word that was not given (I3, I9)."""
     faults: list[str] = []
     sold: dict[str, str] = {}  # hold id of a leg -> order
     for ledger in ledgers.values():
         for order in ledger.of(Kind.ORDER).values():
-            for number, leg in enumerate(order.legs):
-                hold_id = f"{order.hold_id}.{number}"
+            for hold_id, leg, seats in booked_by(order):
                 if order.state == OrderState.CONFIRMED:
                     sold[hold_id] = order.reference
                 rows = ledgers[leg.operator].of(Kind.SEAT)
-                for seat in leg.seats:
+                for seat in seats:
                     row = rows.get(f"{leg.service_id}/{seat}")
                     booked = row is not None and (row.state, row.hold_id) == (SeatState.BOOKED, hold_id)
                     if booked != (order.state == OrderState.CONFIRMED):

@@ -97,7 +97,7 @@ def test_a_booking_from_search_to_cancel(ada: Terminal) -> None:
     assert reduced["reduced"]
     assert "Byron" not in json.dumps(reduced["passengers"])
 
-    cancelled = ada.json("cancel", order["reference"])
+    cancelled = ada.json("cancel", order["reference"], "--yes")
     assert "cancelled" == cancelled["state"]
     assert cancelled["refund"] is not None
     assert "available" == ada.json("seat", SERVICE, first)["seat"]["state"]
@@ -119,7 +119,7 @@ def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
     order = ada.json("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
     shown = ada.ok("order", order["reference"])
     assert SERVICE in shown and SHOW in shown and shown.count("Byron/Ada") == 2
-    assert "cancelled" == ada.json("cancel", order["reference"])["state"]
+    assert "cancelled" == ada.json("cancel", order["reference"], "--yes")["state"]
     assert exit_codes.INVALID == ada.run("hold", f"{SERVICE}:", f"{SHOW}:any1").returncode
 
 
@@ -160,7 +160,7 @@ def test_a_confirmed_hold_is_not_confirmed_again(ada: Terminal, bob: Terminal) -
     reference = ada.json("orders")["orders"][-1]["reference"]
     assert exit_codes.INVALID == bob.run("cancel", reference).returncode
     assert "unknown_order" == bob.json("cancel", reference, "--token", "x" * 32, code=exit_codes.NOT_FOUND)["code"]
-    ada.ok("cancel", "last")
+    ada.ok("cancel", "last", "--yes")
 
 
 @pytest.mark.parametrize(

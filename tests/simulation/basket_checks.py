@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from datastore import commands, wire
-from datastore.model import BasketState, HoldState, OrderState, SeatState
+from datastore.model import BasketState, HoldState, OrderState, Part, SeatState
 from datastore.rows import BasketRow, Kind, LegRow, OrderRow, SeatRow, decode_row
 from loadbalancer import reconciling
 from loadbalancer.itinerary import Failed, Held
@@ -110,9 +110,11 @@ class Checks:
             raise Violation(f"{operator} has booked {row.basket_id}, which was cancelled")
 
     def _check_all_booked(self, state: State, order: OrderRow) -> None:
-        for number, one in enumerate(order.legs):
+        parts = order.parts or tuple(Part(order.hold_id, number, number, one.seats) for number, one in enumerate(order.legs))
+        for part in parts:
+            one = order.legs[part.place]
             rows = {key: decode_row(kind, value) for kind, key, value in self.world.part(state, one.operator).rows if kind == Kind.SEAT}
-            for seat in one.seats:
+            for seat in part.seats:
                 row = rows.get(f"{one.service_id}/{seat}")
-                if row is None or (row.state, row.hold_id) != (SeatState.BOOKED, f"{order.hold_id}.{number}"):
+                if row is None or (row.state, row.hold_id) != (SeatState.BOOKED, f"{part.hold_id}.{part.number}"):
                     raise Violation(f"order {order.reference} has not {one.service_id} {seat}: {row}")

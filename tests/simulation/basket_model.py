@@ -275,7 +275,9 @@ class World(Partitions):
             (basket,) = self.basket(state, command.basket_id) or (None,)
             if basket is not None:
                 wanted = BasketState.COMMITTED if isinstance(command, commands.Finalise) else basket["basket_state"]
-                done = reconciling.done({**basket, "basket_state": wanted}, {sent.operator: reply})
+                # What is said to be followed is the word that was carried, however old.
+                said = {**basket, "basket_state": wanted, "evidence": command.evidence}
+                done = reconciling.done(said, {sent.operator: reply})
                 if done is not None and wanted == basket["basket_state"]:
                     told.add(Sent(-1, reconciling.anchor_of(command.basket_id), done))
         elif isinstance(command, commands.Resolve):

@@ -75,11 +75,15 @@ class Scene:
         }
         return self.anchor.submit(commands.Decide(**fields))[0]
 
+    def follow(self, state: BasketState = BasketState.COMMITTED) -> None:
+        """Tell the anchor that the other operator follows its last word."""
+        self.anchor.submit(commands.LegsDone("", b"", ID, ("QR",), state, self.basket()["evidence"][1]))
+
     def sold(self) -> int:
         lsn = self.hold()
         self.decide(lsn).unwrap()
         self.other.submit(commands.Finalise("", b"", ID, lsn, "ABC234", (b"second",), EVIDENCE))[0].unwrap()
-        self.anchor.submit(commands.LegsDone("", b"", ID, ("QR",), BasketState.COMMITTED))
+        self.follow()
         return lsn
 
     def states(self, operator: str) -> dict[str, SeatState]:
@@ -173,7 +177,7 @@ def test_a_sale_books_the_anchors_legs_and_names_who_has_to_follow(scene: Scene)
     assert (order["reference"], len(order["legs"]), scene.basket()["undone"]) == ("ABC234", 3, ("QR",))
     assert set(scene.states("AR").values()) == {SeatState.BOOKED}
     assert scene.other.submit(commands.Finalise("", b"", ID, lsn, "ABC234", (b"second",), EVIDENCE))[0].unwrap()["done"]
-    scene.anchor.submit(commands.LegsDone("", b"", ID, ("QR",), BasketState.COMMITTED))
+    scene.follow()
     assert set(scene.states("QR").values()) == {SeatState.BOOKED}
     assert (scene.anchor.state.baskets, scene.other.state.legs) == ({}, {})
     assert scene.other.state.closed_hold(leg_hold_id(ID, 1)).passengers == b"second"  # type: ignore[union-attr]
@@ -234,7 +238,7 @@ def test_a_late_finalise_does_not_bring_back_what_was_cancelled(scene: Scene) ->
     assert cancelled["refund_minor"] == 6 * 8_000
     assert scene.basket()["undone"] == ("QR",)
     # A word about the sale does not clear the duty to take it back.
-    scene.anchor.submit(commands.LegsDone("", b"", ID, ("QR",), BasketState.COMMITTED))
+    scene.follow()
     assert scene.basket()["undone"] == ("QR",)
     scene.other.submit(release_legs())[0].unwrap()
     assert set(scene.states("QR").values()) == {SeatState.FREE}

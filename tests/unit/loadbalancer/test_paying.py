@@ -254,6 +254,26 @@ def test_a_cancelled_booking_is_refunded_by_its_fare(till: Till) -> None:
     assert sum(line.retained for line in books.lines) == held.total.minor - cancelled.refund.minor
 
 
+def test_what_is_given_up_in_parts_goes_back_in_parts(till: Till) -> None:
+    """Each leg's refund is a refund of its own at the provider; the books balance between them and at the end."""
+    held = till.trip()
+    order = till.confirm(held.hold_id)
+    back = 0
+    for _ in held.legs:
+        quote = till.scene.ask("quote_cancel", messages.QuoteCancel(reference=order.reference, token=order.manage_token, legs=[1]))
+        assert isinstance(quote, messages.QuoteAnswer)
+        request_id = till.scene.request_id()
+        till.scene.ask(
+            "cancel",
+            messages.CancelOrder(request_id=request_id, reference=order.reference, token=order.manage_token, quote=quote.quote),
+        )
+        back += quote.refund.minor
+        wait_until(lambda: till.intents()[0].refunded_minor == back, "the refund", 30)  # noqa: B023
+        wait_until(lambda: not any(line.open for line in till.books().lines), "the payment finished", 30)
+        assert till.books().findings == []
+    assert back == sum(leg.total.minor * leg.refundable_percent // 100 for leg in held.legs)
+
+
 def test_what_cannot_be_captured_becomes_a_case(till: Till) -> None:
     """Somebody ended the payment at the provider: the sale stands, and a person hears of it (Z15)."""
     till.scene.server.collector.close()
