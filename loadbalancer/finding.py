@@ -37,6 +37,7 @@ class Finder:
         self._index = SearchIndex()
         self._availability = Availability(self._index)
         self._book = PlaceBook({})
+        self._book_of = self._index.network
 
     def network(self, deadline_ms: int) -> Network:
         """Return the network as the views have it now (`deadline_ms`: monotonic)."""
@@ -44,10 +45,11 @@ class Finder:
             return self._index.network
 
     def places(self, deadline_ms: int) -> PlaceBook:
-        """Return the names of all places."""
+        """Return the names of all places that one may travel between."""
         network = self.network(deadline_ms)
-        if self._book.places is not network.places:
-            self._book = PlaceBook(network.places)
+        if self._book_of is not network:
+            self._book = PlaceBook({code: place for code, place in network.places.items() if code not in network.halls})
+            self._book_of = network
         return self._book
 
     def scene(self, wall_ms: int, deadline_ms: int) -> Scene:

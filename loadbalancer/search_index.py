@@ -195,15 +195,17 @@ class Network(NamedTuple):
     Attributes:
         lines: From -> to -> currency -> the line between them.
         into: To -> the places with a line there.
+        halls: Places where something is shown and from which nobody travels: no word of a traveller's means them.
     """
 
     lines: dict[str, dict[str, dict[str, Line]]]
     into: Mapping[str, Sequence[str]]
     places: Mapping[str, Place]
     connecting: ConnectingTimes
+    halls: frozenset[str]
 
 
-EMPTY = Network({}, {}, {}, ConnectingTimes())
+EMPTY = Network({}, {}, {}, ConnectingTimes(), frozenset())
 
 
 class SearchIndex:
@@ -213,6 +215,7 @@ class SearchIndex:
         self.network = EMPTY
         self._seen: dict[str, tuple[OperatorView, int]] = {}
         self._rows: dict[tuple[str, str, str], dict[str, list[Row]]] = {}  # (from, to, currency) -> operator -> rows
+        self._halls: dict[str, set[str]] = {}  # operator -> where its services begin that lead nowhere
         self._counted = [0]
 
     @property
@@ -232,7 +235,7 @@ class SearchIndex:
         for view in changed:
             stale |= self._take(view)
         for code in gone:
-            del self._seen[code]
+            del self._seen[code], self._halls[code]
         self._renew(views, stale)
         return True
 
@@ -259,9 +262,11 @@ class SearchIndex:
     def _take(self, view: OperatorView) -> set[tuple[str, str, str]]:
         with view.guard:
             version = view.version
-            schedules = [schedule for _, schedule in view.timetable.schedules.values() if schedule.destination]
+            known = [schedule for _, schedule in view.timetable.schedules.values()]
             layouts = dict(view.timetable.layouts)
             places = set(view.timetable.places)
+        schedules = [schedule for schedule in known if schedule.destination]
+        self._halls[view.code] = {schedule.origin for schedule in known if not schedule.destination}
         shared: dict[tuple[object, ...], dict[FareKey, PartyFare | None]] = {}
         touched: set[tuple[str, str, str]] = set()
         for one in schedules:
@@ -301,4 +306,6 @@ class SearchIndex:
         for origin in sorted(lines):
             for destination in lines[origin]:
                 into.setdefault(destination, []).append(origin)
-        self.network = Network({origin: onward for origin, onward in lines.items() if onward}, into, places, ConnectingTimes(stated))
+        lines = {origin: onward for origin, onward in lines.items() if onward}
+        halls = frozenset().union(*self._halls.values()) - lines.keys() - into.keys()
+        self.network = Network(lines, into, places, ConnectingTimes(stated), halls)

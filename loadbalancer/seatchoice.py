@@ -5,7 +5,8 @@ A row falls into blocks: seats side by side without an aisle or a gap between th
 1. all in one block, if it can be; else in one row; else in rows close to each other (never if `together` is asked);
 2. leaving no single seat between taken ones, or between one and a wall, where it can be avoided: such an orphan is hard
    to sell. An orphan that was there before does not count, and filling one is a merit;
-3. the front rows first, and in a row the places nearest to the windows' side of their block.
+3. seats with space for a wheelchair last: who needs one has no other choice, and can name it;
+4. the front rows first, and in a row the places nearest to the windows' side of their block.
 
 "Side by side" is what decides `together`: a run of free seats in one block as long as the party is the proof that one
 exists, and none in any block the proof that none does.
@@ -82,7 +83,7 @@ def orphans_made(run: Run, at: int, count: int) -> int:
 
 
 def _in_one_block(layout: Layout, taken: Collection[str], count: int, cabin: str) -> tuple[str, ...]:
-    best: tuple[tuple[int, int, int, int], Run, int] | None = None
+    best: tuple[tuple[int, int, int, int, int], Run, int] | None = None
     for run in _runs(layout, taken, cabin):
         for at in range(run.first, run.last - count + 1):
             rank = _rank(run, at, count)
@@ -94,12 +95,13 @@ def _in_one_block(layout: Layout, taken: Collection[str], count: int, cabin: str
     return tuple(seat.seat_id for seat in run.block[at : at + count])
 
 
-def _rank(run: Run, at: int, count: int) -> tuple[int, int, int, int]:
-    """Return a key that is least for the best place: no orphan, then the front, then an exact fit, then the edge."""
+def _rank(run: Run, at: int, count: int) -> tuple[int, int, int, int, int]:
+    """Return a key that is least for the best place: no orphan, not accessible, then the front, an exact fit, the edge."""
     seat = run.block[at]
     from_edge = min(at - run.first, run.last - at - count)
     exact = 0 if run.last - run.first == count else 1
-    return orphans_made(run, at, count), seat.y, exact * (1 + from_edge), seat.x
+    accessible = sum(each.accessible for each in run.block[at : at + count])
+    return orphans_made(run, at, count), accessible, seat.y, exact * (1 + from_edge), seat.x
 
 
 def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
+from types import SimpleNamespace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from datastore.model import DAY_MS, MINUTE_MS, Schedule, ServiceState
 from loadbalancer.availability import Availability
 from loadbalancer.clocks import DAY_MIN, to_ms
+from loadbalancer.finding import Finder
 from loadbalancer.search import Found, Query, Rules, Search
 from loadbalancer.search_index import SearchIndex
 from loadbalancer.view import OperatorView
+from loadbalancer.waiting import now_ms
 from tests.unit.loadbalancer import exhaustive, networks
 from tests.unit.loadbalancer.networks import CODES, DAYS, SEATS
 
@@ -103,3 +106,15 @@ def test_of_equal_trips_the_one_of_one_airline_is_shown() -> None:
     query = Query(("AAA",), ("CCC",), date(2026, 7, 1).toordinal(), stops_max=1)
     (found,) = searched(Availability(index), query, wall(date(2026, 6, 1)))
     assert [flight[3].operator for flight in found.flights] == ["XB", "XB"]
+
+
+def test_a_hall_is_no_place_to_travel_from() -> None:
+    """A cinema in a city is not meant by the city's name; an airport is, with services or without, and one with a cinema in it too."""
+    views = {code: OperatorView(code) for code in ("XA", "XB")}
+    flight = Schedule("1", "AAA", "FFF", 600, 800, 0, "1234567", "2026-01-01", "2026-12-31", "L", 1000)
+    show = ("", 600, 800, 0, "1234567", "2026-01-01", "2026-12-31", "L")
+    shows = [Schedule(str(number), place, *show) for number, place in enumerate(("AAA", "CCC"))]
+    networks.fill(views["XA"], [flight], ())
+    networks.fill(views["XB"], shows, ())
+    finder = Finder(SimpleNamespace(operators=views), 60_000)  # type: ignore[arg-type]
+    assert set(finder.places(now_ms() + 60_000).places) == {"AAA", "BBB", "DDD", "EEE", "FFF"}

@@ -93,3 +93,13 @@ def test_other_cabins_before_turning_away() -> None:
     assert choose(layout, {"2A", "2B"}, 2).seats == ("1A", "1B")
     assert choose(layout, {"2A", "2B"}, 2, cabin="Y").seats == ()
     assert choose(layout, (), 0).seats == ()
+
+
+def test_accessible_seats_are_left_for_who_needs_them() -> None:
+    """The window seats of the front row are accessible: others come first, and they are had when nothing else is left."""
+    section = Section("Y", "A", ("1", "2"), ("A", "B", "C", "", "D", "E", "F"), accessible=("1A", "1D"))
+    layout = Layout(LayoutSpec("L", "L", (section,)))
+    assert choose(layout, (), 1).seats == ("1C",)
+    assert choose(layout, (), 3).seats == ("2A", "2B", "2C")
+    left = {"1A", "1D", "1E"}
+    assert choose(layout, {seat.seat_id for seat in layout.seats} - left, 2).seats == ("1D", "1E")
