@@ -6,15 +6,12 @@ import getpass
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from client import keys
 from client.terminal import Session, tell
 from datastore import administration, messages, wire
 from datastore.errors import InvalidRequest, OutcomeUnknown
-
-if TYPE_CHECKING:
-    from client.api import Holdfast
 
 POLL_S = 0.2
 WAIT_S = 600.0
@@ -28,7 +25,17 @@ def whoever() -> str:
         return "somebody"
 
 
-def ask(client: Holdfast, admin_key: str, wish: administration.AnyWish, deadline_ms: int = 0) -> Any:
+class Asks(Protocol):
+    """What of the client is needed here."""
+
+    deadline_ms: int
+
+    def call(self, method: str, request: messages.Request) -> messages.Answer:
+        """Return the answer to any question."""
+        ...
+
+
+def ask(client: Asks, admin_key: str, wish: administration.AnyWish, deadline_ms: int = 0) -> Any:
     """Have the managers do what is wished; return the answer of the type that `administration.ANSWERS` names.
 
     Another balancer may be asked when one does not answer: every wish may be repeated.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from client import exit_codes
 from client.terminal import Session
 from datastore.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from client.tui.desk import Desk
 
 TEST_CARDS = {
     "pm_card_visa": "pays",
@@ -36,8 +39,15 @@ def tui(context: typer.Context) -> int:
         raise ConfigInvalid(f"tui: {reason}", file="-", key="-", reason=reason)
     from client.tui.app import HoldfastApp
 
-    HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping)).run()
+    HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping), desk=desk_of(session)).run()
     return exit_codes.DONE
+
+
+def desk_of(session: Session) -> Desk | None:
+    """Return the cluster's data folder if it is on this machine."""
+    from client.tui.desk import Desk
+
+    return Desk(session) if session.folders.config.exists() else None
 
 
 def cards_of(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -156,13 +156,23 @@ class About(Request, frozen=True, kw_only=True):
 
 
 class AboutAnswer(Answer, kw_only=True):
+    """`figures`, `hot`: see `ProcessStatus`."""
+
     name: str
     detail: str
     uptime_ms: int
+    figures: dict[str, int] = msgspec.field(default_factory=dict)
+    hot: list[tuple[str, int]] = msgspec.field(default_factory=list)
 
 
 class ProcessStatus(msgspec.Struct):
-    """One line of the status table. `verdict`: "ok", "degraded", "down"."""
+    """One line of the status table. `verdict`: "ok", "degraded", "down".
+
+    Attributes:
+        figures: Of a balancer, since its start: "commands", "batches", and of requests for seats that others wanted too "waited"
+            (in line within the balancer), "contended" (a lock taken elsewhere), "refused".
+        hot: The seat keys (OPERATOR/SERVICE/SEAT) that these were about, with counts that fade, the hottest first.
+    """
 
     name: str
     kind: str  # "lock server", "node", "manager", "balancer"
@@ -171,6 +181,8 @@ class ProcessStatus(msgspec.Struct):
     verdict: str
     detail: str = ""
     uptime_ms: int = 0
+    figures: dict[str, int] = {}
+    hot: list[tuple[str, int]] = []
 
 
 class CopyLine(msgspec.Struct):

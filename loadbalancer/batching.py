@@ -23,7 +23,15 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from datastore import wire
-from datastore.errors import CallerBehind, HoldfastError, InvalidRequest, OperatorUnavailable, OutcomeUnknown, error_from_data
+from datastore.errors import (
+    CallerBehind,
+    HoldfastError,
+    InvalidRequest,
+    OperatorUnavailable,
+    OutcomeUnknown,
+    SeatUnavailable,
+    error_from_data,
+)
 from loadbalancer.basket import Basket, Step
 from loadbalancer.locker import Locker, Locks, settle
 from loadbalancer.waiting import Deadlines, Then, Waiter, now_ms
@@ -247,6 +255,8 @@ class Pipeline:
                 basket.position = (results[0].epoch, results[0].lsn, results[0].hash)
             step = basket.decided(outcome, now)
             if step is Step.ANSWER:
+                if outcome.error and outcome.error.get("code") == SeatUnavailable.code:
+                    self.locker.contention.note_refused(basket.keys)
                 settle(basket)
                 finished.append(basket)
             elif step is Step.LOCK:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from datastore.errors import InvariantBroken
 from loadbalancer.basket import PAUSE_LAST_MS, Basket, Step
+from loadbalancer.contention import Contention
 from loadbalancer.ordering import Ordering, Tenancy
 from loadbalancer.waiting import now_ms
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
@@ -63,6 +64,7 @@ class Locker:
         # What follows belongs to who has the turn.
         self.ordering: Ordering[Basket] = Ordering()
         self._tenancy = Tenancy()
+        self.contention = Contention()
         self._turns: deque[Basket] = deque()  # whose turn it is: the next round's
         self._pauses: list[tuple[int, int, Basket]] = []  # (due, tie-break, basket): contended, to be tried again
         self._lines: list[tuple[int, int, Basket]] = []  # (deadline, tie-break, basket): behind others, so that none is forgotten
@@ -187,6 +189,7 @@ class Locker:
             if self.ordering.offer(basket, basket.keys):
                 self._turns.append(basket)
             else:
+                self.contention.note_waited(basket.keys)
                 heapq.heappush(self._lines, (basket.deadline_ms, next(self._numbers), basket))
         while self._pauses and self._pauses[0][0] <= now:
             self._turns.append(heapq.heappop(self._pauses)[2])
@@ -229,6 +232,7 @@ class Locker:
                 else:
                     settle(basket)  # A lock alone: its holder gives it back.
             elif isinstance(outcome, Contended):
+                self.contention.note_contended(outcome.keys)
                 self._end(basket, basket.contended(outcome.keys, now))
             else:
                 assert isinstance(outcome, Unavailable)

@@ -13,6 +13,7 @@ from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.waiting import now_ms
 
 PING_MS = 300
+HOT_SEATS = 20  # Told of each balancer.
 
 
 class Watching:
@@ -77,7 +78,9 @@ class Watching:
             address = Address(balancer.host, balancer.port)
             try:
                 said = self.about(None) if balancer.name == self._balancer.name else self._ask_twin(balancer.name)
-                found.append(overview.running(balancer.name, "balancer", str(address), said.detail, said.uptime_ms))
+                line = overview.running(balancer.name, "balancer", str(address), said.detail, said.uptime_ms)
+                line.figures, line.hot = said.figures, said.hot
+                found.append(line)
             except HoldfastError as error:
                 found.append(messages.ProcessStatus(balancer.name, "balancer", str(address), "no answer", "down", error.detail))
         return found
@@ -86,7 +89,21 @@ class Watching:
         """Say how this balancer itself is: what its twins ask, answered without asking anybody."""
         pipeline = self._balancer.pipeline
         detail = f"{pipeline.carried} commands in {pipeline.batches} batches"
-        return messages.AboutAnswer(name=self._balancer.name, detail=detail, uptime_ms=now_ms() - self._balancer.started_ms)
+        contention = pipeline.locker.contention
+        figures = {
+            "commands": pipeline.carried,
+            "batches": pipeline.batches,
+            "waited": contention.waited,
+            "contended": contention.contended,
+            "refused": contention.refused,
+        }
+        return messages.AboutAnswer(
+            name=self._balancer.name,
+            detail=detail,
+            uptime_ms=now_ms() - self._balancer.started_ms,
+            figures=figures,
+            hot=contention.hottest(HOT_SEATS),
+        )
 
     def _ask_twin(self, name: str) -> messages.AboutAnswer:
         reply = self._twins[name].call("about", messages.encode(messages.About()), PING_MS)

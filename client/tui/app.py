@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual import work
 from textual.app import App
@@ -15,17 +16,25 @@ from client.inputs import duration_text
 from client.tui.bookings_screen import BookingsScreen
 from client.tui.clock import Holds
 from client.tui.cluster_screen import ClusterScreen
+from client.tui.desk import Desk
+from client.tui.figures_screen import FiguresScreen
 from client.tui.gateway import Client, Gateway, now_ms
+from client.tui.happenings import Happening, Series, between
 from client.tui.holds_screen import HoldsScreen
 from client.tui.legs import seats_on
+from client.tui.locks_screen import LocksScreen
+from client.tui.log_screen import LogScreen
 from client.tui.page import News
 from client.tui.search_screen import SearchScreen
+from client.tui.services_screen import ServicesScreen
 from client.wallet import Wallet
-from datastore.errors import HoldfastError
+from datastore.administration import AnyWish
+from datastore.errors import HoldfastError, NotAuthorised
 from datastore.messages import HoldAnswer, StatusAnswer
 
 TICK_S = 0.5
-STATUS_S = 2.0
+STATUS_S = 1.0
+HAPPENED_MAX = 100
 STATUS_MS = 3_000
 EXTENSION_MS = 15 * 60_000
 T = TypeVar("T")
@@ -41,26 +50,39 @@ class HoldfastApp(App[None]):
         "bookings": BookingsScreen,
         "holds": HoldsScreen,
         "cluster": ClusterScreen,
+        "services": ServicesScreen,
+        "locks": LocksScreen,
+        "log": LogScreen,
+        "figures": FiguresScreen,
     }
     DEFAULT_MODE = "travel"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1,f2", "go('travel')", "Travel", key_display="1", id="app.travel"),
-        Binding("2,f3", "go('bookings')", "Bookings", key_display="2", id="app.bookings"),
-        Binding("3,f4", "go('holds')", "Holds", key_display="3", id="app.holds"),
-        Binding("4,f5", "go('cluster')", "Cluster", key_display="4", id="app.cluster"),
+        Binding("1,f2", "go('travel')", "Travel", show=False, id="app.travel"),
+        Binding("2,f3", "go('bookings')", "Bookings", show=False, id="app.bookings"),
+        Binding("3,f4", "go('holds')", "Holds", show=False, id="app.holds"),
+        Binding("4,f5", "go('cluster')", "Cluster", show=False, id="app.cluster"),
+        Binding("5,f8", "go('services')", "Services", show=False, id="app.services"),
+        Binding("6,f9", "go('locks')", "Locks", show=False, id="app.locks"),
+        Binding("7,f10", "go('log')", "Log", show=False, id="app.log"),
+        Binding("8,f11", "go('figures')", "Figures", show=False, id="app.figures"),
         Binding("f1", "explain", "Help", id="app.help"),
         Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
     ]
 
-    def __init__(self, client: Client, wallet: Wallet, *, cards: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, client: Client, wallet: Wallet, *, cards: Sequence[tuple[str, str]] = (), desk: Desk | None = None) -> None:
         """Prepare; `run` shows it.
 
         Args:
             client: Is closed at the end.
             cards: (what people read, what the provider knows) of the cards offered; none where no payments are taken.
+            desk: The cluster's data folder, where it is on this machine: keys, logs, processes.
         """
         super().__init__()
         self.cards = list(cards)
+        self.desk = desk
+        self.series = Series()
+        self.happened: deque[Happening] = deque(maxlen=HAPPENED_MAX)
+        self.frozen: set[str] = set()  # Processes that were frozen here and not continued yet.
         self.gateway = Gateway(client)
         self.wallet = wallet
         self.holds = Holds()
@@ -98,6 +120,30 @@ class HoldfastApp(App[None]):
         self.take_hold(renewed)
         self.notify(f"{seats_on(renewed)} held for {duration_text(renewed.remaining_ms)}")
         return renewed
+
+    async def administer(self, wish: AnyWish) -> Any:
+        """Have the managers do what is wished, as the administrator.
+
+        Raises:
+            HoldfastError: It was not done; also where the administrator's key is not on this machine.
+        """
+        desk = self.desk
+        if desk is None:
+            raise self.no_desk()
+        return await self.ask(lambda client: desk.administer(client, wish))
+
+    def no_desk(self) -> HoldfastError:
+        """Return what to say where something needs the cluster's data folder."""
+        return NotAuthorised("this needs a key, and the cluster's data folder is not on this machine")
+
+    def happens(self, happening: Happening) -> None:
+        """Keep and tell that something happened to the cluster, or was done to it."""
+        self.happened.append(happening)
+        self.notify(happening.text, severity="information" if happening.good else "warning", timeout=6)
+        for screens in self._screen_stacks.values():
+            for screen in screens:
+                if isinstance(screen, ClusterScreen) and screen.is_mounted:
+                    screen.tell(happening)
 
     def say_error(self, error: HoldfastError, what: str = "") -> None:
         """Tell the traveller that something was refused or failed, and what that means."""
@@ -172,10 +218,21 @@ class HoldfastApp(App[None]):
     @work(group="status", exclusive=True)
     async def look_at_cluster(self) -> None:
         """Learn how the cluster is."""
+        before, asked_ms = self.cluster, now_ms()
         try:
-            self.cluster, self.trouble = await self.ask(lambda client: client.status(deadline_ms=STATUS_MS)), ""
+            self.cluster, trouble = await self.ask(lambda client: client.status(deadline_ms=STATUS_MS)), ""
         except HoldfastError as error:
-            self.trouble = error.detail
+            trouble = error.detail
+        if trouble and not self.trouble:
+            self.happens(Happening(f"no answer from the cluster: {trouble}", False))
+        elif self.trouble and not trouble:
+            self.happens(Happening("the cluster answers again", True))
+            self.find_holds()
+        self.trouble = trouble
+        if not trouble and self.cluster is not None:
+            self.series.take(self.cluster, now_ms(), now_ms() - asked_ms)
+            for happening in between(before, self.cluster) if before is not None else ():
+                self.happens(happening)
         for screen in self.screen_stack:
             screen.post_message(News())
 

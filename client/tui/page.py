@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 MARKS = {"ok": ("●", "#009E73"), "degraded": ("▲", "#E69F00"), "down": ("■", "#D55E00")}
 SOON_MS = 60_000
+PARTS = (
+    ("1", "travel", "Travel"),
+    ("2", "bookings", "Bookings"),
+    ("3", "holds", "Holds"),
+    ("4", "cluster", "Cluster"),
+    ("5", "services", "Services"),
+    ("6", "locks", "Locks"),
+    ("7", "log", "Log"),
+    ("8", "figures", "Figures"),
+)
 HOLDS_SHOWN = 3
 R = TypeVar("R")
 
@@ -37,6 +48,7 @@ class TopBar(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Static(id="bar")
+        yield Static(id="parts")
         yield Static(id="banner")
 
     def on_mount(self) -> None:
@@ -59,9 +71,19 @@ class TopBar(Vertical):
         mark, colour = MARKS.get(verdict, ("…", ""))
         line.append(f" {mark} {verdict or 'connecting'}", colour)
         self.query_one("#bar", Static).update(line)
+        self.query_one("#parts", Static).update(_parts(str(app.current_mode)))
         banner = self.query_one("#banner", Static)
         banner.update(app.banner)
         banner.display = bool(app.banner)
+
+
+def _parts(current: str) -> Content:
+    """Return the parts of the application with their keys, the current one marked; a click goes there too."""
+    words = []
+    for key, mode, word in PARTS:
+        style = "reverse bold" if mode == current else ""
+        words.append(Content.from_markup(f"[@click=\"app.go('{mode}')\"] $key $word [/]", key=key, word=word).stylize(style))
+    return Content("").join(words)
 
 
 class Page(Screen[R]):

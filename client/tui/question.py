@@ -25,7 +25,7 @@ class Question(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="question-box"):
-            yield Static(self._text)
+            yield Static(self._text, markup=False)
             with Horizontal():
                 yield Button(f"{self._yes} (y)", variant="warning", id="yes")
                 yield Button(f"{self._no} (n)", id="no")

@@ -56,7 +56,7 @@ class SearchScreen(Page[object]):
 
     **Enter** in a field searches: with From and To trips over all operators, each a bar over one clock (━ in the air, ┄ waiting,
     another colour after a change of airline); with one of them empty the plain list of services, halls and cinemas too. **F7**
-    changes between both. **Enter** on a result opens the seat maps. **Esc** gives a search up.
+    changes between both. **Enter** on a result opens the seat maps. **Esc** gives a search up, or leaves the fields.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "focus_field('origin')", "Search", id="search.focus"),
@@ -276,8 +276,10 @@ class SearchScreen(Page[object]):
         elif self._outbound is not None and self._answer is not None:
             self._outbound = None
             self._show_trips(self._answer.outbound)
-            return
-        self.query_one("#origin", Input).focus()
+        else:
+            # Out of the fields, so that digits are keys again: 4 is the cluster.
+            found = self.query_one(f"#{self.query_one('#results', ContentSwitcher).current}")
+            self.set_focus(found if self._trips or self._found else None)
 
     @on(OptionList.OptionSelected, "#trips")
     def _take_trip(self, event: OptionList.OptionSelected) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList, Static
 
@@ -20,30 +18,10 @@ from client.tui.seat_grid import SeatGrid
 from client.tui.seats_screen import SeatsScreen
 from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
+from tests.client.screens import SIZE, until
 from tests.integration.harness import ClusterUnderTest
 
 DAY = (date.today() + timedelta(days=6)).isoformat()
-WAIT_S = 60.0
-SIZE = (110, 40)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
-    operators = [
-        {"code": "AR", "name": "Aerolíneas Argentinas", "kind": "airline", "primary": "node-1"},
-        {"code": "QR", "name": "Qatar Airways", "kind": "airline", "primary": "node-2"},
-        {"code": "GRAND", "name": "Grand Theatre", "kind": "theatre", "primary": "node-3"},
-    ]
-    with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), {"datastore": {"operator": operators}}) as running:
-        yield running
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:
-    """Let the application run until `condition`."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await pilot.pause(0.02)
-    assert condition(), what
 
 
 async def open_map(app: HoldfastApp, pilot: Pilot[None], origin: str, service: str) -> SeatGrid:

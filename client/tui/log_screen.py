@@ -1,0 +1,134 @@
+"""The logs of all processes of this machine as one, filtered by words; a request followed through the tiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Input, RichLog, Static
+
+from client.tui.loglines import LogLine, matching, merged, parse
+from client.tui.page import Page
+
+EVERY_S = 1.0
+TAIL_BYTES = 128 * 1024  # Read of each file at first.
+LINES_MAX = 4_000
+LEVELS = ("INFO", "WARNING", "ERROR")
+STYLES = {"WARNING": "#E69F00", "ERROR": "#D55E00", "CRITICAL": "bold #D55E00"}
+
+
+class Tail:
+    """Reads what a log file has gained; a file that became shorter was begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._at = -1
+
+    def more(self) -> str:
+        """Return what is new since the last look, whole lines only."""
+        try:
+            size = self.path.stat().st_size
+            if self._at < 0:
+                self._at = max(0, size - TAIL_BYTES)
+            elif size < self._at:
+                self._at = 0
+            with self.path.open("rb") as file:
+                file.seek(self._at)
+                read = file.read(4 * TAIL_BYTES)
+        except OSError:
+            return ""
+        whole = read[: read.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return whole.decode(errors="replace")
+
+
+class LogScreen(Page[object]):
+    """One line each, the newest below."""
+
+    heading = "Log"
+    HELP = """
+    # The log
+    Lines of all processes of this machine, in the order of time. Words in the field must all be in a line: `operator=AR`, a process, a
+    request id. **l** shows graver lines only, **Esc** clears the field.
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "focus_filter", "Filter", id="log.filter"),
+        Binding("l", "level", "Graver only", id="log.level"),
+        Binding("escape", "clear", "All lines", id="log.clear"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tails: dict[Path, Tail] = {}
+        self._lines: list[LogLine] = []
+        self._level = LEVELS[0]
+
+    def content(self) -> ComposeResult:
+        yield Input(placeholder="words that a line must have, e.g. operator=AR or node-2", id="filter", compact=True)
+        yield Static("", id="said")
+        yield RichLog(id="lines", max_lines=LINES_MAX, wrap=True)
+
+    def on_mount(self) -> None:
+        self.set_interval(EVERY_S, self._look)
+
+    def on_screen_resume(self) -> None:
+        self.query_one("#lines").focus()
+        self._look()
+
+    @work(group="log", exclusive=True)
+    async def _look(self) -> None:
+        desk = self.holdfast.desk
+        if desk is None:
+            self.query_one("#said", Static).update("the cluster's data folder is not on this machine: no logs here")
+            return
+        if not self.is_current:
+            return
+        new = await self.holdfast.ask(lambda _: self._read(desk.logs()))
+        if new:
+            self._lines = [*self._lines, *new][-LINES_MAX:]
+            self._show(matching(new, self._wanted, self._level))
+        self._count()
+
+    def _read(self, paths: list[Path]) -> list[LogLine]:
+        return merged(parse(self._tails.setdefault(path, Tail(path)).more(), path.stem) for path in paths)
+
+    @property
+    def _wanted(self) -> str:
+        return self.query_one("#filter", Input).value
+
+    def _show(self, lines: list[LogLine]) -> None:
+        log = self.query_one("#lines", RichLog)
+        for line in lines:
+            log.write(
+                Text.assemble((f"{line.stamp[11:]} ", "dim"), (f"{line.process:<12} ", "#56B4E9"), (line.text, STYLES.get(line.level, "")))
+            )
+
+    def _count(self) -> None:
+        shown = len(matching(self._lines, self._wanted, self._level))
+        self.query_one("#said", Static).update(f"{shown} of {len(self._lines)} lines, {self._level} and graver")
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self.query_one("#lines", RichLog).clear()
+        self._show(matching(self._lines, self._wanted, self._level))
+        self._count()
+
+    @on(Input.Submitted, "#filter")
+    def _filtered(self) -> None:
+        self.query_one("#lines").focus()
+
+    def action_focus_filter(self) -> None:
+        self.query_one("#filter").focus()
+
+    def action_level(self) -> None:
+        """Show only graver lines, or all again."""
+        self._level = LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]
+        self._filter()
+
+    def action_clear(self) -> None:
+        self.query_one("#filter", Input).value = ""
+        self.query_one("#lines").focus()

@@ -1,0 +1,45 @@
+"""What the tests of the terminal application share: waiting while it runs, and what is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from client.terminal import Session
+from client.tui.app import HoldfastApp
+from client.tui.desk import Desk
+from client.wallet import Wallet
+from tests.integration.harness import ClusterUnderTest
+
+WAIT_S = 60.0
+SIZE = (110, 40)
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:
+    """Let the application run until `condition`.
+
+    Raises:
+        AssertionError: It did not come true; says `what`, and what was on the screen.
+    """
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                await pilot.pause(0.02)
+    except TimeoutError:
+        raise AssertionError(f"still waiting for {what}; on the screen:\n{shown(pilot.app)}") from None  # type: ignore[arg-type]
+
+
+def shown(app: HoldfastApp) -> str:
+    """Return the characters that are on the screen, without blanks at the ends of lines."""
+    width, height = app.size
+    lines = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in line)[:width].rstrip() for line in lines[:height])
+
+
+def operators_app(cluster: ClusterUnderTest, folder: Path) -> HoldfastApp:
+    """Return the application as it is on a machine with the cluster's data folder."""
+    desk = Desk(Session(config=cluster.folders.config, data=cluster.folders.data))
+    return HoldfastApp(cluster.client(), Wallet(folder, "test"), desk=desk)

@@ -1,0 +1,51 @@
+"""Log lines as data: every form that the processes write, filters, and files that grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.tui.log_screen import Tail
+from client.tui.loglines import matching, merged, parse
+
+BALANCER = "2026-11-21 11:32:07,778 INFO balancer-1 feeds: operator=GRAND begun at node=node-2 lsn=0"
+MANAGER = "2026-11-21T11:32:07.877 INFO manager-1 served operator=US node=node-3"
+NODE = "2026-11-21T11:32:08 WARNING node-1 ledger slow operator=LA lsn=1"
+SUPERVISOR = "2026-11-21T11:32:04.479+00:00 INFO supervisor started process=manager-2 pid=13033 start=1"
+
+
+def test_every_form_of_line_is_read() -> None:
+    """All tiers' stamps are understood, and lines of several processes are put in the order of time."""
+    lines = merged(parse(text, "x") for text in (BALANCER, MANAGER, NODE, SUPERVISOR))
+    assert ["supervisor", "balancer-1", "manager-1", "node-1"] == [line.process for line in lines]
+    assert "2026-11-21 11:32:07.778" == lines[1].stamp
+    assert {"operator": "GRAND", "node": "node-2", "lsn": "0"} == lines[1].fields
+
+
+def test_a_traceback_belongs_to_its_line_and_a_strange_program_is_shown() -> None:
+    """What has no stamp is never lost."""
+    (line,) = parse(f"{NODE}\nTraceback (most recent call last)\n  File x", "node-1")
+    assert line.text.count("\n") == 2
+    (strange,) = parse("Ready to accept connections", "lock-1")
+    assert ("", "lock-1", "Ready to accept connections") == (strange.stamp, strange.process, strange.text)
+
+
+def test_all_words_must_be_there_and_levels_are_a_ladder() -> None:
+    """A filter narrows by each word; a graver level hides the rest."""
+    lines = merged(parse(text, "x") for text in (BALANCER, MANAGER, NODE, SUPERVISOR))
+    assert ["balancer-1"] == [line.process for line in matching(lines, "operator=GRAND node-2")]
+    assert ["node-1"] == [line.process for line in matching(lines, "", "WARNING")]
+    assert [] == matching(lines, "operator=GRAND", "ERROR")
+
+
+def test_a_tail_gives_whole_lines_once_and_notices_a_new_file(tmp_path: Path) -> None:
+    """Nothing twice, nothing torn, and a file that was begun anew is read from its start."""
+    path = tmp_path / "a.log"
+    tail = Tail(path)
+    assert "" == tail.more()
+    path.write_text("one\ntwo\nthr", encoding="utf-8")
+    assert "one\ntwo\n" == tail.more()
+    with path.open("a", encoding="utf-8") as file:
+        file.write("ee\n")
+    assert ("three\n", "") == (tail.more(), tail.more())
+    path.write_text("new\n", encoding="utf-8")
+    assert "new\n" == tail.more()
