@@ -33,6 +33,7 @@ PART_BYTES_MAX = 1024 * 1024
 # Below this the work is done in a moment, and starting a process for it would take longer.
 SMALL_BYTES = 4 * 1024 * 1024
 CHILD_S = 3600.0
+STDIN = 0
 NICE = 10
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ def serve_child(action: str, arguments: list[str]) -> int:
     """Be such a process: print the answer as JSON; end at once when the node does."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: a thread that waits there holds its lock, and Python aborts over that when it ends.
+        while os.read(STDIN, 1):
+            pass
         os._exit(1)
 
     os.nice(NICE)

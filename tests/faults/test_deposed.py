@@ -15,7 +15,7 @@ import tomlkit
 
 from client import processes, supervisor
 from datastore import wire
-from datastore.errors import HoldfastError, error_from_data
+from datastore.errors import HoldfastError, NotPrimary, OutcomeUnknown, error_from_data
 from tests.checkers import History
 from tests.faults.buyers import (
     OVERLAY,
@@ -30,7 +30,7 @@ from tests.faults.buyers import (
     services_of,
     statuses,
 )
-from tests.faults.test_frozen import direct_hold
+from tests.faults.test_frozen import direct_hold, sent_to
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -166,6 +166,54 @@ def test_a_primary_that_is_cut_off_steps_down(wired: WiredCluster) -> None:
     assert set(history.codes(service)) == {""}, history.codes(service)
     assert_sound(wired, history, service, buyers)
     assert_one_owner_at_a_time(seat_rows(wired, "GRAND", service))
+
+
+def test_a_primary_that_is_frozen_in_the_middle_of_a_write(wired: WiredCluster) -> None:
+    """The entry is on its own disk and nowhere else when it is stopped, beyond every time-out; others lead and sell the seat.
+
+    Continued, it tells nobody that the write was done; its tail is replaced, and the hashes end equal.
+    """
+    service = services_of(wired, "GRAND", 10)[0].service_id
+    seats = seats_of(wired, service)
+    history = History()
+    buyer = Buyer(wired, history, "awake", deadline_ms=30_000)
+    buyer.hold(service, seats[:1])
+    asleep = primary_of(wired, "GRAND")
+    stubs = node_stubs(wired)
+    before = statuses(stubs, "GRAND")[asleep].last_lsn
+    answers: list[HoldfastError | list[wire.Outcome]] = []
+
+    def write() -> None:
+        try:
+            answers.append(sent_to(stubs[asleep], direct_hold(service, seats[5], "written-before-sleep", 2**30, "4" * 32), 60_000))
+        except HoldfastError as error:
+            answers.append(error)
+
+    wired.isolate(asleep)
+    question = threading.Thread(target=write, daemon=True)
+    question.start()
+    wait_until(lambda: statuses({asleep: stubs[asleep]}, "GRAND")[asleep].last_lsn > before, "the entry to be on its disk", 30)
+    wired.freeze(asleep)
+    try:
+        wired.mend()
+        buyer.confirm(buyer.hold(service, [seats[5]]))  # Waits for the promotion.
+        for seat in seats[10:14]:
+            buyer.confirm(buyer.hold(service, [seat]))
+    finally:
+        wired.thaw(asleep)
+    question.join(90)
+    assert not question.is_alive()
+    for stub in stubs.values():
+        stub.close()
+    answer = answers[0]
+    assert answer[0].error if isinstance(answer, list) else isinstance(answer, NotPrimary | OutcomeUnknown), answers
+    assert_replicas_equal(wired, "GRAND", 60)
+    assert asleep != primary_of(wired, "GRAND")
+    assert {""} == set(history.codes(service)), history.codes(service)
+    assert_sound(wired, history, service, [buyer])
+    rows = seat_rows(wired, "GRAND", service)
+    assert_one_owner_at_a_time(rows)
+    assert "GRAND.written-before-sleep" not in {row.hold_id for row in rows[seats[5]]}
 
 
 def test_a_node_started_from_an_old_disk_catches_up(tmp_path: Path) -> None:

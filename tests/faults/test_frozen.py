@@ -43,9 +43,9 @@ def direct_hold(service: str, seat: str, word: str, counter: int, nonce: str) ->
     return wire.Hold(word, word.encode(), f"GRAND.{word}", "somebody", service, (seat,), 60_000, 1, counter, nonce, "USD", (1,), 0, 99, 99)
 
 
-def sent_to(stub: NodeStub, *commands: wire.AnyCommand) -> list[wire.Outcome]:
-    """Have one node decide commands of GRAND; raise what it answers for all of them."""
-    (result,) = stub.submit([wire.SubmitItem("GRAND", wire.encode(list(commands)))], 8_000)
+def sent_to(stub: NodeStub, command: wire.AnyCommand, timeout_ms: int = 8_000) -> list[wire.Outcome]:
+    """Have one node decide a command of GRAND; raise what it answers."""
+    (result,) = stub.submit([wire.SubmitItem("GRAND", wire.encode([command]))], timeout_ms)
     if result.error:
         raise error_from_data(result.error)
     outcomes: list[wire.Outcome] = wire.decode(wire.OUTCOMES, result.outcomes)

@@ -1,0 +1,122 @@
+"""A snapshot on its way while its receiver or its source is killed: it goes on or begins anew, and no half file is ever used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datastore.errors import HoldfastError
+from datastore.wire_recovery import RecoverAsk, RecoverReport
+from tests.integration.datastore.nodes import CALL_MS, NAMES, OPERATOR, Nodes
+from tests.integration.datastore.test_recovery import ledger, wait_level
+from tests.waiting import wait_until
+
+BACK_S = 120.0
+# A file of some megabytes, a megabyte a second: time enough to kill somebody on the way.
+SETTINGS = "recovery_bytes_per_s = 1048576\nsubmit_timeout_ms = 20000\n"
+FILE_BYTES = 2 * 1024 * 1024
+REFUSALS = 2_000
+ON_THE_WAY_BYTES = 1024 * 1024
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """Three nodes whose copies have some megabytes of refused holds: refusals are entries too (Z2)."""
+    made = Nodes(tmp_path, SETTINGS)
+    try:
+        made.start()
+        made.bootstrap()
+        made.promote("node-1")
+        made.import_timetable("node-1")
+        made.submit("node-1", made.hold("1A"))[0].unwrap()
+        while made.store("node-2").stat().st_size < FILE_BYTES:
+            made.submit("node-1", *(made.hold("1A") for _ in range(REFUSALS)))
+        wait_level(made, *NAMES)
+        yield made
+    finally:
+        made.end()
+    for name in NAMES:
+        text = made.log(name).read_text()
+        assert "Traceback" not in text
+        assert "Fatal Python error" not in text
+
+
+def lose_disk(nodes: Nodes, name: str) -> str:
+    """Take a node's disk away and start it; return the identity that is gone."""
+    gone = nodes.partition(name).store_uuid
+    nodes.kill(name)
+    shutil.rmtree(nodes.folder / "data" / name)
+    nodes.start(name)
+    return gone
+
+
+def part(nodes: Nodes, name: str) -> Path:
+    return nodes.folder / "data" / name / "incoming" / f"{OPERATOR}.part"
+
+
+def note(nodes: Nodes, name: str) -> dict[str, Any]:
+    """Return what the receiver wrote down of the snapshot that comes."""
+    found: dict[str, Any] = json.loads(part(nodes, name).with_suffix(".json").read_text())
+    return found
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def report_of(nodes: Nodes, name: str) -> RecoverReport | None:
+    try:
+        found = nodes.stubs[name].recover(RecoverAsk(name, [OPERATOR], "", "watch"), CALL_MS)
+    except HoldfastError:
+        return None
+    return found[0] if found else None
+
+
+def wait_whole(nodes: Nodes, name: str, gone: str) -> None:
+    """Wait until the copy is back; until then the store in use is the empty one, never a part of the new one."""
+    seen: list[tuple[int, int]] = []
+
+    def whole() -> bool:
+        try:
+            found = nodes.partition(name)
+        except (HoldfastError, StopIteration):
+            return False
+        assert gone != found.store_uuid
+        seen.append((found.last_lsn, found.applied_lsn))
+        return found.applied_lsn > 0
+
+    wait_until(whole, f"{name} to be whole", BACK_S)
+    last_lsn, applied_lsn = seen[-1]
+    assert {(0, 0)} >= set(seen[:-1])
+    assert ledger(nodes, "node-1")[:applied_lsn] == ledger(nodes, name)[:applied_lsn]
+    assert last_lsn >= applied_lsn
+
+
+def test_kills_on_the_way(nodes: Nodes) -> None:
+    """The receiver: started again it asks for the rest of the same snapshot. Then its source: whoever is asked next gives a whole one."""
+    gone = lose_disk(nodes, "node-3")
+    wait_until(lambda: size_of(part(nodes, "node-3")) >= ON_THE_WAY_BYTES, "a part to have come", BACK_S)
+    nodes.kill("node-3")
+    came, before = size_of(part(nodes, "node-3")), note(nodes, "node-3")
+    assert ON_THE_WAY_BYTES <= came < before["offer"][2]
+    assert "node-2" == before["source"], "a replica spares the primary"
+    nodes.start("node-3")
+    wait_until(lambda: size_of(part(nodes, "node-3")) > came, "more to have come", BACK_S)
+    # Not once was it begun anew: what is written down is the same snapshot, and nothing that came was thrown away.
+    assert before == note(nodes, "node-3")
+    report = report_of(nodes, "node-3")
+    assert report is not None
+    assert "part of its snapshot is here already" in report.why
+
+    nodes.kill("node-2")
+    nodes.start("node-2")
+    nodes.promote("node-1")  # For a moment it had no majority.
+    nodes.submit("node-1", nodes.hold("5A"))[0].unwrap()
+    wait_whole(nodes, "node-3", gone)
+    wait_until(lambda: (found := report_of(nodes, "node-3")) is not None and found.state == "done", "the report to say so", BACK_S)
+    assert [] == list(part(nodes, "node-3").parent.iterdir())
