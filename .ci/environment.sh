@@ -35,7 +35,7 @@ prepare_environment() {
     fi
   fi
   echo "installing Holdfast${extras:+ with what the tests need} into $venv" >&2
-  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$top$extras" >&2; then
+  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable "$top$extras" >&2; then
     echo "error: the installation failed; the lines above say why. It needs the network once." >&2
     return 2
   fi

@@ -70,9 +70,13 @@ def options(
     ] = None,
     profile: Annotated[str, typer.Option("--profile", envvar="HOLDFAST_PROFILE", help="A profile of the cluster.toml.")] = "default",
     data: Annotated[Path | None, typer.Option("--data", envvar="HOLDFAST_DATA", help="The cluster's data folder.")] = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", envvar="HOLDFAST_TIMEOUT", min=0, max=120, help="Seconds to wait for the cluster; 0: as configured."),
+    ] = 0,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    context.obj = Session(config, profile, data)
+    context.obj = Session(config, profile, data, timeout)
 
 
 commands_search.register(app)
@@ -128,7 +132,7 @@ def run_again(arguments: Sequence[str]) -> int:
     before = sys.argv[1:]
     options: list[str] = []
     for index, word in enumerate(before):
-        if word in ("--config", "--cluster", "--profile", "--data") and index + 1 < len(before):
+        if word in ("--config", "--cluster", "--profile", "--data", "--timeout") and index + 1 < len(before):
             options += before[index : index + 2]
     return run([*options, *arguments])
 

@@ -36,11 +36,13 @@ class Session:
 
     Attributes:
         config, data: As given; None finds them (see `config_file` and `folders`).
+        timeout_s: How long one question to the cluster may take; 0 is what the configuration says.
     """
 
     config: Path | None = None
     profile: str = "default"
     data: Path | None = None
+    timeout_s: float = 0
 
     @cached_property
     def config_file(self) -> Path:
@@ -98,6 +100,8 @@ class Session:
         from client.certificates import caller_tls
 
         tls = caller_tls(self.mapping, self.folders.data, str(self.config_file))
+        if self.timeout_s:
+            deadline_ms = max(10, round(self.timeout_s * 1000))
         deadline_ms = deadline_ms or self.settings.call_ms
         return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -267,3 +268,19 @@ def test_status_says_what_runs_where(ada: Terminal, cluster: ClusterUnderTest) -
     assert str(cluster.folders.data) in text
     answer = ada.json("cluster", "status")
     assert {"AR", "FO", "LUM", "GRAND"} == {line["operator"] for line in answer["partitions"]}
+
+
+def test_frozen_balancers_keep_a_command_no_longer_than_it_was_told(ada: Terminal, cluster: ClusterUnderTest) -> None:
+    """With --timeout a question that nobody answers ends by itself, as one that the cluster cannot answer."""
+    frozen = [process.pid for name, process in cluster.running.items() if name.startswith("balancer")]
+    assert len(frozen) == 2
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        refused = ada.json("--timeout", "0.4", "services", "--operator", "AR", "--date", DAY, code=exit_codes.NO_ANSWER)
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert refused["code"] in ("node_unreachable", "outcome_unknown")
+    assert exit_codes.INVALID == ada.run("--timeout", "-1", "operators").returncode
+    assert ada.ok("--timeout", "30", "services", "--operator", "AR", "--date", DAY)
