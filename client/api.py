@@ -331,7 +331,7 @@ class Holdfast(Changes):
     def confirm(
         self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = ""
     ) -> messages.OrderAnswer:
-        """Turn a hold into an order, one passenger a seat; keep `manage_token`, changing the order needs it.
+        """Turn a hold into an order: a passenger for each seat, and infants on laps; keep `manage_token`, changing the order needs it.
 
         `payment_method`: the card that pays, where the cluster takes payments; see `process_payment`.
         """
@@ -354,9 +354,6 @@ class Holdfast(Changes):
         """Return the orders whose (reference, manage token) the caller keeps."""
         return self._ask("orders", messages.GetOrders(tokens=list(tokens), deadline_ms=self.deadline_ms), messages.OrdersAnswer)
 
-    def check_receipt(self, receipt: str) -> messages.ReceiptAnswer:
-        """Ask the operator's ledger about a receipt (`OrderAnswer.receipt`): `differences` is empty where it is proved."""
-        return self._ask("receipt", messages.CheckReceipt(receipt=receipt, deadline_ms=self.deadline_ms), messages.ReceiptAnswer)
 
     # --- the brief's four calls -----------------------------------------------------------------------------------
 

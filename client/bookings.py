@@ -22,6 +22,11 @@ class Confirms(Protocol):
         ...
 
 
+def _noted(person: Passenger) -> str:
+    kind = "" if person.type == "ADT" else f"/{person.type}"
+    return f"{person.surname}/{person.given}{kind}"
+
+
 def confirm(
     client: Confirms, wallet: Wallet, hold_id: str, people: Sequence[Passenger], request_id: str = "", card: str = ""
 ) -> OrderAnswer:
@@ -35,7 +40,7 @@ def confirm(
     Raises:
         HoldfastError: The cluster's; where it may have happened the noted request id is kept.
     """
-    what = f"confirm {hold_id} {'|'.join(f'{person.surname}/{person.given}' for person in people)}{f' {card}' if card else ''}"
+    what = f"confirm {hold_id} {'|'.join(map(_noted, people))}{f' {card}' if card else ''}"
     noted = request_id or wallet.pending(what, new_request_id())
     try:
         # A card is named only where there is one: who tells of no payments need not know of them.

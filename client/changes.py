@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from client.payments import Payments
+from client.papers import Papers
 from datastore import messages
 
 
-class Changes(Payments):
+class Changes(Papers):
     """What a client cancels and changes with; `Holdfast` is one."""
 
     def quote_cancel(

@@ -8,7 +8,7 @@ import typer
 
 from client import exit_codes
 from client.commands_looking import Json
-from client.commands_selling import HoldId, RequestId, confirm_hold, reference_of
+from client.commands_selling import HoldId, PassengersFile, RequestId, confirm_hold, people_of, reference_of
 from client.terminal import Session, tell
 from datastore.model import Money
 
@@ -29,11 +29,12 @@ def pay(
     passenger: Annotated[
         list[str] | None, typer.Option("--passenger", "-p", help='Who sits there, in the order of the seats: "Given Surname".')
     ] = None,
+    passengers: PassengersFile = None,
     request_id: RequestId = "",
     json: Json = False,
 ) -> int:
     """Pay for a hold and book it: the same as confirm with --pay."""
-    return confirm_hold(context.obj, hold_id, passenger, request_id, card, json=json)
+    return confirm_hold(context.obj, hold_id, people_of(passenger, passengers), request_id, card, json=json)
 
 
 def transaction(

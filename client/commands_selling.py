@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +17,16 @@ from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownHold, U
 if TYPE_CHECKING:
     from client import api
     from datastore.messages import HoldAnswer, HoldsAnswer
+    from datastore.model import Passenger
 
 HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.")]
 Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="Ask again for the outcome of a write whose answer was lost.")]
 LAST = "last"
 ON_ITS_WAY_MS = 5_000  # What an answer may have lost of the time asked for: the log's clock, rounding, the way back.
+PassengersFile = Annotated[
+    Path | None, typer.Option("--passengers", metavar="FILE", help="All passengers in a JSON file; docs/passengers.md has its form.")
+]
 Duration = Annotated[str, typer.Option("--for", help="How long: 15m, 90s, 1h.")]
 
 
@@ -246,21 +251,61 @@ def confirm(
     hold_id: HoldId,
     passenger: Annotated[
         list[str] | None,
-        typer.Option("--passenger", "-p", help='Who sits there, in the order of the seats: "Given Surname" or "Surname/Given".'),
+        typer.Option(
+            "--passenger",
+            "-p",
+            help='Who sits there, in the order of the seats: "Given Surname" or "Surname/Given", with a type in front and fields behind'
+            ' where they are needed: "CHD Tom Diaz, born=2019-05-01, doc=ARG:AB123456, ffp=AR1234567, ssr=VGML".',
+        ),
     ] = None,
+    passengers: PassengersFile = None,
+    quote: Annotated[bool, typer.Option("--quote", help="Only say what these passengers pay for these seats.")] = False,
     card: Annotated[str, typer.Option("--pay", help="The card that pays, where the cluster takes payments, e.g. pm_card_visa.")] = "",
     request_id: RequestId = "",
     json: Json = False,
 ) -> int:
-    """Turn a hold into a booking; its manage token is kept here."""
-    return confirm_hold(context.obj, hold_id, passenger, request_id, card, json=json)
+    """Turn a hold into a booking; its manage token and its receipt are kept here."""
+    people = people_of(passenger, passengers)
+    if quote:
+        return _quote(context.obj, hold_id, people, json=json)
+    return confirm_hold(context.obj, hold_id, people, request_id, card, json=json)
 
 
-def confirm_hold(session: Session, hold_id: str, passenger: list[str] | None, request_id: str, card: str, *, json: bool) -> int:
-    """Confirm a hold, paid by `card` ("" for none), and show the booking; returns the exit code."""
-    people = [inputs.passenger(word) for word in passenger or []]
+def people_of(words: list[str] | None, file: Path | None) -> list[Passenger]:
+    """Return the passengers named one by one or in a file.
+
+    Raises:
+        InvalidRequest: None is named, or one is wrong.
+    """
+    from client import travellers
+
+    if words and file is not None:
+        raise InvalidRequest("name the passengers one by one or in a file, not both", field="passengers")
+    if file is not None:
+        try:
+            return travellers.passengers_of_file(file.read_text(encoding="utf-8"), file.name)
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"{file}: is no text in UTF-8: {error}", field="passengers") from error
+    people = [travellers.passenger(word, number) for number, word in enumerate(words or [], 1)]
     if not people:
         raise InvalidRequest('a booking names its passengers: add --passenger "Given Surname" for each seat', field="passenger")
+    return people
+
+
+def _quote(session: Session, hold_id: str, people: list[Passenger], *, json: bool) -> int:
+    with session.connect() as client:
+        answer = client.price_party(hold_id_of(client, hold_id), people)
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show
+
+    show.party(session.console(), answer)
+    return session.done(answer)
+
+
+def confirm_hold(session: Session, hold_id: str, people: list[Passenger], request_id: str, card: str, *, json: bool) -> int:
+    """Confirm a hold, paid by `card` ("" for none), and show the booking; returns the exit code."""
     from client import bookings
 
     with session.connect() as client:

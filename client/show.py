@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from client import inputs, seatmap
+from client import inputs, seatmap, travellers
 from client.tables import STAYS, Rows, folded
 from datastore import messages
+from datastore.model import Passenger
+from datastore.passengers import LAP_INFANT, on_laps, seated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,9 +140,7 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     )
     for leg in answer.legs or [whole]:
         rows.add_row("service", service_line(leg.service) if leg.service is not None else leg.service_id)
-        for seat, person, price in zip(leg.seats, [*answer.passengers, *[None] * len(leg.seats)], leg.prices, strict=False):
-            name = f"{person.surname}/{person.given}" if person is not None else ""
-            rows.add_row("seat", f"{seat:<5} {price!s:>14}  {name}")
+        seat_rows(rows, leg, answer.passengers)
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     if answer.refund is not None:
         rows.add_row("refund", str(answer.refund))
@@ -149,6 +149,27 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     for stamp, what in answer.history:
         rows.add_row("history", f"{clock(stamp)}  {what}")
     rows.add_row("receipt", answer.receipt)
+    rows.print(console)
+
+
+def seat_rows(rows: Rows, leg: messages.LegInfo, passengers: Sequence[Passenger]) -> None:
+    """Add a row for each seat with who has it, and one for each infant on a lap: it has its adult's."""
+    people = seated(passengers)
+    for seat, person, price in zip(leg.seats, [*people, *[None] * len(leg.seats)], leg.prices, strict=False):
+        rows.add_row("seat", f"{seat:<5} {price!s:>14}  {travellers.described(person) if person is not None else ''}")
+    for infant in on_laps(passengers):
+        seat = leg.seats[infant.with_adult - 1] if infant.with_adult <= len(leg.seats) else ""
+        rows.add_row("lap", f"{seat:<5} {'':>14}  {travellers.described(infant)}")
+
+
+def party(console: Console, answer: messages.PartyPriced) -> None:
+    """Print what a party pays for a hold."""
+    rows = pairs()
+    rows.add_row("hold", answer.hold_id)
+    for leg in answer.legs:
+        rows.add_row("service", leg.service_id)
+        seat_rows(rows, leg, answer.passengers)
+    rows.add_row("total", str(answer.total))
     rows.print(console)
 
 
@@ -165,13 +186,16 @@ def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
 def manifest(console: Console, answer: messages.ManifestAnswer) -> None:
     """Print who sits where."""
     heading(console, service_line(answer.service))
-    rows = Rows("SEAT", "SURNAME", "GIVEN", "BOOKING", shorten=("GIVEN", "SURNAME"))
+    rows = Rows("SEAT", "TYPE", "SURNAME", "GIVEN", "BOOKING", "REQUESTS", "DOCUMENT", shorten=("GIVEN", "SURNAME"), drop=("DOCUMENT",))
     for line in answer.lines:
-        rows.add_row(line.seat_id, line.surname, line.given, line.reference)
+        document = f"{line.document.country} {line.document.number}" if line.document is not None else ""
+        rows.add_row(line.seat_id, line.type, line.surname, line.given, line.reference, " ".join(line.requests), document)
     rows.print(console)
     for seat, reason in answer.blocked:
         console.print(f"blocked {seat}: {reason}")
-    console.print(f"{len(answer.lines)} booked, {answer.held} held, {len(answer.blocked)} blocked, {answer.free} free")
+    booked = sum(line.type != LAP_INFANT for line in answer.lines)
+    laps = f", {len(answer.lines) - booked} on laps" if booked < len(answer.lines) else ""
+    console.print(f"{booked} booked{laps}, {answer.held} held, {len(answer.blocked)} blocked, {answer.free} free")
 
 
 def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[str, str]) -> None:

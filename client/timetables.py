@@ -29,6 +29,7 @@ from datastore.timetable import miles_between
 COLUMNS = (
     "operator", "number", "from", "to", "departs", "arrives", "arrives_day", "days", "valid_from", "valid_to", "block_min", "miles",
     "layout", "aircraft", "seats", "title", "currency", "fares", "refundable_percent",
+    "child_percent", "infant_percent", "infant_seat_percent",
 )  # fmt: skip
 # The raw form of published timetables says the same in shorter words.
 ALIASES = {
@@ -210,6 +211,9 @@ class TimetableReader:
             currency=currency,
             fares=self._fares(row, layout_id, currency),
             refundable_percent=_integer(row, "refundable_percent", self._header.refundable_percent, -1, 100),
+            child_percent=_integer(row, "child_percent", -1, -1, 100),
+            infant_percent=_integer(row, "infant_percent", -1, -1, 100),
+            infant_seat_percent=_integer(row, "infant_seat_percent", -1, -1, 100),
         )
         if schedule.distance_miles < 0:
             schedule = replace(schedule, distance_miles=self._miles(origin, destination))

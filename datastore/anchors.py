@@ -10,6 +10,8 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+import msgspec
+
 from datastore import amending, charges, commands, errors, wire
 from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
@@ -20,6 +22,7 @@ from datastore.taking import (
     abort_basket,
     cancel_order,
     capture_payment,
+    check_fares,
     copy,
     expire,
     free_reference,
@@ -112,6 +115,7 @@ def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
     row = _decidable(batch, command)
     if row.replaces:
         raise errors.InvalidRequest(f"hold {row.basket_id} changes booking {row.replaces}; accept the change instead", field="hold_id")
+    check_fares(command.fares, tuple(leg.prices for leg in row.legs), row.fares, paid=bool(row.intent))
     holds = local_holds(batch, row)
     if len(command.leg_passengers) != len(holds):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
@@ -155,7 +159,10 @@ def amend(batch: Batch, command: commands.Amend) -> dict[str, Any]:
 
 
 def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference: str) -> OrderRow:
-    first = row.legs[0]
+    legs = row.legs
+    if command.fares:
+        legs = tuple(msgspec.structs.replace(leg, prices=fares) for leg, fares in zip(row.legs, command.fares, strict=True))
+    first = legs[0]
     return OrderRow(
         reference=reference,
         hold_id=row.basket_id,
@@ -172,7 +179,7 @@ def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference:
         departs_ms=batch.facts(first.service_id).service.departs_ms,
         lsn=batch.lsn,
         history=((row.created_ms, "held"), (batch.now_ms, "confirmed")),
-        legs=row.legs,
+        legs=legs,
         intent=row.intent,
     )
 
@@ -301,12 +308,14 @@ def paying(batch: Batch, command: commands.Paying) -> dict[str, Any]:
 def _paying_basket(batch: Batch, command: commands.Paying) -> dict[str, Any]:
     row = _live(batch, command.hold_id, command.owner)
     _check_holds(batch, row, command.holds)
-    _check_amount(command, max(0, sum(sum(leg.prices) for leg in row.legs) - row.credit_minor), row.currency)
+    prices = tuple(leg.prices for leg in row.legs)
+    check_fares(command.fares, prices, row.fares, paid=bool(row.intent) and row.intent == command.intent)
+    _check_amount(command, max(0, sum(map(sum, command.fares or prices)) - row.credit_minor), row.currency)
     if row.intent and row.intent != command.intent:
         void_payment(batch, row.intent)
     if row.state == BasketState.PENDING:  # Extended once, however often another card is tried.
         row = _longer(batch, row, command.ttl_ms, command.hold_ms_max)
-    row = copy(row, state=BasketState.PAYING, intent=command.intent, holds=command.holds)
+    row = copy(row, state=BasketState.PAYING, intent=command.intent, holds=command.holds, fares=command.fares)
     batch.put_basket(row)
     return basket_value(row, batch.now_ms, batch.lsn)
 
@@ -320,10 +329,12 @@ def _paying_hold(batch: Batch, command: commands.Paying) -> dict[str, Any]:
     if hold.expires_ms <= batch.now_ms:
         expire(batch, hold)
         raise errors.HoldExpired(f"hold {hold.hold_id} has expired", hold_id=hold.hold_id, expires_ms=hold.expires_ms)
-    _check_amount(command, sum(hold.prices), hold.currency)
+    begun = bool(hold.intent) and hold.intent == command.intent
+    check_fares(command.fares, (hold.prices,), (hold.fares,) if hold.fares else (), paid=begun)
+    _check_amount(command, sum(map(sum, command.fares or (hold.prices,))), hold.currency)
     if hold.intent and hold.intent != command.intent:
         void_payment(batch, hold.intent)
-    row: HoldRow = copy(hold, state=HoldState.PAYING, intent=command.intent)
+    row: HoldRow = copy(hold, state=HoldState.PAYING, intent=command.intent, fares=command.fares[0] if command.fares else ())
     if hold.state == HoldState.ACTIVE:
         latest_ms = min(hold.created_ms + command.hold_ms_max, batch.facts(hold.service_id).service.departs_ms)
         row.expires_ms = max(hold.expires_ms, min(batch.now_ms + command.ttl_ms, latest_ms))

@@ -54,6 +54,7 @@ class Decide(Command, frozen=True, tag="decide"):
         references, token_digest, passengers: As in CONFIRM; `passengers` is the whole order's side record.
         leg_passengers: Side records of the anchor's own legs, in their order (Z12).
         intent: The payment intent of a basket in PAYING (Q4).
+        fares: For each leg, beside its seats, where the passengers' types make them other than the hold's prices.
     """
 
     basket_id: str
@@ -64,6 +65,7 @@ class Decide(Command, frozen=True, tag="decide"):
     passengers: bytes
     leg_passengers: tuple[bytes, ...]
     intent: str = ""
+    fares: tuple[tuple[int, ...], ...] = ()
 
 
 class Amend(Command, frozen=True, tag="amend"):
@@ -178,7 +180,8 @@ class ServiceLost(Command, frozen=True, tag="service_lost"):
 class Paying(Command, frozen=True, tag="paying"):
     """Q2: at the anchor of a hold or a basket: from here on money may move. The deadline is extended once, bounded.
 
-    `holds`: as in DECIDE, for a basket; () for a hold of one operator.
+    `holds`: as in DECIDE, for a basket; () for a hold of one operator. `fares`: what will be paid for, as in DECIDE; of a hold
+    of one service, its one leg's.
     """
 
     hold_id: str
@@ -189,6 +192,7 @@ class Paying(Command, frozen=True, tag="paying"):
     holds: tuple[tuple[str, int], ...]
     ttl_ms: int
     hold_ms_max: int
+    fares: tuple[tuple[int, ...], ...] = ()
 
 
 class Settle(Command, frozen=True, tag="settle"):

@@ -31,6 +31,7 @@ from datastore.state import AppliedState
 from datastore.taking import (
     cancel_order,
     capture_payment,
+    check_fares,
     check_limits,
     check_on_sale,
     check_seats,
@@ -232,6 +233,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
     facts = batch.facts(hold.service_id)
     if hold.intent != command.intent:
         raise errors.OrderNotPayable(f"hold {hold.hold_id} is being paid by {hold.intent or 'nothing'}", hold_id=hold.hold_id)
+    check_fares((command.fares,) if command.fares else (), (hold.prices,), (hold.fares,) if hold.fares else (), paid=bool(hold.intent))
     reference = free_reference(batch, command.references)
     set_seats(batch, hold, SeatState.HELD, SeatState.BOOKED)
     batch.close_hold(copy(hold, state=HoldState.CONVERTED, reference=reference))
@@ -245,7 +247,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         service_id=hold.service_id,
         seats=hold.seats,
         currency=hold.currency,
-        prices=hold.prices,
+        prices=command.fares or hold.prices,
         refundable_percent=hold.refundable_percent,
         passengers=command.passengers,
         created_ms=batch.now_ms,

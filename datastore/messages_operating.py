@@ -21,6 +21,7 @@ from datastore.messages_base import (
 from datastore.messages_looking import (
     ServiceInfo,
 )
+from datastore.model import Document
 
 
 class BlockSeats(Write, frozen=True, kw_only=True):
@@ -65,10 +66,17 @@ class Manifest(Request, frozen=True, kw_only=True):
 
 
 class ManifestLine(msgspec.Struct):
+    """One passenger of a service; `seat_id` of an infant on a lap is its adult's. What was erased is "" (Z12)."""
+
     seat_id: str
     surname: str
     given: str
     reference: str
+    type: str = "ADT"
+    born: str = ""
+    document: Document | None = None
+    loyalty: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
 
 
 class ManifestAnswer(Answer, kw_only=True):

@@ -162,6 +162,23 @@ class ConfirmHold(Write, frozen=True, kw_only=True):
     payment_method: Word = ""
 
 
+class PriceParty(Request, frozen=True, kw_only=True):
+    """What these passengers pay for the seats of a hold; nothing is booked. Refused where they may not sit so."""
+
+    owner_key: Secret
+    hold_id: Word
+    passengers: Annotated[list[Passenger], Meta(min_length=1, max_length=400)]
+
+
+class PartyPriced(Answer, kw_only=True):
+    """`legs`: as in the hold, each seat's price being what its passenger pays, an infant on the lap included."""
+
+    hold_id: str
+    passengers: list[Passenger]
+    legs: list[LegInfo]
+    total: Money
+
+
 class OrderAnswer(Answer, kw_only=True):
     """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts.
 

@@ -309,6 +309,8 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
         fares: (cabin, zone or "", minor units) where the operator states them; empty means the documented formula.
         refundable_percent: What of the price comes back on cancelling before departure; -1 means the formula's.
         title: Film, play or name of the train; "" for flights.
+        child_percent, infant_percent, infant_seat_percent: Of the adult's price, for a child, an infant on a lap, an infant with
+            a seat; -1 means the default (`loadbalancer.fares`).
     """
 
     number: str
@@ -326,6 +328,9 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
     currency: str = ""
     fares: tuple[tuple[str, str, int], ...] = ()
     refundable_percent: int = -1
+    child_percent: int = -1
+    infant_percent: int = -1
+    infant_seat_percent: int = -1
 
 
 class Leg(msgspec.Struct, frozen=True, array_like=True):
@@ -382,9 +387,31 @@ class Service(NamedTuple):
     arrives_ms: int
 
 
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A passport or identity card. `country`: who issued it, ISO 3166-1 alpha-3; `expires`: ISO date, "" where nobody said."""
+
+    country: str
+    number: str
+    expires: str = ""
+
+
 class Passenger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who travels. Personal data: lives in side records only, never in an entry (Z12)."""
+    """Who travels. Personal data: lives in side records only, never in an entry (Z12). `passengers.py` has the rules.
+
+    Attributes:
+        type: "ADT", "CHD", "INF" (on a lap: `seat_id` stays "") or "INS".
+        born: ISO date, "" where it is not asked.
+        loyalty: Numbers of frequent flyers, each with its airline's code in front.
+        requests: SSR codes, each with "/" and a text where one belongs to it: "WCHR", "SPML/no nuts".
+        with_adult: Of an infant on a lap: which passenger (from 1) it sits with; 0 leaves that to the booking.
+    """
 
     surname: str
     given: str = ""
     seat_id: str = ""
+    type: str = "ADT"
+    born: str = ""
+    document: Document | None = None
+    loyalty: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+    with_adult: int = 0

@@ -23,6 +23,7 @@ def hold_value(hold: HoldRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
         "refundable_percent": hold.refundable_percent,
         "lsn": lsn or hold.lsn,
         "reference": hold.reference,
+        "fares": (hold.fares,) if hold.fares else (),
     }
 
 
@@ -85,6 +86,7 @@ def basket_value(basket: BasketRow, now_ms: int, lsn: int = 0) -> dict[str, Any]
         "credit_minor": basket.credit_minor,
         "seated": basket.seated,
         "heard": basket.heard,
+        "fares": basket.fares,
     }
 
 

@@ -125,31 +125,43 @@ class Prover:
 
 
 def balance(orders: Mapping[str, OrderRow], payments: Mapping[str, PaymentRow]) -> tuple[dict[str, list[int]], list[str]]:
-    """Return (currency -> [captured, refunded, booked and retained], what is wrong): all of settled payments, in minor units."""
+    """Return (currency -> [captured, refunded, booked and retained], what is wrong): of what is settled, in minor units.
+
+    An order counts when all of its payments are settled: between its changes the two sides differ (Z15).
+    """
     money: dict[str, list[int]] = {}
     wrong = []
-    sold: dict[str, int] = {}
+    owned: set[str] = set()
     for order in orders.values():
-        if not order.intent:
+        intents = [intent for intent in (order.intent, *order.intents) if intent]
+        owned.update(intents)
+        missing = [intent for intent in intents if intent not in payments]
+        wrong += [f"booking {order.reference} is paid by {intent}, of which the ledger has no payment" for intent in missing]
+        rows = [payments[intent] for intent in intents if intent in payments]
+        if missing or not rows or any(row.state != PaymentState.SETTLED for row in rows):
             continue
-        if order.intent not in payments:
-            wrong.append(f"booking {order.reference} is paid by {order.intent}, of which the ledger has no payment")
-            continue
-        sold[order.intent] = sold.get(order.intent, 0) + _price(order) - order.refund_minor
+        booked_minor = _price(order) if order.state == OrderState.CONFIRMED else 0
+        kept_minor = booked_minor + sum(minor for _, minor in order.retained)
+        taken_minor = sum(row.captured_minor - row.refunded_minor for row in rows)
+        if taken_minor != kept_minor:
+            wrong.append(f"booking {order.reference}: payments took {taken_minor} {order.currency}, it keeps {kept_minor}")
+        _add(money, rows, kept_minor)
     for intent, row in payments.items():
         if row.refunded_minor > row.captured_minor:
             wrong.append(f"payment {intent} gave back {row.refunded_minor} of {row.captured_minor} {row.currency}")
-        if row.state != PaymentState.SETTLED:
+        if intent in owned or row.state != PaymentState.SETTLED:
             continue
-        kept = sold.get(intent, 0)
-        line = money.setdefault(row.currency, [0, 0, 0])
-        line[0] += row.captured_minor
-        line[1] += row.refunded_minor
-        line[2] += kept
-        if row.captured_minor - row.refunded_minor != kept:
-            taken = f"{row.captured_minor} less {row.refunded_minor} {row.currency}"
-            wrong.append(f"payment {intent} of {row.reference or row.hold_id} took {taken}; what it pays for keeps {kept}")
+        _add(money, [row], 0)
+        if row.captured_minor != row.refunded_minor:
+            wrong.append(f"payment {intent} of {row.hold_id} took {row.captured_minor - row.refunded_minor} {row.currency} for no booking")
     return money, wrong
+
+
+def _add(money: dict[str, list[int]], rows: Sequence[PaymentRow], kept_minor: int) -> None:
+    line = money.setdefault(rows[0].currency, [0, 0, 0])
+    line[0] += sum(row.captured_minor for row in rows)
+    line[1] += sum(row.refunded_minor for row in rows)
+    line[2] += kept_minor
 
 
 def _price(order: OrderRow) -> int:

@@ -88,6 +88,7 @@ class HoldRow(msgspec.Struct, array_like=True):
         basket: The basket whose leg it is, "" for a hold of its own.
         passengers: A booked leg's side record (digest); a single hold's stands in its order.
         intent: The payment intent of a hold that is being paid (Q2).
+        fares: What is being paid for its seats, where the passengers' types make that other than `prices`.
     """
 
     hold_id: str
@@ -106,6 +107,7 @@ class HoldRow(msgspec.Struct, array_like=True):
     basket: str = ""
     passengers: bytes = b""
     intent: str = ""
+    fares: tuple[int, ...] = ()
 
 
 class OrderRow(msgspec.Struct, array_like=True):
@@ -166,6 +168,7 @@ class BasketRow(msgspec.Struct, array_like=True):
         credit_minor: Of a change, what the seats that it replaces cost: only the rest is to be paid.
         seated: Beside the legs, who of the order's passengers has each seat; () is everybody, in order.
         heard: (operator, why) of losses that the order knows of.
+        fares: As in a hold, for each leg.
     """
 
     basket_id: str
@@ -189,6 +192,7 @@ class BasketRow(msgspec.Struct, array_like=True):
     credit_minor: int = 0
     seated: tuple[tuple[int, ...], ...] = ()
     heard: tuple[tuple[str, str], ...] = ()
+    fares: tuple[tuple[int, ...], ...] = ()
 
 
 class LegRow(msgspec.Struct, array_like=True):

@@ -230,6 +230,30 @@ def capture_payment(batch: Batch, intent: str, reference: str) -> None:
         batch.put_payment(copy(payment, state=PaymentState.CAPTURE, since_ms=batch.now_ms, reference=reference))
 
 
+# An infant on a lap is paid for with its adult's seat; nobody pays more for one than for a seat.
+FARE_PER_PRICE_MAX = 2
+
+
+def check_fares(
+    fares: tuple[tuple[int, ...], ...], prices: tuple[tuple[int, ...], ...], paying: tuple[tuple[int, ...], ...], *, paid: bool
+) -> None:
+    """Check what the passengers' types make of a hold's prices, leg by leg; () means the prices themselves.
+
+    Args:
+        paying: What the payment that has begun is for; `paid`: whether one has.
+    Raises:
+        InvalidRequest: They do not stand beside the seats, or are no share of the prices.
+        OrderNotPayable: The payment is for other fares.
+    """
+    if fares and [len(leg) for leg in fares] != [len(leg) for leg in prices]:
+        raise errors.InvalidRequest("there is one fare for each seat of each leg", field="fares")
+    for leg, held in zip(fares, prices, strict=False):
+        if any(not 0 <= fare <= FARE_PER_PRICE_MAX * price for fare, price in zip(leg, held, strict=True)):
+            raise errors.InvalidRequest("a fare is between nothing and twice the price of its seat", field="fares")
+    if paid and fares != paying:
+        raise errors.OrderNotPayable("the payment that has begun is for passengers of other types; release the hold to start anew")
+
+
 def free_reference(batch: Batch, references: Sequence[str]) -> str:
     """Return the first proposed booking reference that no order has.
 

@@ -67,6 +67,7 @@ class Confirm(Command, frozen=True, tag="confirm"):
     token_digest: bytes
     passengers: bytes
     intent: str = ""  # of a hold that is being paid: the sale takes the money (Q4)
+    fares: tuple[int, ...] = ()  # beside the seats, where the passengers' types make them other than the hold's prices
 
 
 class Cancel(Command, frozen=True, tag="cancel"):

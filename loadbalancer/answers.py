@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from datastore import messages
 from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
+from datastore.passengers import on_laps, seated
 from datastore.receipts import receipt_of
 from datastore.rows import SeatRow
 from loadbalancer.fares import days_ahead, price_table
 from loadbalancer.party import seats_by_zone
+from loadbalancer.travellers import passengers_of
 from loadbalancer.view import OperatorView, Sale
 
 SEAT_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
@@ -138,10 +140,28 @@ def actions_of(value: Mapping[str, Any]) -> list[str]:
     return [*found, "change_seat", "change_service"]
 
 
+def manifest_lines(order: Mapping[str, Any]) -> list[messages.ManifestLine]:
+    """Return who has which seat of an order, or of a leg: {"reference", "seats", "record"}; infants on laps behind their adults."""
+    people = passengers_of(order["record"])
+    by_seat = {one.seat_id: one for one in people if one.seat_id}
+    # None once the names were erased (Z12).
+    lines = [_manifest_line(seat_id, by_seat.get(seat_id), order["reference"]) for seat_id in order["seats"]]
+    seats = [one.seat_id for one in seated(people)]
+    return lines + [_manifest_line(seats[one.with_adult - 1], one, order["reference"]) for one in on_laps(people)]
+
+
+def _manifest_line(seat_id: str, who: Passenger | None, reference: str) -> messages.ManifestLine:
+    if who is None:
+        return messages.ManifestLine(seat_id, "", "", reference)
+    return messages.ManifestLine(
+        seat_id, who.surname, who.given, reference, who.type, who.born, who.document, who.loyalty, who.requests
+    )
+
+
 def initials(passenger: Passenger) -> Passenger:
     """Return a passenger as a record found by surname shows them (reduced: no full names)."""
     surname, given = passenger.surname.strip(), passenger.given.strip()
-    return Passenger(surname[:1] + "." if surname else "", given[:1] + "." if given else "", passenger.seat_id)
+    return Passenger(surname[:1] + "." if surname else "", given[:1] + "." if given else "", passenger.seat_id, passenger.type)
 
 
 def service_info(view: OperatorView, service: Service, layout: Layout, now_ms: int, sale: Sale | None = None) -> messages.ServiceInfo:

@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from datastore import commands, messages, receipts, wire, wire_ledger
 from datastore.edge import Peer
 from datastore.errors import InvalidRequest, UnknownOperator, nearest, shown
@@ -18,7 +16,7 @@ from loadbalancer.identity import ask_digest, is_key
 from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
 from loadbalancer.reference import normalised
-from loadbalancer.travellers import passengers_of, record_digest
+from loadbalancer.travellers import blank, packed, passengers_of, record_digest
 from loadbalancer.waiting import now_ms
 
 
@@ -139,8 +137,8 @@ class Auditing:
         sides: dict[bytes, bytes] = {}
         if any((one.surname or one.given) and one not in gone for one in passengers):
             # Places stay: the record's passengers stand beside the booking's seats.
-            blanked = [Passenger("", "", one.seat_id) if one in gone else one for one in passengers]
-            replacement = msgspec.msgpack.encode((secrets.token_bytes(16), blanked))
+            blanked = [blank(one) if one in gone else one for one in passengers]
+            replacement = packed(secrets.token_bytes(16), blanked)
             sides = {record_digest(replacement): replacement}
         # Not the name, whose digest in the ledger anybody could guess back; the old record's is salted.
         asked = ask_digest("erase", request.operator, request.record)

@@ -10,21 +10,21 @@ from typing import Any
 
 from datastore import commands, messages, wire
 from datastore.edge import Peer
-from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure, shown
+from datastore.errors import HoldfastError, HoldNotYours, InvalidRequest, RequestInProgress, UnknownOrder, WorldFailure
 from datastore.model import Passenger, is_basket
-from datastore.wording import counted
 from loadbalancer.answers import order_answer, service_info
 from loadbalancer.balancer import Balancer, failed, wall_ms
 from loadbalancer.identity import ask_digest, manage_token, operator_of_hold, owner_of, token_digest
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.limits import Buckets
 from loadbalancer.names import is_among
+from loadbalancer.parties import check_people
 from loadbalancer.reference import SERIALS, make_reference, normalised, slot_of, slot_of_operator
+from loadbalancer.seating import seat_party
 from loadbalancer.travellers import order_record, record_digest, travelling
 from loadbalancer.waiting import now_ms
 
 REFERENCES_PROPOSED = 4
-NAME_LENGTH_MAX = 100
 
 
 class Booking:
@@ -47,7 +47,7 @@ class Booking:
         """
         operator = operator_of_hold(request.hold_id)
         self._balancer.catalogue.operator(operator)
-        check_passengers(request.passengers)
+        check_people(request.passengers)
         if is_basket(request.hold_id):
             return self._confirm_trip(request, deadline_ms, intent)
         owner = owner_of(request.owner_key)
@@ -55,16 +55,15 @@ class Booking:
         if not hmac.compare_digest(hold["owner"], owner):
             # Before anything is said of its seats: they are nobody else's business.
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
-        seats = list(hold["seats"])
-        check_party(request.passengers, seats)
-        passengers = [Passenger(one.surname.strip(), one.given.strip(), seat) for one, seat in zip(request.passengers, seats, strict=True)]
+        passengers, fares = seat_party(self._balancer, request.passengers, hold)
         token = manage_token(request.owner_key, request.hold_id)
         side = order_record(token, passengers)
         digest = record_digest(side)
         asked = ask_digest("confirm", owner, request.hold_id, digest)
         while True:
             references = _references(operator)
-            command = wire.Confirm(request.request_id, asked, request.hold_id, owner, references, token_digest(token), digest, intent)
+            named = (request.request_id, asked, request.hold_id, owner, references)
+            command = wire.Confirm(*named, token_digest(token), digest, intent, fares[0] if fares else ())
             try:
                 value, position = self._balancer.decide_at(operator, command, deadline_ms, {digest: side})
                 return self._sold(operator, value, position, passengers, token, deadline_ms)
@@ -200,32 +199,6 @@ class _Found:
 
 def _unknown(reference: str) -> UnknownOrder:
     return UnknownOrder(f"no booking {reference} with that surname or token")
-
-
-def check_party(passengers: Sequence[Passenger], seats: Sequence[str]) -> None:
-    """Check that there is one passenger for each seat.
-
-    Raises:
-        InvalidRequest: There is not.
-    """
-    if len(seats) != len(passengers):
-        raise InvalidRequest(
-            f"the hold has {counted(len(seats), 'seat')} and {counted(len(passengers), 'passenger was', 'passengers were')} named:"
-            " one for each seat, in order",
-            field="passengers",
-            seats=list(seats),
-        )
-
-
-def check_passengers(passengers: Sequence[Passenger]) -> None:
-    for number, passenger in enumerate(passengers, 1):
-        if not passenger.surname.strip():
-            raise InvalidRequest(f"passenger {number} has no surname", field="passengers")
-        for name in (passenger.surname, passenger.given):
-            if len(name) > NAME_LENGTH_MAX:
-                raise InvalidRequest(f"passenger {number}: a name has at most {NAME_LENGTH_MAX} characters", field="passengers")
-            if not name.isprintable():
-                raise InvalidRequest(f"passenger {number}: a name has no control characters: {shown(name)}", field="passengers")
 
 
 def _references(operator: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from datastore import commands
-from datastore.errors import HoldfastError, InvalidRequest, OutcomeUnknown, PaymentDeclined, PaymentsUnavailable
+from datastore.errors import HoldfastError, InvalidRequest, OrderNotPayable, OutcomeUnknown, PaymentDeclined, PaymentsUnavailable
 from datastore.model import HoldState, PaymentState
 from datastore.rows import PaymentRow
 from loadbalancer import charging
@@ -61,7 +61,13 @@ class Cashier:
     # --- before the sale (Q1-Q3) ------------------------------------------------------------------------------------
 
     def authorised(
-        self, hold: Mapping[str, Any], method: str, request_id: str, holds: tuple[tuple[str, int], ...], deadline_ms: int
+        self,
+        hold: Mapping[str, Any],
+        method: str,
+        request_id: str,
+        holds: tuple[tuple[str, int], ...],
+        deadline_ms: int,
+        fares: charging.Fares = (),
     ) -> str:
         """Have the price of an open hold set aside and return the intent, "" where there is nothing to pay.
 
@@ -69,36 +75,45 @@ class Cashier:
             hold: As its anchor has it, with its owner.
             method: The card, as the provider knows it.
             holds: Of a trip: every other operator's holds, just seen (Z4).
+            fares: For each leg, where the passengers' types make them other than the hold's prices.
         Raises:
+            OrderNotPayable: The payment that has begun is for other fares.
             PaymentDeclined, PaymentActionRequired: Not paid; the hold stays as it is, until its deadline.
             PaymentsUnavailable: The provider does not answer; nothing is booked, and what was set aside is given up in the end.
             InvalidRequest: No card was named, or the provider does not know it.
         """
         provider, hold_id = self._provider, hold["hold_id"]
-        price_minor = charging.price_of(hold)
+        price_minor = charging.price_of(hold, fares)
         if provider is None or not price_minor:
             return ""
         if not method:
             raise InvalidRequest(f"hold {hold_id} has to be paid for: say with which card", field="payment_method")
+        if hold["state"] == HoldState.PAYING and charging.price_of(hold, hold.get("fares", ())) != price_minor:
+            # Before the provider hears of it: under the hold's key it would refuse another amount.
+            raise OrderNotPayable(
+                f"the payment of hold {hold_id} has begun for passengers of other types; release the hold to start anew", hold_id=hold_id
+            )
         until_ms = deadline_ms - DECIDING_MS
         metadata = {"hold": hold_id, "operator": anchor_of(hold_id)}
         intent: Intent = self._until_known(
             lambda: provider.create(price_minor, hold["currency"], charging.create_key(hold_id), metadata), until_ms
         )
-        self._pay(hold, intent.id, price_minor, holds, deadline_ms)
+        self._pay(hold, intent.id, price_minor, holds, deadline_ms, fares)
         standing = self._confirmed(hold, intent.id, method, request_id, until_ms)
         error = charging.judge_card(standing, hold_id)
         if error is not None:
             raise error
         return intent.id
 
-    def adopt(self, hold: Mapping[str, Any], intent: str, holds: tuple[tuple[str, int], ...], deadline_ms: int) -> None:
+    def adopt(
+        self, hold: Mapping[str, Any], intent: str, holds: tuple[tuple[str, int], ...], deadline_ms: int, fares: charging.Fares = ()
+    ) -> None:
         """Q7: have an intent whose hold has ended pay for the same seats, held anew.
 
         Raises:
             OrderNotPayable: It is being given back. PriceChanged: They cost something else now.
         """
-        self._pay(hold, intent, charging.price_of(hold), holds, deadline_ms)
+        self._pay(hold, intent, charging.price_of(hold, fares), holds, deadline_ms, fares)
 
     def is_set_aside(self, intent: str, deadline_ms: int) -> bool:
         """Return whether an intent's amount is set aside."""
@@ -107,11 +122,18 @@ class Cashier:
         return self._until_known(lambda: provider.retrieve(intent), deadline_ms).status in charging.SET_ASIDE
 
     def _pay(
-        self, hold: Mapping[str, Any], intent: str, price_minor: int, holds: tuple[tuple[str, int], ...], deadline_ms: int
+        self,
+        hold: Mapping[str, Any],
+        intent: str,
+        price_minor: int,
+        holds: tuple[tuple[str, int], ...],
+        deadline_ms: int,
+        fares: charging.Fares,
     ) -> None:
         """Q2: what may move from now on is in the ledger first."""
         ttl_ms, most_ms = self._config.paying_ms, self._balancer.config.hold_ttl_max_ms
-        command = commands.Paying("", b"", hold["hold_id"], hold["owner"], intent, price_minor, hold["currency"], holds, ttl_ms, most_ms)
+        named = ("", b"", hold["hold_id"], hold["owner"], intent)
+        command = commands.Paying(*named, price_minor, hold["currency"], holds, ttl_ms, most_ms, fares)
         self._balancer.decide(anchor_of(hold["hold_id"]), command, deadline_ms)
 
     def _confirmed(self, hold: Mapping[str, Any], intent: str, method: str, request_id: str, until_ms: int) -> Intent:

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from datastore.errors import HoldfastError, OrderNotPayable, PaymentActionRequired, PaymentDeclined
 from datastore.model import HoldState, PaymentState
 
+Fares = tuple[tuple[int, ...], ...]  # minor units for each leg, beside its seats; () where they are the hold's prices
+
 SET_ASIDE = ("requires_capture", "succeeded")
 UNDECIDED = ("requires_payment_method", "requires_confirmation")
 ENDED = "canceled"
@@ -77,10 +79,14 @@ def again_request_id(request_id: str, what: str) -> str:
     return f"late-{what}-" + blake2b(request_id.encode(), digest_size=20).hexdigest()
 
 
-def price_of(hold: Mapping[str, Any]) -> int:
-    """Return what is to be paid for a hold, of one service or of all legs of a trip, in minor units: of a change, the rest (B11)."""
+def price_of(hold: Mapping[str, Any], fares: Fares = ()) -> int:
+    """Return what is to be paid for a hold, of one service or of all legs of a trip, in minor units: of a change, the rest (B11).
+
+    Args:
+        fares: For each leg, where the passengers' types make them other than the hold's prices.
+    """
     legs = hold.get("legs")
-    whole_minor: int = sum(sum(leg[3]) for leg in legs) if legs else sum(hold["prices"])
+    whole_minor: int = sum(map(sum, fares)) if fares else sum(sum(leg[3]) for leg in legs) if legs else sum(hold["prices"])
     return max(0, whole_minor - int(hold.get("credit_minor", 0)))
 
 

@@ -8,15 +8,22 @@ The formula (integer arithmetic throughout, whole currency units at the end):
     days     × 0.80 from 60 days before departure, 0.90 from 30, 1.00 from 14, 1.25 from 7, 1.50 from 3, 1.80 nearer;
                always 1.00 where nobody travels
 
+Passengers that are no adults pay a percentage of the adult's price, rounded half up to the minor unit:
+
+    child (CHD) 75, infant with a seat (INS) 75, infant on a lap (INF) 10, unless the timetable states others;
+    what an infant on a lap costs is added to its adult's seat
+
 Refunds where the operator states nothing: the whole price in F and J, 80 % in all other cabins; for seats of several
 cabins in one hold, the least of theirs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from datastore.model import DAY_MS, Layout, Schedule
+from datastore.model import DAY_MS, Layout, Passenger, Schedule
+from datastore.passengers import CHILD, LAP_INFANT, SEATED_INFANT, on_laps
 from loadbalancer.party import seats_by_zone
 
 LABEL_STATED = "stated by the operator"
@@ -37,6 +44,11 @@ REFUND_PERCENT = {"F": 100, "J": 100}
 REFUND_PERCENT_OTHERS = 80
 
 
+CHILD_PERCENT = 75
+INFANT_SEAT_PERCENT = 75
+INFANT_PERCENT = 10
+
+
 class PriceTable(NamedTuple):
     """A service's prices at some time before its departure.
 
@@ -52,6 +64,28 @@ class PriceTable(NamedTuple):
     currency: str
     label: str
     days: int
+
+
+def type_percent(schedule: Schedule, kind: str) -> int:
+    """Return what a passenger of a type (`datastore.passengers.TYPES`) pays, in percent of the adult's price."""
+    stated, default = {
+        CHILD: (schedule.child_percent, CHILD_PERCENT),
+        SEATED_INFANT: (schedule.infant_seat_percent, INFANT_SEAT_PERCENT),
+        LAP_INFANT: (schedule.infant_percent, INFANT_PERCENT),
+    }.get(kind, (100, 100))
+    return default if stated < 0 else stated
+
+
+def typed_fares(schedule: Schedule, prices: Sequence[int], passengers: Sequence[Passenger]) -> tuple[int, ...]:
+    """Return what a party's seats cost, beside `prices` (the adults'); passengers as `passengers.check_party` orders them."""
+    fares = [_share(price, type_percent(schedule, one.type)) for price, one in zip(prices, passengers, strict=False)]
+    for one in on_laps(passengers):
+        fares[one.with_adult - 1] += _share(prices[one.with_adult - 1], type_percent(schedule, LAP_INFANT))
+    return tuple(fares)
+
+
+def _share(price_minor: int, percent: int) -> int:
+    return (price_minor * percent + 50) // 100
 
 
 def days_ahead(departs_ms: int, now_ms: int) -> int:

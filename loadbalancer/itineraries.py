@@ -36,6 +36,7 @@ from loadbalancer.party import Part
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
 from loadbalancer.seatchoice import choose, count_free, has_block
+from loadbalancer.seating import seat_party
 from loadbalancer.selling import Proposals, seat_offer
 from loadbalancer.travellers import order_record, record_digest
 from loadbalancer.view import Sale
@@ -376,16 +377,8 @@ class Itineraries:
         """
         owner = owner_of(request.owner_key)
         basket = self.basket(request.hold_id, owner, deadline_ms)
-        party = len(basket["legs"][0][2])
-        if len(request.passengers) != party:
-            raise InvalidRequest(
-                f"the hold is for {counted(party, 'passenger')} and {len(request.passengers)} were named: one for each seat, in order",
-                field="passengers",
-                seats=list(basket["legs"][0][2]),
-            )
+        passengers, fares = seat_party(self._balancer, request.passengers, basket)
         holds = self.proof(basket, deadline_ms)
-        seats = basket["legs"][0][2]
-        passengers = [Passenger(one.surname.strip(), one.given.strip(), seat) for one, seat in zip(request.passengers, seats, strict=True)]
         token = manage_token(request.owner_key, request.hold_id)
         record = order_record(token, passengers)
         anchor = anchor_of(request.hold_id)
@@ -402,6 +395,7 @@ class Itineraries:
             digest,
             digests,
             intent,
+            fares,
         )
         value, position = self._balancer.decide_at(anchor, command, deadline_ms, {**sides, digest: record})
         self.reconciler.nudge(request.hold_id)

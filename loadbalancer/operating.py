@@ -7,12 +7,12 @@ from typing import Any
 from datastore import messages, wire
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, ServiceState
-from loadbalancer.answers import SERVICE_WORDS, service_info
+from datastore.passengers import LAP_INFANT
+from loadbalancer.answers import SERVICE_WORDS, manifest_lines, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, BlockDraft
 from loadbalancer.identity import ask_digest, is_key
 from loadbalancer.nearby import no_such_seat
-from loadbalancer.travellers import passengers_of
 from loadbalancer.view import Sale
 from loadbalancer.waiting import Waiter, now_ms
 
@@ -71,23 +71,17 @@ class Operating:
         sale = self._sale(request)
         deadline_ms = now_ms() + request.deadline_ms
         result = self._balancer.read(sale.operator, "manifest", {"service_id": request.service_id}, deadline_ms)
-        lines = []
         # A trip's leg has here what an order has that is this operator's alone: seats, reference, and its own names (Z12).
-        for order in (*result.value["orders"], *result.value["legs"]):
-            names = {one.seat_id: one for one in passengers_of(order["record"])}
-            for seat_id in order["seats"]:
-                who = names.get(seat_id)  # None once the names were erased (Z12).
-                surname, given = (who.surname, who.given) if who is not None else ("", "")
-                lines.append(messages.ManifestLine(seat_id, surname, given, order["reference"]))
+        lines = [line for order in (*result.value["orders"], *result.value["legs"]) for line in manifest_lines(order)]
         blocked = sorted(result.value["blocked"].items(), key=lambda pair: _position(sale, pair[0]))
         held = len(result.value["held"])
         view = self._balancer.catalogue.operators[sale.operator]
         return messages.ManifestAnswer(
             service=service_info(view, sale.service, sale.layout, wall_ms(), sale),
-            lines=sorted(lines, key=lambda line: _position(sale, line.seat_id)),
+            lines=sorted(lines, key=lambda line: (_position(sale, line.seat_id), line.type == LAP_INFANT)),
             blocked=blocked,
             held=held,
-            free=sale.layout.capacity - held - len(lines) - len(blocked),
+            free=sale.layout.capacity - held - sum(line.type != LAP_INFANT for line in lines) - len(blocked),
             lsn=result.lsn,
         )
 

@@ -13,11 +13,14 @@ from datastore import messages, wire
 from datastore.errors import AlreadyConfirmed, HoldExpired, HoldfastError, HoldNotYours, InvalidRequest, Refusal
 from datastore.model import Money, is_basket
 from loadbalancer import charging
+from loadbalancer.answers import leg_info
 from loadbalancer.balancer import Balancer
-from loadbalancer.booking import Booking, check_party, check_passengers
+from loadbalancer.booking import Booking
 from loadbalancer.cashier import Cashier, is_late
 from loadbalancer.identity import operator_of_hold, owner_of
 from loadbalancer.itineraries import Itineraries
+from loadbalancer.parties import check_people
+from loadbalancer.seating import seat_party
 from loadbalancer.waiting import now_ms
 
 
@@ -37,19 +40,36 @@ class Paying:
             if request.payment_method:
                 raise InvalidRequest("this cluster takes no payments: confirm without a card", field="payment_method")
             return self._booking.confirm(request, deadline_ms)
-        check_passengers(request.passengers)
+        check_people(request.passengers)
         hold = self._hold(request.hold_id, owner_of(request.owner_key), deadline_ms)
-        check_party(request.passengers, hold["seats"])
+        fares = seat_party(self._balancer, request.passengers, hold).fares
         intent = hold["intent"]
         if charging.is_open(hold):
             holds = self._itineraries.proof(hold, deadline_ms) if is_basket(request.hold_id) else ()
-            intent = self._cashier.authorised(hold, request.payment_method, request.request_id, holds, deadline_ms)
+            intent = self._cashier.authorised(hold, request.payment_method, request.request_id, holds, deadline_ms, fares)
         try:
             return self._booking.confirm(request, deadline_ms, intent)
         except HoldExpired as error:
             if not intent or not is_late(error):
                 raise
             return self._late(request, intent, error, deadline_ms)
+
+    def price_party(self, request: messages.PriceParty) -> messages.PartyPriced:
+        """Say what these passengers would pay for a hold's seats."""
+        check_people(request.passengers)
+        hold = self._hold(request.hold_id, owner_of(request.owner_key), now_ms() + request.deadline_ms)
+        arranged = seat_party(self._balancer, request.passengers, hold)
+        legs = hold.get("legs") or [
+            [operator_of_hold(request.hold_id), hold["service_id"], hold["seats"], hold["prices"], hold["refundable_percent"]]
+        ]
+        currency = hold["currency"]
+        priced = [[*leg[:3], fares, leg[4]] for leg, fares in zip(legs, arranged.fares or [leg[3] for leg in legs], strict=True)]
+        return messages.PartyPriced(
+            hold_id=request.hold_id,
+            passengers=arranged.passengers,
+            legs=[leg_info(leg, currency) for leg in priced],
+            total=Money(charging.price_of(hold, arranged.fares), currency),
+        )
 
     def _hold(self, hold_id: str, owner: str, deadline_ms: int) -> Mapping[str, Any]:
         """Return the owner's hold, of one service or of a trip, with its payment's intent."""
@@ -75,7 +95,8 @@ class Paying:
             held = self._held_again(request, intent, deadline_ms)
             hold = self._itineraries.basket(held, owner, deadline_ms)
             if charging.is_open(hold):
-                self._cashier.adopt(hold, intent, self._itineraries.proof(hold, deadline_ms), deadline_ms)
+                fares = seat_party(self._balancer, request.passengers, hold).fares
+                self._cashier.adopt(hold, intent, self._itineraries.proof(hold, deadline_ms), deadline_ms, fares)
             again_id = charging.again_request_id(request.request_id, "sale")
             again = msgspec.structs.replace(request, hold_id=held, request_id=again_id)
             return self._booking.confirm(again, deadline_ms, intent)

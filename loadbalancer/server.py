@@ -174,6 +174,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
         "get_hold": selling.get_hold,
         "my_holds": selling.my_holds,
         "confirm": paying.confirm,
+        "price_party": paying.price_party,
         "transaction": paying.transaction,
         "accounts": Accounting(balancer, cashier).accounts,
         "orders": booking.orders,

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Button, Input, Label, Select, Static
 
-from client import bookings, inputs, show
+from client import bookings, show, travellers
 from client.api import new_request_id
 from client.tui.legs import legs_of, seats_line
 from client.tui.page import Page
@@ -29,7 +29,8 @@ class PassengersScreen(Page[object]):
     heading = "Passengers"
     HELP = """
     # Passengers
-    One person a seat: given names, then the surname, or Surname/Given. **Ctrl+S** books. **Ctrl+E** lets the hold last longer;
+    One person a seat: given names, then the surname, or Surname/Given; CHD or INS in front of a child's
+    or an infant's. **Ctrl+S** books. **Ctrl+E** lets the hold last longer;
     after its end **Ctrl+R** takes the same seats again, if they are free.
     **Esc** goes back and asks whether the seats stay held; nothing is lost without that.
     """
@@ -52,7 +53,7 @@ class PassengersScreen(Page[object]):
             for number, seats in enumerate(zip(*(leg.seats for leg in legs_of(self.hold)), strict=False)):
                 with Horizontal(classes="person"):
                     yield Label(f"{' + '.join(seats):>8}  ")
-                    yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=120)
+                    yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=240)
         if self.holdfast.cards:
             with Horizontal(id="paying"):
                 yield Label(f"Pay {self.hold.total} with  ")
@@ -108,10 +109,10 @@ class PassengersScreen(Page[object]):
         self.action_book()
 
     def _people(self) -> list[Passenger]:
-        people = []
+        people: list[Passenger] = []
         for field, seat in zip(self.query(Input), self.hold.seats, strict=True):
             try:
-                people.append(inputs.passenger(field.value))
+                people.append(travellers.passenger(field.value, len(people) + 1))
             except InvalidRequest as error:
                 field.focus()
                 raise InvalidRequest(f"{seat}: {error.detail}", field="passenger") from error
