@@ -124,12 +124,12 @@ class Reconciler:
     def _look(self) -> None:
         now = now_ms()
         seen: set[tuple[str, str]] = set()
-        anchors: set[str] = set()
+        anchors: dict[str, None] = {}
         for view in list(self._balancer.catalogue.operators.values()):
             for basket_id in list(view.undone):
                 seen.add(key := ("basket", basket_id))
                 if self._is_time(key, now + GRACE_MS, now):
-                    anchors.add(view.code)
+                    anchors[view.code] = None
                     with self._mutex:
                         self._undone.setdefault(view.code, {})[basket_id] = None
             for basket_id, row in list(view.legs.items()):
@@ -137,7 +137,7 @@ class Reconciler:
                 seen.add(key := ("leg", f"{view.code} {basket_id} {row.due_ms} {row.lost}"))
                 left_ms = 0 if row.lost else _left_ms(row, view.stamp_ms)
                 if self._is_time(key, now + left_ms + GRACE_MS, now):
-                    anchors.add(row.anchor)
+                    anchors[row.anchor] = None
                     with self._mutex:
                         self._due.setdefault(row.anchor, {})[view.code, basket_id] = Due(view.code, row)
         with self._mutex:

@@ -25,6 +25,8 @@ NEWS_FACTOR = 3
 class Relay(Generic[Item]):
     """Delivers messages of one method. Any number of threads may share it."""
 
+    _at_once = staticmethod(at_once)  # The simulator has threads of its own.
+
     def __init__(
         self,
         method: Method,
@@ -105,7 +107,7 @@ class Relay(Generic[Item]):
             kind = self._method.results
             return lambda: wire.decode(kind, self._roster.nodes[node].call(self._method.name, payload, timeout_ms))
 
-        answers = at_once({node: call(node, indexes) for node, indexes in groups.items()})
+        answers = self._at_once({node: call(node, indexes) for node, indexes in groups.items()})
         return {node: (groups[node], answer) for node, answer in answers.items()}
 
     def _nowhere(self, operator: str, node: str, due_ms: int) -> HoldfastError:

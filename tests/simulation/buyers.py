@@ -124,7 +124,7 @@ class Buyer(Process):
         asked = Asked(self.name, "hold", request_id, service_id, seats, hold_id, ttl_ms / 1000, operator=operator)
 
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
-            return balancer.basket_type(operator, balancer.now_ms() + deadline_ms, keys=keys, draft=draft, waiter=answer)
+            return balancer.basket_type(operator, balancer.now_ms() + deadline_ms, keys=keys, draft=draft)
 
         return self._until_answered(asked, make, habits.tries)
 
@@ -151,7 +151,7 @@ class Buyer(Process):
             command = wire.Cancel(request_id, digest, reference, token)
 
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
-            return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command, sides=sides, waiter=answer)
+            return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command, sides=sides)
 
         return self._until_answered(asked, make, habits.tries)
 
@@ -159,7 +159,7 @@ class Buyer(Process):
         """Have a timetable imported; return whether it is there."""
 
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
-            return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command, waiter=answer)
+            return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command)
 
         outcome = self.ask(Ask(self._random.choice(self._balancers), "basket", make, PATIENCE_MS))
         return outcome is not None and not outcome.error

@@ -17,8 +17,8 @@ from datastore.model import SeatState
 from manager.config import ManagerConfig
 from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
-from tests.simulation import invariants
-from tests.simulation.balancers import Balancer
+from tests.simulation import invariants, trip_checks
+from tests.simulation.balancers import Balancer, Sells
 from tests.simulation.buyers import Asked, Buyer, Habits, Seen
 from tests.simulation.lockclients import LockHeld
 from tests.simulation.lockservers import Administrator, LockServer
@@ -26,7 +26,10 @@ from tests.simulation.managers import Manager
 from tests.simulation.network import Network
 from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
+from tests.simulation.sandboxes import SimulatedSandbox
 from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, node_names
+from tests.simulation.threads import installed
+from tests.simulation.travellers import Traveller, TripAsked
 from tests.simulation.world import Process, Violation, World
 from tests.unit.datastore.inventory import import_command, schedule
 
@@ -35,6 +38,7 @@ QUIET_MS = 6_000
 OVERDUE_MS = 5_000
 DATE = "2026-12-01"
 SPARE_SEAT = "5D"  # Of the layout, and never among the seats that buyers fight for.
+PROVIDER_FAULTS = ("lost", "down", "slow", "error")
 WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 
 
@@ -48,6 +52,7 @@ class Parts:
     lock_server: type[LockServer] = LockServer
     administrator: type[Administrator] = Administrator
     buyer: type[Buyer] = Buyer
+    traveller: type[Traveller] = Traveller
 
 
 class Tally(NamedTuple):
@@ -66,6 +71,11 @@ class Tally(NamedTuple):
     expired: int
     faults: int
     reads: int
+    trips_sold: int = 0
+    trips_ended: int = 0
+    resolved: int = 0
+    charged: int = 0
+    given_back: int = 0
 
 
 class Cluster:
@@ -75,7 +85,7 @@ class Cluster:
         self.scenario = scenario
         self.parts = parts or Parts()
         seed = f"{scenario.seed}/{scenario.profile}"
-        self.world = World(Network(f"{seed} network", scenario.weather))
+        self.world = World(Network(f"{seed} network", scenario.weather), seed)
         self.observer = Observer()
         self.history: list[Asked] = []
         self.seen: list[Seen] = []
@@ -98,13 +108,15 @@ class Cluster:
             min(scenario.copies, len(nodes)),
         )
         managers = [f"manager-{number + 1}" for number in range(scenario.managers)]
+        sells = Sells(trips=scenario.travellers > 0, takes_payments=scenario.payments)
         balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
         self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
         self.lock_servers = [self.parts.lock_server(self.world, name) for name in lock_servers]
         self.administrator = self.parts.administrator(self.world, "admin", lock_servers, scenario.lock_ttl_ms, 200)
         self.managers = [self.parts.manager(self.world, name, config, goals, lock_servers, seed) for name in managers]
         self.balancers = [
-            self.parts.balancer(self.world, name, managers, lock_servers, self.locks, seed, scenario.lock_ttl_ms) for name in balancers
+            self.parts.balancer(self.world, name, managers, lock_servers, self.locks, seed, scenario.lock_ttl_ms, sells)
+            for name in balancers
         ]
         self.habits = [
             Habits(scenario.seats, f"{operator}1140-EZE-{DATE}", operator, pause_ms=scenario.pause_ms, reads=scenario.reads)
@@ -112,6 +124,12 @@ class Cluster:
         ]
         names = [f"buyer-{number + 1}" for number in range(scenario.buyers)]
         self.buyers = [self.parts.buyer(self.world, name, balancers, self.habits, self.history, self.seen, seed) for name in names]
+        names = [f"traveller-{number + 1}" for number in range(scenario.travellers)]
+        self.trips: list[TripAsked] = []
+        self.travellers = [
+            self.parts.traveller(self.world, name, balancers, self.habits, self.trips, seed, pays=scenario.payments) for name in names
+        ]
+        self.sandbox = SimulatedSandbox(self.world) if scenario.payments else None
         self.prober = Prober(self, balancers, seed)
 
     # -- the run -----------------------------------------------------------------------------------------------------
@@ -122,6 +140,10 @@ class Cluster:
         Raises:
             Violation: Something is as it must never be.
         """
+        with installed(self.world):
+            return self._run(steps_max)
+
+    def _run(self, steps_max: int) -> Tally:
         try:
             self._begin()
             lasts_us = self.scenario.lasts_ms * 1000
@@ -137,7 +159,8 @@ class Cluster:
             self.world.close()
 
     def _begin(self) -> None:
-        for process in (*self.lock_servers, self.administrator, *self.nodes, *self.managers, *self.balancers, self.prober):
+        below = (*self.lock_servers, self.administrator, *self.nodes, *self.managers, *([self.sandbox] if self.sandbox else []))
+        for process in (*below, *self.balancers, self.prober):
             process.start()
         self.world.network.weather = CALM
         self.world.at(2_000_000, lambda _: self._open_shop())
@@ -146,8 +169,8 @@ class Cluster:
 
     def _open_shop(self) -> None:
         self.world.network.weather = self.scenario.weather
-        for buyer in self.buyers:
-            buyer.start()
+        for one in (*self.buyers, *self.travellers):
+            one.start()
 
     def _calm(self) -> None:
         """The last fault is over: everything is mended, started and goes on."""
@@ -160,8 +183,10 @@ class Cluster:
         for node in self.nodes:
             node.disk.fails = False
             node.disk.disarm()
-        for buyer in self.buyers:
-            buyer.closing = True
+        if self.sandbox is not None:
+            self.sandbox.faults.plan({"kind": "none"})
+        for one in (*self.buyers, *self.travellers):
+            one.closing = True
         self.prober.probe()
 
     # -- faults ------------------------------------------------------------------------------------------------------
@@ -196,6 +221,10 @@ class Cluster:
             case "forget":
                 assert isinstance(process, LockServer)
                 process.forget()
+            case "provider":
+                assert self.sandbox is not None
+                kind = PROVIDER_FAULTS[fault.number % len(PROVIDER_FAULTS)]
+                self.sandbox.faults.plan({"on": "any", "kind": kind, "count": str(1 + fault.number // 10), "delay_ms": "700"})
             case _:
                 assert isinstance(process, DataNode)
                 self._trouble_disk(fault, process)
@@ -227,9 +256,9 @@ class Cluster:
         if not self.first_success_us:
             waiting = {manager.name: manager.watch.waiting() for manager in self.managers}
             raise Violation("progress", f"nothing could be sold within {PROGRESS_MS} ms after the last fault; managers say {waiting}")
-        for buyer in self.buyers:
-            if not buyer.is_done:
-                raise Violation("progress", f"{buyer.name} still waits for an answer")
+        for one in (*self.buyers, *self.travellers):
+            if not one.is_done:
+                raise Violation("progress", f"{one.name} still waits for an answer")
         for operator in self.scenario.operators:
             copies = {
                 node.name: (store.applied_lsn, store.state_digest())
@@ -242,6 +271,13 @@ class Cluster:
 
     def _judge(self, *, final: bool) -> None:
         faults = invariants.check_locks(self.locks, clocks_keep_bounds=self.scenario.clocks_keep_bounds)
+        ledgers = {operator: trip_checks.rows_of(ledger.entries) for operator, ledger in self.observer.ledgers.items()}
+        if self.scenario.travellers:
+            faults += trip_checks.check_trips(ledgers) + trip_checks.check_told(self.trips, ledgers)
+        if self.scenario.travellers and final:
+            faults += trip_checks.check_quiet_trips(ledgers, OVERDUE_MS)
+        if self.sandbox is not None and final:
+            faults += trip_checks.check_payments(ledgers, self.sandbox.intents())
         for habits in self.habits:
             operator = habits.operator
             ledger = self.observer.ledgers.get(operator)
@@ -253,11 +289,14 @@ class Cluster:
             faults += invariants.check_order(asked, seen, invariants.seat_states(entries, habits.service_id))
             if final:
                 faults += invariants.check_overdue(entries, self.final_stamps[operator], OVERDUE_MS)
-                faults += invariants.check_buyers(self._as_told(asked), habits.service_id, self._final(operator), self._now())
+                lock_s = 0.9 * self.scenario.lock_ttl_ms / 1000
+                trips = trip_checks.as_operations(self.trips, ledgers, habits.service_id, self.scenario.settled_by, lock_s)
+                told = self._as_told([*asked, *trips])
+                faults += invariants.check_buyers(told, habits.service_id, self._final(operator), self._now())
         if faults:
             raise Violation(faults[0][0], faults[0][1] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
 
-    def _as_told(self, asked: list[Asked]) -> list[Asked]:
+    def _as_told(self, asked: list[Asked | TripAsked]) -> list[Asked | TripAsked]:
         """Holds end by the log's clock (R17): what a buyer may count on in true time is a little less, or nothing if clocks jump."""
         for one in asked:
             if one.kind == "hold":
@@ -267,15 +306,15 @@ class Cluster:
     def _final(self, operator: str) -> Final:
         seats, manifest = self.final_reads[operator]
         states = dict.fromkeys(SEATS, "available") | {seat: WORDS[SeatState(row[0])] for seat, row in seats.items()}
-        booked = {seat: order["reference"] for order in manifest["orders"] for seat in order["seats"]}
-        held = {seat: row[1] for seat, row in seats.items() if row[0] == SeatState.HELD}
+        booked = {seat: order["reference"] for order in [*manifest["orders"], *manifest["legs"]] for seat in order["seats"]}
+        held = {seat: basket_of(row[1]) for seat, row in seats.items() if row[0] == SeatState.HELD}
         return Final(states, booked, held)
 
     def _now(self) -> float:
         return self.world.now_us / 1_000_000
 
     def tally(self) -> Tally:
-        answers = [one.answer for one in self.history]
+        answers = [one.answer for one in (*self.history, *self.trips)]
         entries = [sealed for ledger in self.observer.ledgers.values() for sealed in ledger.entries]
         return Tally(
             steps=self.world.steps,
@@ -288,10 +327,16 @@ class Cluster:
             epochs=len(self.observer.leaders),
             locks=len(self.locks),
             slow_locks=sum(not one.fast for one in self.locks),
-            expired=sum(one.code == "hold_expired" for one in self.history),
+            expired=sum(one.code == "hold_expired" for one in (*self.history, *self.trips)),
             faults=len(self.scenario.faults),
             reads=len(self.seen),
+            **trip_checks.tally_trips({name: trip_checks.rows_of(ledger.entries) for name, ledger in self.observer.ledgers.items()}),
         )
+
+
+def basket_of(hold_id: str) -> str:
+    """Return the trip that a hold is a leg of, or the hold itself."""
+    return hold_id.rpartition(".")[0] if hold_id.count(".") > 2 else hold_id
 
 
 class Prober(Buyer):
@@ -318,7 +363,7 @@ class Prober(Buyer):
         for habits in self._habits:
             self._until(lambda habits=habits: self._buys(habits))  # type: ignore[misc]
         self._cluster.first_success_us = self.world.now_us
-        while not all(buyer.is_done for buyer in self._cluster.buyers):
+        while not all(one.is_done for one in (*self._cluster.buyers, *self._cluster.travellers)):
             self.sleep(50)
         for habits in self._habits:
             self._until(lambda habits=habits: self._reads(habits))  # type: ignore[misc]

@@ -66,7 +66,9 @@ def _check_fence(lsn: int, key: str, row: SeatRow, fences: dict[str, tuple[int, 
 
 
 def _check_end(lsn: int, stamp_ms: int, hold: HoldRow, expires_ms: int) -> Iterable[Fault]:
-    """I9: the log's own clock decides when a hold is over."""
+    """I9: the log's own clock decides when a hold is over; of a leg that is decided elsewhere it only says when to ask (B6)."""
+    if hold.anchor:
+        return
     if hold.state == HoldState.EXPIRED and stamp_ms < expires_ms:
         yield "holds last", f"entry {lsn} expires {hold.hold_id} {expires_ms - stamp_ms} ms before its time"
     if hold.state == HoldState.CONVERTED and stamp_ms >= expires_ms:

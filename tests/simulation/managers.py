@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datastore import administration, wire
 from datastore.cluster_record import REMOVED, ClusterRecord
-from datastore.errors import InvariantBroken, OutcomeUnknown
+from datastore.errors import HoldfastError, InvariantBroken, OutcomeUnknown
 from manager import failover_steps as steps
 from manager.carrying import Asked
 from manager.config import ManagerConfig
@@ -25,13 +25,16 @@ from manager.membership import Step, told
 from manager.polling import HURRY_FACTOR, HURRY_MIN_MS, LastSeen
 from manager.relay import Relay
 from manager.roster import Roster
-from manager.routing import READ, SUBMIT, opened
+from manager.routing import READ, SUBMIT, Method, opened
 from manager.watch import Watch
 from tests.simulation.lockclients import SimulatedLocks
 from tests.simulation.world import Ask, Process, Signal, Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.observer import Observer
+
+
+FOLLOWING_TIMEOUT_MS = 500
 
 
 class NodeConnections:
@@ -47,6 +50,8 @@ class NodeConnections:
         "record": ClusterRecord,
         "submit": list[wire.SubmitItem],
         "read": list[wire.ReadItem],
+        "feed": wire.FeedRequest,
+        "snapshot": wire.SnapshotRequest,
     }
 
     def __init__(self, manager: Manager, name: str) -> None:
@@ -59,6 +64,8 @@ class NodeConnections:
         answer = self._manager.ask(Ask(self.name, method, question, timeout_ms))
         if answer is None:
             raise OutcomeUnknown(f"no answer from {self.name} within {timeout_ms} ms")
+        if isinstance(answer, HoldfastError):
+            raise answer
         return wire.encode(answer)
 
     def close(self) -> None:
@@ -198,6 +205,14 @@ class SimulatedWatch(Watch):
         return found
 
 
+class SimulatedRelay(Relay[Any]):
+    """The production relay, whose threads are the simulator's."""
+
+    def __init__(self, manager: Manager, method: Method, **timing: Any) -> None:
+        self._at_once = manager.at_once  # type: ignore[method-assign,assignment]
+        super().__init__(method, manager.watch.roster, manager.watch, **timing)
+
+
 class Manager(Process):
     """One manager."""
 
@@ -215,15 +230,14 @@ class Manager(Process):
         self.news, self.changed = Signal(), Signal()
         self.locks = SimulatedLocks(self, self._lock_servers, f"{self.name}#{self.incarnation}", None)
         self.watch = self.watch_type(self, self._config, self._goals)
-        roster = self.watch.roster
         timing: dict[str, Any] = {
             "heartbeat_ms": self._config.heartbeat_ms,
             "attempt_ms": self._config.node_timeout_ms,
             "now_ms": self.now_ms,
         }
         self._relays: dict[str, tuple[Any, Relay[Any]]] = {
-            "submit": (list[wire.SubmitItem], Relay(SUBMIT, roster, self.watch, **timing)),
-            "read": (list[wire.ReadItem], Relay(READ, roster, self.watch, **timing)),
+            "submit": (list[wire.SubmitItem], SimulatedRelay(self, SUBMIT, **timing)),
+            "read": (list[wire.ReadItem], SimulatedRelay(self, READ, **timing)),
         }
         self.watch.start()
 
@@ -232,6 +246,12 @@ class Manager(Process):
         return f"{self._random.getrandbits(64):016x}"
 
     def handle(self, method: str, payload: bytes, answer: Callable[[Any], None]) -> None:
+        if method == "topology":
+            answer(wire.encode(self.watch.topology()))
+            return
+        if method in ("feed", "snapshot"):
+            self.run(lambda: answer(self._of_a_node(method, payload)))
+            return
         kind, relay = self._relays[method]
 
         def deliver() -> None:
@@ -239,3 +259,12 @@ class Manager(Process):
             answer(wire.encode(relay.deliver(items, deadline_ms)))
 
         self.run(deliver)
+
+    def _of_a_node(self, method: str, payload: bytes) -> bytes | HoldfastError:
+        """Return what the node says that a view wants to follow, or why it does not."""
+        request = wire.decode(NodeConnections.kinds[method], payload)
+        node = self.watch.roster.nodes[request.node]
+        try:
+            return node.call(method, payload, getattr(request, "wait_ms", 0) + FOLLOWING_TIMEOUT_MS)
+        except HoldfastError as error:
+            return error

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 # A command comes twice only because its caller sent it twice: a stream delivers once. What managers and primaries say is
 # repeated all the same, as their machines must bear it.
-ONCE = frozenset({"submit", "read", "basket"})
+ONCE = frozenset(
+    {"submit", "read", "basket", "feed", "snapshot", "topology", "GET", "POST"}
+    | {"hold", "hold_trip", "extend", "release", "confirm", "cancel"}
+)
 
 
 class Weather(NamedTuple):

@@ -6,13 +6,14 @@ one turn, and an answer that is not there at its end (a commit is awaited) leave
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
 from datastore.cluster_record import ClusterRecord
-from datastore.errors import HoldfastError, NotPrimary
+from datastore.errors import HoldfastError, NotPrimary, UnknownOperator
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
@@ -20,7 +21,7 @@ from datastore.replication import Replica
 from datastore.replication_steps import ReplicationSettings
 from datastore.submission import Question, Reconfiguration, Submission
 from tests.simulation.disk import Crashed, Disk, SimulatedStore
-from tests.simulation.world import Ask, Process, Violation, World
+from tests.simulation.world import Ask, Process, Signal, Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.observer import Observer
@@ -94,6 +95,8 @@ class DataNode(Process):
             "append": self._append,
             "submit": self._submit,
             "read": self._read,
+            "feed": self._feed,
+            "snapshot": self._snapshot,
         }
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -101,6 +104,7 @@ class DataNode(Process):
     def boot(self) -> None:
         self.partitions = {}
         self._owed = []
+        self._bell = Signal()
         self.boot_id = f"{self.name}#{self.incarnation}"
         for operator, store in list(self.stores.items()):
             self.stores[operator] = store.reopened()
@@ -132,7 +136,7 @@ class DataNode(Process):
             self.links_type(self),  # type: ignore[arg-type]  # All that a partition asks of its links is `send`.
             settings,
             now_ms=self.now_ms,
-            on_commit=lambda: None,
+            on_commit=self._bell.set,
             on_fatal=lambda error: None,
             flush_ms=times.flush_ms,
         )
@@ -219,12 +223,8 @@ class DataNode(Process):
         answer(replies)
 
     def _configure(self, items: list[administration.ConfigureItem], answer: Callable[[Any], None]) -> None:
-        (item,) = items
-        partition = self.partitions.get(item.operator)
-        if partition is None:
-            answer([administration.ConfigureReply(item.operator, False, "no store of this operator")])
-            return
-        self._await(partition.configure(item), answer)
+        missing = [administration.ConfigureReply(item.operator, False, "no store of this operator") for item in items]
+        self._await_all([partition and partition.configure(item) for item, partition in self._with_partitions(items)], missing, answer)
 
     def _hand_over(self, items: list[administration.HandOverItem], answer: Callable[[Any], None]) -> None:
         replies = []
@@ -264,20 +264,59 @@ class DataNode(Process):
             return wire.AppendReply(item.operator, "refused", item.epoch, 0, "")
 
     def _submit(self, items: list[wire.SubmitItem], answer: Callable[[Any], None]) -> None:
-        (item,) = items
-        partition = self.partitions.get(item.operator)
-        if partition is None:
-            answer([wire.SubmitResult(item.operator, b"", 0, 0, self._no_store(item.operator).to_data())])
-            return
-        self._await(partition.submit(item), answer)
+        missing = [wire.SubmitResult(item.operator, b"", 0, 0, self._no_store(item.operator).to_data()) for item in items]
+        self._await_all([partition and partition.submit(item) for item, partition in self._with_partitions(items)], missing, answer)
 
     def _read(self, items: list[wire.ReadItem], answer: Callable[[Any], None]) -> None:
-        (item,) = items
-        partition = self.partitions.get(item.operator)
+        missing = [wire.ReadResult(item.operator, 0, 0, None, self._no_store(item.operator).to_data()) for item in items]
+        self._await_all([partition and partition.ask(item) for item, partition in self._with_partitions(items)], missing, answer)
+
+    def _with_partitions(self, items: list[Any]) -> list[tuple[Any, Partition | None]]:
+        return [(item, self.partitions.get(item.operator)) for item in items]
+
+    def _await_all(self, waiting: Sequence[Waiting | None], missing: list[Any], answer: Callable[[Any], None]) -> None:
+        """Answer when all are decided; who has no store is answered with what is in `missing`."""
+        found = list(missing)
+        left = [place for place, one in enumerate(waiting) if one is not None]
+
+        def take(place: int, result: list[Any]) -> None:
+            found[place] = result[0]
+            left.remove(place)
+            if not left:
+                answer(found)
+
+        if not left:
+            answer(found)
+        for place, one in enumerate(waiting):
+            if one is not None:
+                self._await(one, partial(take, place))
+
+    def _feed(self, request: wire.FeedRequest, answer: Callable[[Any], None]) -> None:
+        """As `datastore.server` does it: what is new, or wait until something is."""
+
+        def wait() -> None:
+            until_ms = self.now_ms() + request.wait_ms
+            while True:
+                parts = []
+                for operator, (lsn, digest) in request.after.items():
+                    partition = self.partitions.get(operator)
+                    missing = wire.FeedPart(operator, "behind", 0, b"", 0)
+                    part = missing if partition is None else partition.feed(lsn, digest, TURN_S)
+                    parts += [] if part is None else [part]
+                left_ms = until_ms - self.now_ms()
+                if parts or left_ms <= 0:
+                    answer(parts)
+                    return
+                self.wait(self._bell, left_ms)
+
+        self.run(wait)
+
+    def _snapshot(self, request: wire.SnapshotRequest, answer: Callable[[Any], None]) -> None:
+        partition = self.partitions.get(request.operator)
         if partition is None:
-            answer([wire.ReadResult(item.operator, 0, 0, None, self._no_store(item.operator).to_data())])
-            return
-        self._await(partition.ask(item), answer)
+            answer(UnknownOperator(f"{self.name} has no store of {request.operator}", operator=request.operator))
+        else:
+            answer(partition.snapshot(request, TURN_S))
 
     def _no_store(self, operator: str) -> NotPrimary:
         return NotPrimary(f"{self.name} has no store of {operator}", operator=operator, primary="")

@@ -46,6 +46,11 @@ class Totals:
     expired: int = 0
     faults: int = 0
     reads: int = 0
+    trips_sold: int = 0
+    trips_ended: int = 0
+    resolved: int = 0
+    charged: int = 0
+    given_back: int = 0
 
     def add(self, tally: Tally, cpu_s: float) -> None:
         self.runs += 1
@@ -64,6 +69,11 @@ class Totals:
             "expired",
             "faults",
             "reads",
+            "trips_sold",
+            "trips_ended",
+            "resolved",
+            "charged",
+            "given_back",
         ):
             setattr(self, name, getattr(self, name) + getattr(tally, name))
 
@@ -76,6 +86,8 @@ class Totals:
             f" {self.reads:,} reads",
             f"{self.entries:,} entries committed in {self.epochs:,} reigns; {self.locks:,} locks ({self.slow_locks:,} by write-back),"
             f" {self.expired:,} holds found expired, {self.faults:,} faults",
+            f"{self.trips_sold:,} trips sold, {self.trips_ended:,} ended without a sale, {self.resolved:,} of their legs given back;"
+            f" {self.charged:,} payments taken, {self.given_back:,} given back",
         ]
 
 

@@ -12,6 +12,8 @@ from tests.simulation.network import Weather
 from tests.simulation.nodes import NodeTimes
 
 SEATS = tuple(f"{row}{letter}" for row in (1, 2) for letter in "ABCD")
+SETTLED_S = 5.0
+FAILOVER_S = 3.0
 FIRST_FAULT_MS = 2_500  # The cluster is founded and the timetable loaded by then.
 
 
@@ -21,9 +23,10 @@ class Fault(NamedTuple):
     Attributes:
         kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (cut off from
             all but the last manager and balancer), "power" (gone at a disk write), "full" (disk), "disk" (lost), "forget" (a lock
-            server's data), "jump" (wall clock), "drift".
+            server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors).
         target: A process, or "primary": whichever data node leads then.
-        number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million.
+        number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
+            its last digit says which of these, the others how often.
     """
 
     at_ms: int
@@ -49,6 +52,8 @@ class Scenario(NamedTuple):
     balancers: int = 2
     lock_servers: int = 3
     buyers: int = 4
+    travellers: int = 0
+    payments: bool = False
     pause_ms: int = 150
     reads: float = 0.25
     seats: tuple[str, ...] = SEATS
@@ -63,6 +68,14 @@ class Scenario(NamedTuple):
         """Whether every clock keeps the rate and the date that lock validity and true-time checks rest on."""
         wild = any(fault.kind == "jump" or (fault.kind == "drift" and abs(fault.number) > DRIFT_PPM_BOUND) for fault in self.faults)
         return not wild
+
+    def settled_by(self, since_s: float) -> float:
+        """Return by when what was decided is carried out everywhere: 5 s later (Z5), or after the faults that begin meanwhile."""
+        until_s = since_s + SETTLED_S
+        for fault in sorted(self.faults):
+            if fault.at_ms / 1000 <= until_s:
+                until_s = max(until_s, (fault.at_ms + fault.lasts_ms) / 1000 + FAILOVER_S + SETTLED_S)
+        return until_s
 
     def describe(self) -> list[str]:
         """Return it for people."""
@@ -90,6 +103,7 @@ PROFILES: dict[str, tuple[tuple[str, ...], int, int]] = {
     "replication": (NODE_FAULTS, 6, 24),
     "duel": (("kill", "freeze", "apart", "deaf", "mute", "split", "split", "power", "power", "power"), 15, 40),
     "locks": (("kill", "freeze", "deaf", "mute", "forget", "drift"), 3, 14),
+    "trips": (("kill", "kill", "freeze", "freeze", "apart", "deaf", "mute", "power", "provider", "provider"), 2, 14),
 }
 LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
 
@@ -97,7 +111,7 @@ LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "j
 def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     """Return the run of a seed; without a profile the seed chooses one."""
     chance = random.Random(f"scenario {seed}")
-    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks"))
+    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks", "trips", "trips"))
     kinds, least, most = PROFILES[profile]
     nodes = chance.choice((3, 3, 3, 5))
     lock_servers = chance.choice((3, 3, 5))
@@ -131,6 +145,18 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
         weather=chance.choice(WEATHERS[:3] if duel else WEATHERS),
         times=times,
     )
+    if profile == "trips":
+        scenario = scenario._replace(
+            operators=chance.choice((("AR", "LA"), ("AR", "LA"), ("AR", "LA", "IB"))),
+            nodes=3,
+            buyers=0,
+            travellers=chance.choice((3, 5, 8)),
+            payments=chance.random() < 0.8,
+            seats=SEATS[: chance.choice((2, 4, 8))],
+            pause_ms=chance.choice((60, 150)),
+            # One lost message stops an operator's lane for as long as a manager may take: with many lost, nobody travels.
+            weather=chance.choice((CALM, CALM, Weather(delay_us=3_000, loss=0.002, repeat=0.02, slow=0.02, slow_us=60_000))),
+        )
     count = chance.randint(least, most)
     faults: list[Fault] = []
     for _ in range(count):
@@ -168,7 +194,12 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
         return Fault(at_ms, kind, chance.choice([*nodes, *locks, *others]), 0, chance.choice((-4_000, -500, 500, 4_000)))
     if kind == "split":
         return Fault(at_ms, kind, "primary", lasts_ms)
+    if kind == "provider":
+        return Fault(at_ms, kind, "sandbox", 0, chance.randrange(50)) if scenario.payments else None
     targets = [*locks, *others] if scenario.profile == "locks" else [*nodes, *nodes, *["primary"] * 4, *locks, *others]
+    if scenario.profile == "trips":
+        targets = [*[name for name in others if name.startswith("balancer")] * 3, *nodes, "primary", "primary", *others]
+        targets += ["sandbox", "sandbox"] if scenario.payments else []
     if scenario.profile == "duel":
         targets = [*nodes, *["primary"] * 6]
     return Fault(at_ms, kind, chance.choice(targets), lasts_ms)

@@ -9,6 +9,7 @@ microseconds, in an order that follows from the seed alone.
 from __future__ import annotations
 
 import heapq
+import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Signal:
         """Wake all who wait, each in a turn of its own."""
         waiting, self.waiting = self.waiting, []
         for one in waiting:
-            one.process.world.after(one.process, 0, one.settle, True)
+            one.process.world.after(one.process, 0, one.wake, True)
 
 
 @dataclass
@@ -98,6 +99,12 @@ class Waiter:
         self.done = True
         self.then(value)
 
+    def wake(self, value: Any) -> None:
+        """Settle it from another thread of its own process: no step of any protocol."""
+        if not self.done:
+            self.process.world.steps -= 1
+        self.settle(value)
+
 
 class Process:
     """One simulated operating-system process, alone on its machine."""
@@ -112,6 +119,7 @@ class Process:
         self._backlog: list[tuple[int | None, Callable[[Any], None], Any]] = []
         self._threads: dict[greenlet, None] = {}
         self._dying = False
+        self.chance = random.Random(f"{world.seed} {name} chance")
         world.processes[name] = self
 
     # -- what subclasses say -----------------------------------------------------------------------------------------
@@ -134,7 +142,9 @@ class Process:
             self.alive = True
             self.incarnation += 1
             self.tell("starts")
+            before, self.world.current = self.world.current, self
             self.boot()
+            self.world.current = before
 
     def kill(self) -> None:
         """As kill -9 does: whatever was under way here is gone."""
@@ -144,8 +154,10 @@ class Process:
             self._backlog.clear()
             # Their frames must end now, not when Python finds them; what they do on the way out reaches nobody any more.
             self._dying = True
+            before, self.world.current = self.world.current, self
             for thread in list(self._threads):
                 thread.throw(GreenletExit)
+            self.world.current = before
             self._threads.clear()
             self._dying = False
 
@@ -191,7 +203,11 @@ class Process:
         if getcurrent() is self.world.scheduler:
             thread.switch()
         else:
-            self.world.after(self, 0, lambda _: thread.switch(), None)
+            self.world.after(self, 0, lambda _: self._begin(thread), None)
+
+    def _begin(self, thread: greenlet) -> None:
+        self.world.steps -= 1  # A thread that begins is no step of any protocol.
+        thread.switch()
 
     def _run(self, work: Callable[[], None]) -> None:
         me = getcurrent()
@@ -251,8 +267,10 @@ class Process:
 class World:
     """All processes, the network between them, and what will happen next."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, seed: str = "") -> None:
         self.now_us = 0
+        self.seed = seed
+        self.current: Process | None = None  # Whose turn it is.
         self.steps = 0
         self.network = network
         self.processes: dict[str, Process] = {}
@@ -288,6 +306,7 @@ class World:
                 return False
             time_us, _, process, incarnation, act, argument = heapq.heappop(heap)
             self.now_us = max(self.now_us, time_us)
+            self.current = process
             if process is None:
                 act(argument)
                 continue
