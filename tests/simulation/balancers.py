@@ -18,6 +18,7 @@ from loadbalancer.basket import Basket
 from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
 from loadbalancer.cashier import Cashier
+from loadbalancer.changing import Changing
 from loadbalancer.collecting import Collector
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
@@ -151,7 +152,7 @@ class Balancer(Process):
             "extend": selling.extend,
             "release": selling.release,
             "confirm": paying.confirm,
-            "cancel": booking.cancel,
+            "cancel": Changing(parts, booking, itineraries).cancel,
         }
         follower.start()
         reconciler.start()

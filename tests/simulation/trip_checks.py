@@ -50,6 +50,7 @@ class Rows:
     legs: dict[str, list[LegChange]] = field(default_factory=dict)
     holds: dict[str, HoldRow] = field(default_factory=dict)
     orders: dict[str, OrderRow] = field(default_factory=dict)
+    sold_minor: dict[str, int] = field(default_factory=dict)  # reference -> what it was sold for
     payments: dict[str, PaymentRow] = field(default_factory=dict)
 
     def basket(self, basket_id: str) -> BasketRow | None:
@@ -80,7 +81,8 @@ def rows_of(entries: Sequence[SealedEntry]) -> Rows:
             elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD):
                 found.holds[key] = decode_row(kind, value)
             elif kind == Kind.ORDER:
-                found.orders[key] = decode_row(kind, value)
+                order = found.orders[key] = decode_row(kind, value)
+                found.sold_minor.setdefault(key, sum(sum(leg.prices) for leg in order.legs) or sum(order.prices))
             elif kind in (Kind.PAYMENT, Kind.CLOSED_PAYMENT):
                 found.payments[key] = decode_row(kind, value)
     return found
@@ -174,7 +176,7 @@ def _check_own_legs(basket: BasketRow, anchor: str, rows: Rows) -> Iterable[Faul
 def check_payments(ledgers: Ledgers, intents: Mapping[str, Mapping[str, Any]]) -> list[Fault]:
     """Z15, when all is quiet: charged if and only if booked, to the cent, and nothing left set aside."""
     faults: list[Fault] = []
-    paid: dict[str, tuple[str, OrderRow]] = {}
+    paid: dict[str, tuple[str, int]] = {}  # intent -> (what it pays for, how much of it is to be kept)
     for operator, rows in ledgers.items():
         for reference, order in rows.orders.items():
             what = f"{operator} order {reference}"
@@ -183,26 +185,19 @@ def check_payments(ledgers: Ledgers, intents: Mapping[str, Mapping[str, Any]]) -
             elif order.intent in paid:
                 faults.append(("charged if and only if booked", f"{what} and {paid[order.intent][0]} were paid by one {order.intent}"))
             else:
-                paid[order.intent] = (what, order)
+                paid[order.intent] = (what, rows.sold_minor[reference] - order.refund_minor)
         for intent, row in rows.payments.items():
             if row.state not in (PaymentState.SETTLED, PaymentState.PAYING):
                 faults.append(("payments are settled", f"{operator}: {intent} of {row.hold_id} is still {row.state.name} {row.case}"))
     for name, one in intents.items():
         charge = one["latest_charge"] or {"amount_refunded": 0}
         kept = one["amount_received"] - charge["amount_refunded"]
-        found = paid.get(name)
-        price = _kept_price(found[1]) if found is not None else 0
+        what, price = paid.get(name, (f"nothing was sold for {one['metadata']}", 0))
         if kept != price:
-            what = found[0] if found is not None else f"nothing was sold for {one['metadata']}"
             faults.append(("charged if and only if booked", f"{name}: {kept} of {one['amount']} is kept, it should be {price}: {what}"))
         if one["status"] == "requires_capture":
             faults.append(("charged if and only if booked", f"{name}: {one['amount']} is still set aside for {one['metadata']}"))
     return faults
-
-
-def _kept_price(order: OrderRow) -> int:
-    price = sum(sum(leg.prices) for leg in order.legs) if order.legs else sum(order.prices)
-    return price if order.state == OrderState.CONFIRMED else price - order.refund_minor
 
 
 # --- what travellers were told ----------------------------------------------------------------------------------------
