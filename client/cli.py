@@ -22,6 +22,7 @@ from client import (
     commands_checking,
     commands_cluster,
     commands_console,
+    commands_demo,
     commands_import,
     commands_looking,
     commands_nodes,
@@ -96,6 +97,7 @@ commands_primaries.register(app, commands_operators.operator)
 commands_recovering.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
+commands_demo.register(app)
 commands_console.register(app)
 commands_simulate.register(app)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from client import exit_codes
+from client.commands_looking import Json
 from client.terminal import Session
 from datastore.errors import ConfigInvalid
 
 if TYPE_CHECKING:
+    from client.rivals import Rivals
     from client.tui.desk import Desk
 
+# Source: docs/payments.md, Cards.
 TEST_CARDS = {
     "pm_card_visa": "pays",
     "pm_card_mastercard": "pays",
@@ -31,16 +36,67 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Travel")(tui)
 
 
-def tui(context: typer.Context) -> int:
-    """Open the terminal application: search, seat maps that live, bookings, the cluster."""
+def tui(
+    context: typer.Context,
+    theme: Annotated[str, typer.Option("--theme", help="A theme; ansi-dark and ansi-light keep the terminal's colours.")] = "",
+    keys: Annotated[bool, typer.Option("--keys", help="Only list the bindings: their ids for keys.toml, keys, meaning.")] = False,
+    json: Json = False,
+) -> int:
+    """Open the terminal application: search, seat maps that live, bookings; and all that an operator does."""
+    from client import wallet
+
     session: Session = context.obj
+    if keys:
+        return _list_keys(session, wallet.home(os.environ) / "keys.toml", json=json)
+    refuse_without_terminal("tui")
+    open_application(session, wallet.home(os.environ) / "keys.toml", theme=theme)
+    return exit_codes.DONE
+
+
+def _list_keys(session: Session, keys_file: Path, *, json: bool) -> int:
+    from client.tables import Rows
+    from client.tui import keymap
+
+    own = keymap.read(keys_file).keys
+    rows = [{"id": name, "keys": own.get(name, one.key), "meaning": one.description} for name, one in sorted(keymap.bindings().items())]
+    if json:
+        session.print_json(rows)
+        return exit_codes.DONE
+    table = Rows("ID", "KEYS", "MEANING")
+    for row in rows:
+        table.add_row(row["id"], row["keys"], row["meaning"])
+    table.print(session.console())
+    session.console().print(f"own keys: {keys_file}", soft_wrap=True)
+    return exit_codes.DONE
+
+
+def refuse_without_terminal(command: str) -> None:
+    """Raise where there is no terminal to draw on.
+
+    Raises:
+        ConfigInvalid: Stdin or stdout is none.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         reason = "it needs a terminal; the same is done by the other commands, each with --json for scripts"
-        raise ConfigInvalid(f"tui: {reason}", file="-", key="-", reason=reason)
+        raise ConfigInvalid(f"{command}: {reason}", file="-", key="-", reason=reason)
+
+
+def open_application(session: Session, keys_file: Path, *, theme: str = "", rivals: Rivals | None = None) -> None:
+    """Show the application for a session's cluster until it is left.
+
+    Args:
+        keys_file: The user's own keys and theme; need not exist.
+        rivals: Buyers to compete with, where that is wanted.
+    Raises:
+        ConfigInvalid: The file names a binding, key or theme that there is not.
+    """
+    from client.tui import keymap
     from client.tui.app import HoldfastApp
 
-    HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping), desk=desk_of(session)).run()
-    return exit_codes.DONE
+    wishes = keymap.read(keys_file, theme)
+    app = HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping), desk=desk_of(session), rivals=rivals)
+    keymap.apply(app, wishes)
+    app.run()
 
 
 def desk_of(session: Session) -> Desk | None:
@@ -51,10 +107,7 @@ def desk_of(session: Session) -> Desk | None:
 
 
 def cards_of(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the test cards to offer where the sandbox takes the payments: (what it does, its name).
-
-    Source: docs/payments.md, Cards.
-    """
+    """Return the test cards to offer where the sandbox takes the payments: (what it does, its name)."""
     if mapping.get("payments", {}).get("provider") != "sandbox":
         return []
     return [(f"{name}: {what}", name) for name, what in TEST_CARDS.items()]

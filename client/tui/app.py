@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from client.api import new_request_id
 from client.inputs import duration_text
+from client.rivals import Rivals
 from client.tui.bookings_screen import BookingsScreen
 from client.tui.clock import Holds
 from client.tui.cluster_screen import ClusterScreen
@@ -26,6 +27,7 @@ from client.tui.locks_screen import LocksScreen
 from client.tui.log_screen import LogScreen
 from client.tui.page import News
 from client.tui.search_screen import SearchScreen
+from client.tui.seats_screen import SeatsScreen
 from client.tui.services_screen import ServicesScreen
 from client.wallet import Wallet
 from datastore.administration import AnyWish
@@ -65,21 +67,32 @@ class HoldfastApp(App[None]):
         Binding("6,f9", "go('locks')", "Locks", show=False, id="app.locks"),
         Binding("7,f10", "go('log')", "Log", show=False, id="app.log"),
         Binding("8,f11", "go('figures')", "Figures", show=False, id="app.figures"),
+        Binding("f12", "rivals", "Rivals", id="app.rivals"),
         Binding("f1", "explain", "Help", id="app.help"),
         Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
     ]
 
-    def __init__(self, client: Client, wallet: Wallet, *, cards: Sequence[tuple[str, str]] = (), desk: Desk | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        wallet: Wallet,
+        *,
+        cards: Sequence[tuple[str, str]] = (),
+        desk: Desk | None = None,
+        rivals: Rivals | None = None,
+    ) -> None:
         """Prepare; `run` shows it.
 
         Args:
             client: Is closed at the end.
             cards: (what people read, what the provider knows) of the cards offered; none where no payments are taken.
+            rivals: Buyers to compete with, in a demonstration.
             desk: The cluster's data folder, where it is on this machine: keys, logs, processes.
         """
         super().__init__()
         self.cards = list(cards)
         self.desk = desk
+        self.rivals = rivals
         self.series = Series()
         self.happened: deque[Happening] = deque(maxlen=HAPPENED_MAX)
         self.frozen: set[str] = set()  # Processes that were frozen here and not continued yet.
@@ -96,6 +109,8 @@ class HoldfastApp(App[None]):
         self.find_holds()
 
     def on_unmount(self) -> None:
+        if self.rivals is not None:
+            self.rivals.stop()
         self.gateway.close()
 
     # --- shared by the screens -------------------------------------------------------------------------------------
@@ -185,6 +200,24 @@ class HoldfastApp(App[None]):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer rivals only where there are any, and a seat map that they can buy from."""
+        return isinstance(self.screen, SeatsScreen) and self.rivals is not None if action == "rivals" else True
+
+    @work(group="rivals", exclusive=True)
+    async def action_rivals(self) -> None:
+        """Let rival customers buy seats of the map on the screen before one's eyes, or send them away."""
+        rivals, screen = self.rivals, self.screen
+        if rivals is None or not isinstance(screen, SeatsScreen):
+            return
+        if rivals.running:
+            await self.ask(lambda _: rivals.stop())
+            self.notify(f"the rivals are gone from {rivals.service_id}")
+            return
+        service_id = screen.trip.segments[screen.number].service.service_id
+        await self.ask(lambda _: rivals.start(service_id))
+        self.notify(f"rival customers buy seats of {service_id}: look. F12 sends them away.")
 
     @work(group="extend", exclusive=True)
     async def action_extend(self) -> None:

@@ -188,6 +188,9 @@ class ClusterScreen(Page[object]):
         if self.holdfast.desk is None:
             self.notify("the cluster's data folder is not on this machine", severity="warning")
             return
+        if self.holdfast.desk.plan.client.production:
+            self.notify("this cluster sells in earnest (client.production): nothing is broken from here", severity="warning")
+            return
         self.app.push_screen(BreakScreen())
 
 

@@ -1,0 +1,149 @@
+"""The user's own keys: `keys.toml` in the wallet's folder.
+
+    theme = "ansi-dark"
+
+    [keys]
+    "seats.choose" = "space,x"
+    "trip.hold" = "ctrl+h"
+
+A binding keeps its id whatever its key is; a word that names no binding, no key or no theme is refused with the nearest that there is,
+before anything is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.binding import Binding
+from textual.keys import Keys
+from textual.theme import BUILTIN_THEMES
+
+from client.tui import app as application
+from client.tui import (
+    ask_text,
+    block_screen,
+    bookings_screen,
+    break_screen,
+    calendar_screen,
+    cluster_screen,
+    holds_screen,
+    log_screen,
+    manifest_screen,
+    passengers_screen,
+    place_field,
+    question,
+    search_screen,
+    seat_grid,
+    seats_screen,
+    services_screen,
+    ticket_screen,
+)
+from datastore.settings import refuse
+
+if TYPE_CHECKING:
+    from client.tui.app import HoldfastApp
+
+OWNERS: tuple[Any, ...] = (
+    application.HoldfastApp,
+    ask_text.AskText,
+    block_screen.BlockScreen,
+    bookings_screen.BookingsScreen,
+    break_screen.BreakScreen,
+    calendar_screen.CalendarScreen,
+    cluster_screen.ClusterScreen,
+    holds_screen.HoldsScreen,
+    log_screen.LogScreen,
+    manifest_screen.ManifestScreen,
+    passengers_screen.PassengersScreen,
+    place_field.PlaceField,
+    question.Question,
+    search_screen.SearchScreen,
+    seat_grid.SeatGrid,
+    seats_screen.SeatsScreen,
+    services_screen.ServicesScreen,
+    ticket_screen.TicketScreen,
+)
+MODIFIERS = ("ctrl", "shift", "alt")
+NAMED = frozenset(key.value for key in Keys if re.fullmatch(r"[a-z][a-z0-9_]*", key.value))
+# Names of printable keys as the framework spells them.
+PUNCTUATION = frozenset(
+    ("space", "slash", "comma", "full_stop", "minus", "plus", "equals_sign", "question_mark", "colon", "semicolon", "underscore", "tab")
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the file says. `keys`: binding id -> keys with commas between."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    theme: str = ""
+
+
+def bindings() -> dict[str, Binding]:
+    """Return every binding that can be given another key, by its id."""
+    found = {}
+    for owner in OWNERS:
+        for binding in owner.BINDINGS:
+            if isinstance(binding, Binding) and binding.id:
+                found[binding.id] = binding
+    return found
+
+
+def read(path: Path, theme: str = "") -> Wishes:
+    """Return the wishes of a file, none where there is no file.
+
+    Args:
+        theme: One that was asked for otherwise, and goes first.
+    Raises:
+        ConfigInvalid: It cannot be read, or names something that there is not: the file, the name and the nearest right one.
+    """
+    content: Mapping[str, Any] = {}
+    if path.exists():
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            refuse(str(path), "-", str(error))
+    file = str(path)
+    for name in content:
+        if name not in ("keys", "theme"):
+            refuse(file, name, "there is only theme, and the table keys", name, ("keys", "theme"))
+    chosen = theme or content.get("theme", "")
+    if chosen and (not isinstance(chosen, str) or chosen not in BUILTIN_THEMES):
+        where = "--theme" if theme else file
+        refuse(where, "theme", f"there is no theme {chosen!r}; there are {', '.join(BUILTIN_THEMES)}", str(chosen), BUILTIN_THEMES)
+    table = content.get("keys", {})
+    if not isinstance(table, Mapping):
+        refuse(file, "keys", "must be a table: [keys]")
+    known = bindings()
+    for name, keys in table.items():
+        if name not in known:
+            refuse(file, f"keys.{name}", "no binding has this id; `holdfast tui --keys` lists them", name, known)
+        if not isinstance(keys, str) or not keys:
+            refuse(file, f"keys.{name}", 'must be a key, or several with commas between: "ctrl+h" or "space,x"')
+        for key in keys.split(","):
+            _check_key(file, name, key.strip())
+    return Wishes({name: ",".join(key.strip() for key in keys.split(",")) for name, keys in table.items()}, str(chosen))
+
+
+def _check_key(file: str, name: str, word: str) -> None:
+    *modifiers, key = word.split("+")
+    wrong = next((one for one in modifiers if one not in MODIFIERS), "")
+    if wrong:
+        refuse(file, f"keys.{name}", f"{word!r}: {wrong!r} is no modifier; there are {', '.join(MODIFIERS)}", wrong, MODIFIERS)
+    if len(key) == 1 and key.isprintable():
+        return
+    if word not in NAMED and key not in NAMED | PUNCTUATION:
+        near = sorted(NAMED | PUNCTUATION)
+        refuse(file, f"keys.{name}", f"{word!r} is no key: write a character, or a name such as space, f6, ctrl+h, pageup", key, near)
+
+
+def apply(app: HoldfastApp, wishes: Wishes) -> None:
+    """Give an application that is not running yet the user's keys and theme."""
+    app.set_keymap(wishes.keys)
+    if wishes.theme:
+        app.theme = wishes.theme
