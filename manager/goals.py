@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from datastore import cluster_record
@@ -35,7 +36,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Goals:
-    """The nodes and where copies and primaries are wanted.
+    """The nodes and where copies and primaries are wanted. Never changed, so what follows from it is worked out once.
 
     Attributes:
         base: The nodes of cluster.toml.
@@ -51,7 +52,7 @@ class Goals:
     def with_record(self, record: Mapping[str, Note]) -> Goals:
         return Goals(self.base, self.primaries, self.copies, dict(record))
 
-    @property
+    @cached_property
     def nodes(self) -> dict[str, Member]:
         """Return every node that there is or was, by name."""
         found = {name: Member(address, MEMBER) for name, address in self.base.items()}
@@ -59,12 +60,12 @@ class Goals:
             found[name] = Member(Address(wish.host, wish.port), wish.state)
         return found
 
-    @property
+    @cached_property
     def members(self) -> list[str]:
         """Return the nodes that take part, those that are on their way out included."""
         return [name for name, member in self.nodes.items() if member.state != REMOVED]
 
-    @property
+    @cached_property
     def unfit(self) -> frozenset[str]:
         """Return the nodes that should lead nothing."""
         return frozenset(name for name, member in self.nodes.items() if member.state in (DRAINING, LEAVING))
@@ -81,7 +82,7 @@ class Goals:
     def placed(self, operator: str) -> tuple[str, ...]:
         """Return where a new partition of the operator belongs, whom to prefer as primary first."""
         named = tuple(node for node in cluster_record.copies_of(self.record, operator) if node in self.members)
-        nodes = named or self._placement().nodes_of(operator)
+        nodes = named or self._placement.nodes_of(operator)
         first = self.preferred(operator)
         return tuple(sorted(nodes, key=lambda node: (node in self.unfit, node != first)))
 
@@ -94,6 +95,7 @@ class Goals:
         named = tuple(node for node in cluster_record.copies_of(self.record, operator) if node in self.members)
         return named or tuple(dict.fromkeys(present))
 
+    @cached_property
     def _placement(self) -> Placement:
         settled = [name for name, member in self.nodes.items() if member.state in (MEMBER, DRAINING)]
         fit = [name for name in settled if name not in self.unfit]
