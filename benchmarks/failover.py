@@ -52,6 +52,8 @@ class Buyers:
         self.errors: Counter[str] = Counter()
         self._clients = [cluster.client(f"owner-key-of-buyer-{number}") for number in range(BUYERS)]
         self._over = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
         self._threads = [threading.Thread(target=self._buy, args=(number,), daemon=True) for number in range(BUYERS)]
         for thread in self._threads:
             thread.start()
@@ -60,6 +62,7 @@ class Buyers:
         client, turn = self._clients[number], 0
         while not self._over.is_set():
             turn += 1
+            self._open.wait()
             asked = time.monotonic()
             try:
                 hold = client.hold(self.service, [self.seats[(number + BUYERS * turn) % 80]])
@@ -87,8 +90,16 @@ class Buyers:
         moments = sorted([since, *(done for _, done in self.done[-2_000:] if done >= since), time.monotonic()])
         return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
+    def pause(self) -> None:
+        """Nobody asks for anything more until `go_on`."""
+        self._open.clear()
+
+    def go_on(self) -> None:
+        self._open.set()
+
     def stop(self) -> None:
         self._over.set()
+        self._open.set()
         for thread in self._threads:
             thread.join(30)
 

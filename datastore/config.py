@@ -77,7 +77,7 @@ class DatastoreConfig:
     tls: bool = False
     certificates: str = ""
     auto_recover: bool = True
-    recovery_bytes_per_s: int = 67_108_864
+    recovery_bytes_per_s: int = 100_663_296
     file: str = "cluster.toml"
 
     @property
