@@ -36,3 +36,51 @@ class Changes(Papers):
             request_id=request_id or secrets.token_urlsafe(18), reference=reference, token=token, quote=quote, deadline_ms=self.deadline_ms
         )
         return self._ask("cancel", request, messages.OrderAnswer)
+
+    def quote_change(
+        self,
+        reference: str,
+        token: str,
+        *,
+        leg: int = 0,
+        swaps: Sequence[tuple[str, str]] = (),
+        service_id: str = "",
+        seats: Sequence[str] = (),
+    ) -> messages.QuoteAnswer:
+        """Return what a change of one leg costs or gives back; nothing is held.
+
+        Args:
+            leg: Counted from 1; 0 is the only one, or the one that has the seats.
+            swaps: (seat that is given up, seat that is taken) on that leg.
+            service_id, seats: Another service of the same operator instead, with these seats or the best that are left.
+        """
+        request = messages.QuoteChange(
+            reference=reference,
+            token=token,
+            leg=leg,
+            swaps=[messages.SeatSwap(old, new) for old, new in swaps],
+            service_id=service_id,
+            seats=list(seats),
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("quote_change", request, messages.QuoteAnswer)
+
+    def change(
+        self, reference: str, token: str, quote: str, *, payment_method: str = "", request_id: str = ""
+    ) -> messages.OrderAnswer:
+        """Change an order as it was quoted: all of it, or nothing.
+
+        Args:
+            payment_method: The card that pays the difference, where there is one to pay.
+        Raises:
+            QuoteExpired: The order or a price is not what it was. SeatUnavailable: Somebody was faster.
+        """
+        request = messages.ChangeOrder(
+            request_id=request_id or secrets.token_urlsafe(18),
+            reference=reference,
+            token=token,
+            quote=quote,
+            payment_method=payment_method,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("change", request, messages.OrderAnswer)

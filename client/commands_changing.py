@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client import inputs
 from client.administering import agreed
 from client.commands_looking import Json
 from client.commands_selling import Reference, RequestId, reference_of
 from client.terminal import Session, tell
-from datastore.errors import InvalidRequest
+from datastore.errors import HoldfastError, InvalidRequest
 
 if TYPE_CHECKING:
+    from client import api
     from datastore.messages import OrderAnswer, QuoteAnswer
 
 Token = Annotated[str, typer.Option("--token", help="The manage token, where it is not kept here.")]
@@ -23,7 +27,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: quote it and do it
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(rich_help_panel="Travel")(cancel)
+    for command in (cancel, change):
+        app.command(rich_help_panel="Travel")(command)
 
 
 def token_of(session: Session, reference: str, token: str) -> str:
@@ -66,6 +71,80 @@ def cancel(
             agree(session, found, yes=yes, json=json)
             accept = found.quote
         return show_order(session, client.cancel(reference, used, quote=accept, request_id=request_id), json=json)
+
+
+def change(
+    context: typer.Context,
+    reference: Reference,
+    seat: Annotated[
+        list[str] | None, typer.Option("--seat", help="The seat given up and the one taken for it: 12A=14C, or with the leg, 2:12A=14C.")
+    ] = None,
+    leg: Annotated[int, typer.Option("--leg", min=0, help="Which leg of a trip goes to another service, counted from 1.")] = 0,
+    to: Annotated[str, typer.Option("--to", metavar="SERVICE", help="Another service of the same operator for that leg.")] = "",
+    seats: Annotated[str, typer.Option("--seats", help="With --to: the seats there, 12A,12B; the best that are left by default.")] = "",
+    card: Annotated[str, typer.Option("--pay", help="The card that pays the difference, e.g. pm_card_visa.")] = "",
+    quote: QuoteOnly = False,
+    accept: Accept = "",
+    yes: Yes = False,
+    token: Token = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Move to other seats or to another date or service of the operator: says what it costs, asks, and does all of it or nothing."""
+    session: Session = context.obj
+    reference = reference_of(session, reference)
+    used = token_of(session, reference, token)
+    if accept and (seat or to or leg or seats or quote):
+        raise InvalidRequest("--accept does what was quoted: name nothing else with it", field="accept")
+    with session.connect() as client:
+        if not accept:
+            numbers, swaps = _swaps(seat or [])
+            service = inputs.service_id(to, date.today()) if to else ""
+            named = inputs.seats(seats.split(",")) if seats else []
+            found = client.quote_change(reference, used, leg=leg or numbers, swaps=swaps, service_id=service, seats=named)
+            if quote:
+                return show_quote(session, found, f"holdfast change {reference} --accept {found.quote}", json=json)
+            agree(session, found, yes=yes, json=json)
+            accept = found.quote
+        return show_order(session, _changed(session, client, (reference, used, accept), card, request_id), json=json)
+
+
+def _changed(session: Session, client: api.Holdfast, what: tuple[str, str, str], card: str, request_id: str) -> OrderAnswer:
+    """Change a booking (reference, token, quote); the same again after a lost answer, or the bank's consent, goes on."""
+    from client.api import new_request_id
+
+    word = f"change {what[0]} {blake2b(what[2].encode(), digest_size=8).hexdigest()}"
+    noted = request_id or session.wallet.pending(word, new_request_id())
+    try:
+        answer = client.change(*what, payment_method=card, request_id=noted)
+    except HoldfastError as error:
+        if error.maybe_committed or error.code in ("payment_action_required", "payments_unavailable"):
+            tell(f"then: holdfast change {what[0]} --accept {what[2]}{f' --pay {card}' if card else ''}")
+        else:
+            session.wallet.settle(word)
+        raise
+    session.wallet.settle(word)
+    return answer
+
+
+def _swaps(words: list[str]) -> tuple[int, list[tuple[str, str]]]:
+    """Return the leg (0 where none is named) and the pairs of seats.
+
+    Raises:
+        InvalidRequest: Not [LEG:]OLD=NEW, or of more than one leg.
+    """
+    legs: set[int] = set()
+    pairs: list[tuple[str, str]] = []
+    for word in words:
+        number, _, rest = word.rpartition(":")
+        old, equals, new = rest.partition("=")
+        if not equals or not old or not new or (number and not (number.isascii() and number.isdigit())):
+            raise InvalidRequest(f"{word}: a seat is changed as 12A=14C, or 2:12A=14C for the second leg", field="seat")
+        legs.add(int(number) if number else 0)
+        pairs.append((old.upper(), new.upper()))
+    if len(legs) > 1:
+        raise InvalidRequest("seats of one leg are changed at a time", field="seat")
+    return (legs.pop() if legs else 0), pairs
 
 
 def show_quote(session: Session, answer: QuoteAnswer, following: str, *, json: bool) -> int:

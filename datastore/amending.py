@@ -53,10 +53,9 @@ def amend(batch: Batch, command: commands.Amend, basket: BasketRow | None) -> di
         raise errors.QuoteExpired(f"booking {order.reference} has changed since; ask for a new quote", reference=order.reference)
     if command.full and (not order.action or basket is not None):
         raise errors.InvalidRequest("the whole price goes back only where a service was taken away", field="full")
-    if order.departs_ms <= batch.now_ms and not command.full:
-        raise errors.ServiceClosed(f"{order.service_id} has departed", service_id=order.service_id, state="departed")
     legs = legs_of(batch, order)
     cuts = _checked_cuts(legs, command, basket)
+    _check_not_gone(batch, [legs[place] for place in cuts] if not command.full else [])
     if basket is not None and len(command.leg_passengers) != len(local_holds(batch, basket)):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
     price_minor, refund_minor = _amounts(legs, cuts, command, basket)
@@ -106,6 +105,14 @@ def parts_of(order: OrderRow, legs: Sequence[Leg]) -> tuple[Part, ...]:
         return order.parts
     numbered = is_basket(order.hold_id)
     return tuple(Part(order.hold_id, place if numbered else -1, place, leg.seats) for place, leg in enumerate(legs))
+
+
+def _check_not_gone(batch: Batch, legs: Sequence[Leg]) -> None:
+    """Refuse to give up what has departed, as far as it is this operator's; others' times are not known here."""
+    for leg in legs:
+        facts = batch.state.facts(leg.service_id) if leg.operator == batch.state.operator else None
+        if facts is not None and facts.service.departs_ms <= batch.now_ms:
+            raise errors.ServiceClosed(f"{leg.service_id} has departed", service_id=leg.service_id, state="departed")
 
 
 def _checked_cuts(legs: Sequence[Leg], command: commands.Amend, basket: BasketRow | None) -> dict[int, tuple[int, ...]]:

@@ -27,9 +27,12 @@ from datastore.messages_base import (
 )
 from datastore.messages_changing import (
     CancelOrder,
+    ChangeOrder,
     QuoteAnswer,
     QuoteCancel,
+    QuoteChange,
     QuoteLine,
+    SeatSwap,
 )
 from datastore.messages_ledger import (
     CheckAnswer,
@@ -161,6 +164,7 @@ __all__ = [
     "CalendarAnswer",
     "CalendarDay",
     "CancelOrder",
+    "ChangeOrder",
     "ChangeService",
     "CheckAnswer",
     "CheckCluster",
@@ -227,6 +231,7 @@ __all__ = [
     "QuerySeat",
     "QuoteAnswer",
     "QuoteCancel",
+    "QuoteChange",
     "QuoteLine",
     "ReceiptAnswer",
     "ReleaseHold",
@@ -245,6 +250,7 @@ __all__ = [
     "SeatMap",
     "SeatMapAnswer",
     "SeatStatesAnswer",
+    "SeatSwap",
     "SeatWords",
     "SeatsAnswer",
     "SeatsChanged",
@@ -295,6 +301,8 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "orders": (GetOrders, OrdersAnswer),
     "quote_cancel": (QuoteCancel, QuoteAnswer),
     "cancel": (CancelOrder, OrderAnswer),
+    "quote_change": (QuoteChange, QuoteAnswer),
+    "change": (ChangeOrder, OrderAnswer),
     "block": (BlockSeats, SeatsChanged),
     "unblock": (UnblockSeats, SeatsChanged),
     "change_service": (ChangeService, ServiceChanged),

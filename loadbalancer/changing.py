@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from datastore import commands, conditions, messages, wire
-from datastore.errors import HoldfastError, QuoteExpired, ServiceClosed
+from datastore.errors import AlreadyCancelled, HoldfastError, QuoteExpired, ServiceClosed
+from datastore.model import Leg, OrderState
 from loadbalancer import quotes
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.booking import Booking
@@ -28,11 +29,11 @@ class Changing:
     def quote_cancel(self, request: messages.QuoteCancel) -> messages.QuoteAnswer:
         """Say what cancelling gives back, by leg and passenger."""
         deadline_ms = now_ms() + request.deadline_ms
-        operator, value = self._booking.own(request.reference, request.token, deadline_ms)
+        operator, value = self.standing(request.reference, request.token, deadline_ms)
         places, positions = [number - 1 for number in request.legs], [number - 1 for number in request.passengers]
         quote = quotes.cancelling(value, operator, places, positions, full=request.full)
-        if not quote.full:
-            self._check_not_gone(value, operator, quote)
+        for place, _ in quote.cuts if not quote.full else ():
+            self.check_not_gone(conditions.legs_of_order(value, operator)[place])
         return quotes.quote_answer(quote, value, operator, travelling(value["record"], value))
 
     def cancel(self, request: messages.CancelOrder) -> messages.OrderAnswer:
@@ -82,16 +83,29 @@ class Changing:
         changed = {**changed, "evidence": value.get("evidence")}
         return self._booking.answer(operator, changed, travelling(value["record"], changed))
 
-    def _check_not_gone(self, value: dict[str, Any], operator: str, quote: Quote) -> None:
+    def own(self, reference: str, token: str, deadline_ms: int) -> tuple[str, dict[str, Any]]:
+        """Return (operator, order) of the booking that this token changes."""
+        return self._booking.own(reference, token, deadline_ms)
+
+    def standing(self, reference: str, token: str, deadline_ms: int) -> tuple[str, dict[str, Any]]:
+        """As `own`, of a booking that stands.
+
+        Raises:
+            AlreadyCancelled: It does not.
+        """
+        operator, value = self.own(reference, token, deadline_ms)
+        if value["state"] != OrderState.CONFIRMED:
+            raise AlreadyCancelled(f"booking {value['reference']} is cancelled", reference=value["reference"])
+        return operator, value
+
+    def check_not_gone(self, leg: Leg) -> None:
         """Refuse a leg that has departed: other operators' departures stand in the views alone."""
-        legs = conditions.legs_of_order(value, operator)
-        for place, _ in quote.cuts:
-            try:
-                _, service, _ = self._balancer.catalogue.find(legs[place].service_id)
-            except HoldfastError:
-                continue  # The timetable dropped it since.
-            if service.departs_ms <= wall_ms():
-                raise ServiceClosed(f"{service.service_id} has departed", service_id=service.service_id, state="departed")
+        try:
+            _, service, _ = self._balancer.catalogue.find(leg.service_id)
+        except HoldfastError:
+            return  # The timetable dropped it since.
+        if service.departs_ms <= wall_ms():
+            raise ServiceClosed(f"{service.service_id} has departed", service_id=service.service_id, state="departed")
 
 
 def _amend(request_id: str, asked: bytes, digest: bytes, quote: Quote) -> commands.Amend:

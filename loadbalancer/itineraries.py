@@ -118,6 +118,36 @@ class Itineraries:
         asked = ask_digest("renew", owner, request.hold_id, request.ttl_ms)
         return self._hold(wishes, owner, request.request_id, asked, request.ttl_ms, deadline_ms)
 
+    # --- changes of orders (B11) ------------------------------------------------------------------------------------
+
+    def hold_change(self, plan: Plan, deadline_ms: int) -> str:
+        """Hold what may come into an order; return the basket's id.
+
+        Args:
+            plan: With named seats, the order's anchor and reference; its ids are the caller's request's.
+        Raises:
+            SeatUnavailable, ...: As `hold`; the order is as it was.
+        """
+        sales = [self._balancer.sale(leg.service_id, deadline_ms) for leg in plan.legs]
+        keys = tuple(sale.offers[seat].key for sale, leg in zip(sales, plan.legs, strict=True) for seat in leg.seats)
+        request_id = plan.request_id
+        for attempt in range(ATTEMPTS_MAX):
+            basket_id = basket_id_of(plan.anchor, plan.owner, request_id, attempt)
+            one = plan._replace(request_id=request_id_of_attempt(request_id, attempt), basket_id=basket_id)
+            verdict = self._drive(Itinerary(one), keys, deadline_ms)
+            if isinstance(verdict, Held):
+                return basket_id
+            if not verdict.spent or now_ms() >= deadline_ms:
+                raise verdict.error
+        raise LockTimeout("an earlier try of this request kept coming to an end; ask again")
+
+    def earlier_change(self, anchor: str, owner: str, request_id: str, deadline_ms: int) -> str:
+        """Return the basket that an earlier try of this request held, or has sold, "" for none (Z3)."""
+        ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
+        found = self._balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value
+        alive = [row["hold_id"] for row in found if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired")]
+        return str(alive[0]) if alive else ""
+
     def _wishes(self, request: messages.HoldTrip, deadline_ms: int) -> list[Wish]:
         """Check what is asked for; whatever is wrong, nothing was sent."""
         wishes = [self._wish(leg, request.together, deadline_ms) for leg in request.legs]

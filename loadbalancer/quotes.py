@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from datastore import conditions, messages
-from datastore.errors import AlreadyCancelled, InvalidRequest
+from datastore.errors import AlreadyCancelled, InvalidRequest, QuoteExpired
 from datastore.model import Leg, Money, OrderState, Passenger
 from loadbalancer.answers import leg_info
 
@@ -68,7 +68,21 @@ def quote_of(text: str, reference: str, *, is_change: bool) -> Quote:
     if quote.is_change != is_change:
         kinds = ("a change", "a cancellation") if quote.is_change else ("a cancellation", "a change")
         raise InvalidRequest(f"the quote is of {kinds[0]}, not of {kinds[1]}", field="quote")
+    if (is_change and len(quote.cuts) != 1) or any(place < 0 or not cut or min(cut) < 0 for place, cut in quote.cuts):
+        raise InvalidRequest("that is not a quote; ask for one first", field="quote")
     return quote
+
+
+def cut_of_change(quote: Quote, legs: Sequence[Leg]) -> tuple[int, tuple[int, ...]]:
+    """Return what a change gives up: (leg, positions).
+
+    Raises:
+        QuoteExpired: The booking has no such seats.
+    """
+    ((place, positions),) = quote.cuts
+    if place >= len(legs) or max(positions) >= len(legs[place].seats):
+        raise QuoteExpired(f"booking {quote.reference} has changed since; ask for a new quote", reference=quote.reference)
+    return place, positions
 
 
 def cancelling(

@@ -27,6 +27,7 @@ from loadbalancer.operating import Operating
 from loadbalancer.paying import Paying
 from loadbalancer.payments import PaymentProvider
 from loadbalancer.payments_config import PaymentsConfig
+from loadbalancer.rebooking import Rebooking
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.searching import Searching
 from loadbalancer.selling import Begun, Selling
@@ -152,6 +153,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
     booking = Booking(balancer, itineraries)
     paying = Paying(balancer, booking, itineraries, cashier)
     changing = Changing(balancer, booking, itineraries)
+    rebooking = Rebooking(balancer, changing, itineraries, cashier)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
     plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
@@ -180,6 +182,8 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
         "orders": booking.orders,
         "quote_cancel": changing.quote_cancel,
         "cancel": changing.cancel,
+        "quote_change": rebooking.quote_change,
+        "change": rebooking.change,
         "block": operating.block,
         "unblock": operating.unblock,
         "change_service": operating.change_service,

@@ -35,6 +35,8 @@ class Checks:
                 kept = leg_row is not None and (
                     leg_row.state == HoldState.CONVERTED or (leg_row.state == HoldState.ACTIVE and leg_row.lsn == lsn)
                 )
+                if not any(leg.seats for leg in row.legs if leg.operator == operator):
+                    continue  # A change gave all of it up (B11).
                 if row.state == BasketState.COMMITTED and not kept:
                     raise Violation(f"{row.basket_id} is sold and {operator} has not its seats: {leg_row}")
         for (operator, basket_id), leg_row in legs.items():
@@ -92,11 +94,14 @@ class Checks:
         """Fail where, after all that, anything hangs: all legs are booked or none, and nothing is held."""
         state = self.heal(state)
         self.check(state)
+        claimed = _claimed(state)
         for part in state.parts:
             for kind, key, value in part.rows:
                 row = decode_row(kind, value)
                 if isinstance(row, SeatRow) and row.state == SeatState.HELD:
                     raise Violation(f"{key} is held for ever by {row.hold_id}")
+                if isinstance(row, SeatRow) and row.state == SeatState.BOOKED and claimed.get(f"{part.operator}/{key}") != row.hold_id:
+                    raise Violation(f"{key} is booked by {row.hold_id}, and no order that stands has it")
                 if isinstance(row, BasketRow) and kind == Kind.BASKET:
                     raise Violation(f"{key} never ends: {row}")
                 if isinstance(row, LegRow) and row.state == HoldState.CONVERTED:
@@ -118,3 +123,21 @@ class Checks:
                 row = rows.get(f"{one.service_id}/{seat}")
                 if row is None or (row.state, row.hold_id) != (SeatState.BOOKED, f"{part.hold_id}.{part.number}"):
                     raise Violation(f"order {order.reference} has not {one.service_id} {seat}: {row}")
+
+
+def _claimed(state: State) -> dict[str, str]:
+    """Return operator/service/seat -> hold of all that the orders which stand have."""
+    found: dict[str, str] = {}
+    for part in state.parts:
+        for kind, _, value in part.rows:
+            row = decode_row(kind, value)
+            if not isinstance(row, OrderRow) or row.state != OrderState.CONFIRMED:
+                continue
+            booked = row.parts or tuple(Part(row.hold_id, number, number, leg.seats) for number, leg in enumerate(row.legs))
+            for one in booked:
+                leg = row.legs[one.place]
+                for seat in one.seats:
+                    key, hold_id = f"{leg.operator}/{leg.service_id}/{seat}", f"{one.hold_id}.{one.number}"
+                    if found.setdefault(key, hold_id) != hold_id:
+                        raise Violation(f"two orders have {key}: {found[key]} and {hold_id}")
+    return found

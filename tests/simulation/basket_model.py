@@ -54,11 +54,12 @@ class State(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Driver:
-    """A balancer's thread with one request. `cancels`: the buyer cancels after the sale."""
+    """A balancer's thread with one request. `cancels`: the buyer cancels after the sale. `cuts`: what a change replaces."""
 
     plan: Plan
     confirms: bool = True
     cancels: bool = False
+    cuts: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass
@@ -178,12 +179,24 @@ class World(Partitions):
                 found.told = error.code
                 return
         own = sum(one.operator == driver.plan.anchor for one in driver.plan.legs)
+        if driver.plan.replaces:
+            self._accept(driver, found, holds, own)
+            return
         reference = f"REF{self.drivers.index(driver)}"
         command = commands.Decide(
             f"confirm-{driver.plan.basket_id}", b"c", driver.plan.basket_id, driver.plan.owner, holds, (reference,), b"t", b"", (b"",) * own
         )
         found.awaited[driver.plan.anchor] = command
         found.asked.append((driver.plan.anchor, command))
+
+    def _accept(self, driver: Driver, found: Standing, holds: tuple[tuple[str, int], ...], own: int) -> None:
+        """Have the new seats come into the order for those that were quoted (B11)."""
+        assert found.basket is not None
+        plan = driver.plan
+        words = (plan.replaces, b"t", int(found.basket["order_version"]), driver.cuts, 0, False, "moved", plan.basket_id, plan.owner)
+        command = commands.Amend(f"change-{plan.basket_id}", b"c", *words, holds, (b"",) * own)
+        found.awaited[plan.anchor] = command
+        found.asked.append((plan.anchor, command))
 
     def _bought(self, driver: Driver, found: Standing, operator: str, reply: Reply) -> None:
         found.awaited.pop(operator)
@@ -233,6 +246,9 @@ class World(Partitions):
     def _buying_steps(self, state: State, number: int, driver: Driver, standing: Standing) -> Iterator[tuple[str, State]]:
         if standing.basket is None:
             (basket,) = self.basket(state, driver.plan.basket_id)
+            if driver.plan.replaces:
+                order = self.read(self.part(state, driver.plan.anchor), "order", {"reference": driver.plan.replaces})
+                basket["order_version"] = order["version"]
             yield f"{number} reads the basket", self._told(state, number, ("basket", wire.encode(basket)))
             return
         for operator in reconciling.other_operators(standing.basket):

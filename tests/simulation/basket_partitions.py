@@ -126,6 +126,9 @@ class Partitions:
                 rows.pop((kind, key), None)
 
     def _broken_command(self, part: Part, command: Any) -> Any:
+        if self.variant == "done without lsn" and isinstance(command, commands.LegsDone):
+            rows = [row for row in baskets_of(part) if row.basket_id == command.basket_id]
+            return msgspec.structs.replace(command, lsn=rows[0].decided_lsn) if rows else command
         if self.variant == "finalise without lsn" and isinstance(command, commands.Finalise):
             rows = [decode_row(kind, value) for kind, key, value in part.rows if kind == Kind.LEG and key == command.basket_id]
             return msgspec.structs.replace(command, lsn=rows[0].lsn) if rows else command
