@@ -25,6 +25,7 @@ from datastore.errors import (
     shown,
 )
 from datastore.model import BasketState, Leg, Money, OrderState, Service
+from datastore.passengers import seated
 from loadbalancer import charging, quotes
 from loadbalancer.balancer import Balancer
 from loadbalancer.cashier import Cashier
@@ -32,6 +33,7 @@ from loadbalancer.changing import Changing
 from loadbalancer.identity import ask_digest, token_digest
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.itinerary import Plan
+from loadbalancer.parties import LegSeats, arrange
 from loadbalancer.quotes import Quote
 from loadbalancer.reconciling import leg_digests
 from loadbalancer.reference import normalised
@@ -64,31 +66,21 @@ class Rebooking:
             raise InvalidRequest("say which seats are changed, or which service is taken instead, one of both", field="swaps")
         if request.swaps:
             place = _place_of_seats(legs, request.leg, [swap.old for swap in request.swaps])
-            positions, new = self._swapped(legs[place], request.swaps, deadline_ms)
+            sale = self._balancer.sale(legs[place].service_id, deadline_ms)
+            positions, chosen = _swapped(sale, legs[place], request.swaps)
+            seats: Sequence[str] = chosen
         else:
             place = place_of(legs, request.leg)
             positions = list(range(len(legs[place].seats)))
-            new = self._other_service(legs, place, request.service_id, request.seats, deadline_ms)
+            sale, seats = self._other_service(legs, place, request.service_id, request.seats, deadline_ms)
         self._changing.check_not_gone(legs[place])
-        quote = quotes.changing(value, operator, place, positions, [new])
+        self._check_free(sale, seats)
+        quote = quotes.changing(value, operator, place, positions, [self.priced(value, legs[place], positions, sale, seats)])
         return quotes.quote_answer(quote, value, operator, travelling(value["record"], value))
 
-    def _swapped(self, leg: Leg, swaps: Sequence[messages.SeatSwap], deadline_ms: int) -> tuple[list[int], Leg]:
-        """Return the positions that are changed, and the seats that are taken there."""
-        sale = self._balancer.sale(leg.service_id, deadline_ms)
-        pairs: dict[int, str] = {}
-        for swap in swaps:
-            position = leg.seats.index(seat_offer(sale, swap.old).seat_id)
-            if position in pairs:
-                raise InvalidRequest(f"{swap.old} is changed twice", field="swaps")
-            pairs[position] = seat_offer(sale, swap.new).seat_id
-        yours = [seat for seat in pairs.values() if seat in leg.seats]
-        if yours:
-            raise InvalidRequest(f"{leg.service_id}: {', '.join(yours)} is yours already", field="swaps")
-        positions = sorted(pairs)
-        return positions, self._seats(sale, [pairs[position] for position in positions])
-
-    def _other_service(self, legs: Sequence[Leg], place: int, service_id: str, words: Sequence[str], deadline_ms: int) -> Leg:
+    def _other_service(
+        self, legs: Sequence[Leg], place: int, service_id: str, words: Sequence[str], deadline_ms: int
+    ) -> tuple[Sale, Sequence[str]]:
         leg = legs[place]
         sale = self._balancer.sale(service_id, deadline_ms)
         if sale.operator != leg.operator or service_id == leg.service_id:
@@ -104,8 +96,8 @@ class Rebooking:
             seats = [seat_offer(sale, word).seat_id for word in words]
             if len(seats) != party:
                 raise InvalidRequest(f"{party} travel, and {len(seats)} seats were named", field="seats")
-            return self._seats(sale, seats)
-        return self._seats(sale, self._best(sale, leg, party))
+            return sale, seats
+        return sale, self._best(sale, leg, party)
 
     def _best(self, sale: Sale, leg: Leg, party: int) -> Sequence[str]:
         """Return the best seats that the view has left, in the cabin that the party has now if there is such a cabin."""
@@ -123,12 +115,8 @@ class Rebooking:
             raise NoAdjacentBlock(f"{service_id} has no {party} seats left", service_id=service_id)
         return seats
 
-    def _seats(self, sale: Sale, seats: Sequence[str]) -> Leg:
-        """Return seats with their prices of now.
-
-        Raises:
-            SeatUnavailable: The view has one as taken already.
-        """
+    def _check_free(self, sale: Sale, seats: Sequence[str]) -> None:
+        """Refuse seats that the view has as taken already: nobody should agree to a price for them."""
         if len(set(seats)) < len(seats):
             raise InvalidRequest("a seat was named twice", field="seats")
         service_id = sale.service.service_id
@@ -137,7 +125,29 @@ class Rebooking:
         if gone:
             named = ", ".join(one["seat"] for one in gone)
             raise SeatUnavailable(f"{service_id}: {named} is taken", service_id=service_id, seats=gone)
-        return leg_of(sale, seats)
+
+    def priced(self, value: dict[str, Any], leg: Leg, positions: Sequence[int], sale: Sale, seats: Sequence[str]) -> Leg:
+        """Return seats of a service at what those who move there pay now, each by its type.
+
+        Args:
+            leg: The order's, of which the seats at `positions` are replaced.
+        Raises:
+            InvalidRequest: Somebody of the party may not sit so, or is of another age then (`parties.arrange`).
+        """
+        plain = leg_of(sale, seats)
+        people = travelling(value["record"], value)
+        if len(seated(people)) != len(leg.seats):
+            return plain  # Erased: nothing is known of them.
+        whole = list(leg.seats) if sale.service.service_id == leg.service_id else [""] * len(leg.seats)
+        for position, seat in zip(positions, seats, strict=True):
+            whole[position] = seat
+        adults = [sale.offers[seat].price_minor for seat in whole]
+        view = self._balancer.catalogue.operators[sale.operator]
+        kind = view.row.kind if view.row is not None else ""
+        taken = set(view.taken.get(plain.service_id) or ())
+        fares = arrange(people, [LegSeats(sale, kind, plain.service_id, whole, adults, taken)]).fares
+        prices = tuple(fares[0][position] for position in positions) if fares else plain.prices
+        return Leg(plain.operator, plain.service_id, plain.seats, prices, plain.refundable_percent)
 
     def check_order(self, legs: Sequence[Leg], place: int, new: Sequence[Service]) -> None:
         """Check that what is taken fits between the legs before and after.
@@ -208,14 +218,24 @@ class Rebooking:
             return earlier
         if value["state"] != OrderState.CONFIRMED or value["version"] != quote.expects:
             raise QuoteExpired(f"booking {quote.reference} has changed since; ask for a new quote", reference=quote.reference)
-        for leg in quote.legs:
-            sale = self._balancer.sale(leg.service_id, deadline_ms)
-            if leg_of(sale, [seat_offer(sale, seat).seat_id for seat in leg.seats]) != leg:
-                raise QuoteExpired(f"the price on {leg.service_id} has changed; ask for a new quote", service_id=leg.service_id)
         legs = conditions.legs_of_order(value, operator)
         place, positions = quotes.cut_of_change(quote, legs)
+        self._check_prices(value, legs[place], positions, quote, deadline_ms)
         credit_minor = conditions.cut_price_minor(legs[place], positions)
         return self.hold(operator, value, quote.legs, credit_minor, request_id, asked, deadline_ms)
+
+    def _check_prices(self, value: dict[str, Any], leg: Leg, positions: Sequence[int], quote: Quote, deadline_ms: int) -> None:
+        """Check that what was quoted is one service of the leg's operator at the prices of now, whoever wrote the quote."""
+        (new,) = quote.legs if len(quote.legs) == 1 else (leg,)
+        if new is leg or new.operator != leg.operator or len(new.seats) != len(positions):
+            raise InvalidRequest("that is not a quote of a change; ask for one first", field="quote")
+        sale = self._balancer.sale(new.service_id, deadline_ms)
+        seats = [seat_offer(sale, seat).seat_id for seat in new.seats]
+        whole = len(positions) == len(leg.seats)
+        if not whole and new.service_id != leg.service_id:
+            raise InvalidRequest("the whole party goes to another service, or nobody", field="quote")
+        if self.priced(value, leg, positions, sale, seats) != new:
+            raise QuoteExpired(f"the price on {new.service_id} has changed; ask for a new quote", service_id=new.service_id)
 
     def hold(
         self, operator: str, value: dict[str, Any], legs: Sequence[Leg], credit_minor: int, request_id: str, asked: bytes, deadline_ms: int
@@ -290,6 +310,21 @@ def leg_of(sale: Sale, seats: Sequence[str]) -> Leg:
     offers = [sale.offers[seat] for seat in seats]
     percent = min(offer.refundable_percent for offer in offers)
     return Leg(sale.operator, sale.service.service_id, tuple(seats), tuple(offer.price_minor for offer in offers), percent)
+
+
+def _swapped(sale: Sale, leg: Leg, swaps: Sequence[messages.SeatSwap]) -> tuple[list[int], list[str]]:
+    """Return the positions that are changed, and the seats that are taken there."""
+    pairs: dict[int, str] = {}
+    for swap in swaps:
+        position = leg.seats.index(seat_offer(sale, swap.old).seat_id)
+        if position in pairs:
+            raise InvalidRequest(f"{swap.old} is changed twice", field="swaps")
+        pairs[position] = seat_offer(sale, swap.new).seat_id
+    yours = [seat for seat in pairs.values() if seat in leg.seats]
+    if yours:
+        raise InvalidRequest(f"{leg.service_id}: {', '.join(yours)} is yours already", field="swaps")
+    positions = sorted(pairs)
+    return positions, [pairs[position] for position in positions]
 
 
 def place_of(legs: Sequence[Leg], number: int) -> int:

@@ -243,3 +243,18 @@ def test_a_change_that_is_paid_and_cannot_be_made_is_not_charged(till: Till) -> 
     assert sum(one.received_minor for one in till.balanced()) == order.total.minor
     states = {row.state for row in till.scene.managers.operators["AR"].state.baskets.values()}
     assert states <= {BasketState.ABORTED}
+
+
+def test_a_child_pays_a_childs_fare_there_too_and_sits_at_no_exit(trips: Scene) -> None:
+    """What was checked when the party was named holds for its changes; row 5 is an exit row."""
+    held = trips.hold("3A", "3B")
+    people = [Passenger("Byron", "Ada"), Passenger("Byron", "Medora", type="CHD", born=f"{int(DAY[:4]) - 6}-01-01")]
+    order = trips.ask(
+        "confirm", messages.ConfirmHold(request_id=trips.request_id(), owner_key=OWNER, hold_id=held.hold_id, passengers=people)
+    )
+    assert isinstance(order, messages.OrderAnswer)
+    with pytest.raises(errors.InvalidRequest, match="exit"):
+        offered(trips, order, "3B 5B")
+    changed = change(trips, order, offered(trips, order, "3B 6B").quote)
+    assert changed.prices == order.prices and changed.prices[1].minor < changed.prices[0].minor
+    wait_taken(trips, AR="3A 6B")
