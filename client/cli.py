@@ -19,6 +19,7 @@ import typer
 from client import (
     commands_certificates,
     commands_changing,
+    commands_chaos,
     commands_checking,
     commands_cluster,
     commands_console,
@@ -100,6 +101,7 @@ commands_tui.register(app)
 commands_demo.register(app)
 commands_console.register(app)
 commands_simulate.register(app)
+commands_chaos.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -25,6 +25,8 @@ class Holds:
         self._unknown_ends: dict[str, int] = {}  # hold -> when the first end of unknown outcome was asked for
         self._unknown_takers: dict[str, int] = {}  # seat -> when the first hold of unknown outcome was asked for
         self.references: dict[str, str] = {}
+        # A trip's later leg stands in another ledger than its answer names: of such seats only the search knows.
+        self.trip_seats: set[str] = set()
         for record in records:
             operation, answer = record.operation, record.answer
             if operation.kind == HOLD:
@@ -38,7 +40,9 @@ class Holds:
     def _note_hold(self, record: Record) -> None:
         if record.answer.outcome == DONE:
             self._made[record.operation.request_id] = record
-        if record.answer.outcome == UNKNOWN or record.is_trip:
+        if record.is_trip:
+            self.trip_seats.update(record.seats())
+        if record.answer.outcome == UNKNOWN:
             for seat in record.seats():
                 self._unknown_takers[seat] = min(self._unknown_takers.get(seat, record.call_us), record.call_us)
 
@@ -133,7 +137,8 @@ def _compare(record: Record, states: dict[str, State], holds: Holds) -> list[str
     service_id = record.operation.legs[0].service_id
     shown = record.answer.booked if record.operation.kind == MANIFEST else record.answer.taken
     faults = []
-    for seat in {*(f"{service_id}/{name}" for name in shown), *(seat for seat in states if seat.startswith(f"{service_id}/"))}:
+    seats = {*(f"{service_id}/{name}" for name in shown), *(seat for seat in states if seat.startswith(f"{service_id}/"))}
+    for seat in sorted(seats - holds.trip_seats):
         state = states[seat]
         what = shown.get(seat.removeprefix(f"{service_id}/"), "")
         if record.operation.kind == MANIFEST:

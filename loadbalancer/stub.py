@@ -16,7 +16,15 @@ import msgspec
 
 from datastore import messages
 from datastore.edge import Address, EdgeClient, EdgeLimits, Tls
-from datastore.errors import HoldfastError, NodeUnreachable, OperatorUnavailable, OutcomeUnknown
+from datastore.errors import (
+    HoldfastError,
+    NodeUnreachable,
+    OperatorUnavailable,
+    OutcomeUnknown,
+    RateLimited,
+    WorldFailure,
+    type_of_code,
+)
 
 # A balancer that hangs must not use up the whole deadline while its twin is well: one try gets this part of what is left.
 TRY_SHARE = 0.6
@@ -84,8 +92,15 @@ class BalancerStub:
                 # Another balancer may see the managers that this one has lost; nothing was done, so asking costs nothing.
                 failure = error
                 unreachable += 1
+            except (WorldFailure, RateLimited) as error:
+                # "Locked by others" is said of this try alone; it may be the earlier one's locks that stood in its way.
+                if unknown is None or not isinstance(request, messages.Write):
+                    raise
+                raise _naming(unknown, silent) from error
             else:
                 self._preferred = number % len(self._clients)
+                if unknown is not None and isinstance(answer, messages.HoldManyAnswer):
+                    _doubt(answer, unknown)
                 return answer
             number += 1
             tried_all = (number - self._preferred) % len(self._clients) == 0
@@ -111,6 +126,15 @@ class BalancerStub:
         reply = client.call(method, payload, max(1, try_ms))
         answer: messages.Answer = messages.decode_answer(method, reply)
         return answer
+
+
+def _doubt(answer: messages.HoldManyAnswer, unknown: OutcomeUnknown) -> None:
+    """Let no hold of many be told as not done by a later try than one without an answer, unless its ledger says so."""
+    for result in answer.results:
+        kind = type_of_code.get(str(result.error.get("code", "")))
+        if kind is not None and issubclass(kind, WorldFailure | RateLimited):
+            said = OutcomeUnknown(unknown.detail, request_id=str(result.error.get("request_id", "")), **unknown.fields)
+            result.error = said.to_data()
 
 
 def _naming(failure: Failure, silent: Collection[str]) -> Failure:

@@ -13,7 +13,7 @@ import pytest
 
 from datastore import messages
 from datastore.edge import Address, EdgeServer, Peer
-from datastore.errors import NodeUnreachable, OutcomeUnknown, SeatUnavailable
+from datastore.errors import LockTimeout, NodeUnreachable, OutcomeUnknown, SeatUnavailable
 from datastore.model import Money
 from loadbalancer.stub import BalancerStub
 
@@ -78,6 +78,52 @@ def test_a_silent_balancer_costs_a_part_of_the_deadline() -> None:
         over.set()
     assert [request_id for request_id, _ in asked] == [HOLD.request_id] * 2
     assert asked[1][1] < asked[0][1] < HOLD.deadline_ms
+
+
+@contextmanager
+def silent_then_locked() -> Iterator[BalancerStub]:
+    """Two balancers: the first takes a question and never answers, the second finds the seats locked, perhaps by the first."""
+    over = threading.Event()
+
+    def silent(request: messages.HoldSeats) -> messages.Answer:
+        over.wait(10)
+        return held(request)
+
+    def locked(_request: messages.HoldSeats) -> messages.Answer:
+        raise LockTimeout("1A stayed locked by others")
+
+    with balancer(silent) as one, balancer(locked) as two:
+        ask = BalancerStub([one, two])
+        ask._preferred = 0
+        try:
+            yield ask
+        finally:
+            over.set()
+            ask.close()
+
+
+def test_a_failure_after_silence_is_not_told_as_not_done() -> None:
+    """The first try may have taken the seats, and its own locks stop the second one: nobody may say that nothing was done.
+
+    Found by `holdfast chaos kill --seed 1`: a hold was refused with lock_timeout, and the seat was held all the same.
+    """
+    with silent_then_locked() as ask, pytest.raises(OutcomeUnknown) as raised:
+        ask.call("hold", HOLD)
+    assert raised.value.maybe_committed
+
+
+def test_a_failure_without_silence_is_told_as_it_is() -> None:
+    """Where nobody was silent the failure is what it says: nothing was done."""
+
+    def locked(_request: messages.HoldSeats) -> messages.Answer:
+        raise LockTimeout("1A stayed locked by others")
+
+    with balancer(locked) as one:
+        ask = BalancerStub([one])
+        with pytest.raises(LockTimeout) as raised:
+            ask.call("hold", HOLD)
+        ask.close()
+    assert not raised.value.maybe_committed
 
 
 def test_no_balancer_at_all_is_said_soon() -> None:

@@ -194,6 +194,8 @@ def test_later_legs_follow_the_anchor() -> None:
         record("confirm", 20, 30, client="ada", trip=True, lsn=2, hold="trip-ada", reference="REF1"),
         record("cancel", 40, 50, client="ada", trip=True, lsn=3, hold="trip-ada"),
     ]
+    seen = record("manifest", 25, 35, client="clerk", lsn=2, booked={"1A": "REF1"})
+    assert [] == faults(*trip, seen)
     late = refused(60, 70)
     leg = Record(
         client="bob",
