@@ -189,8 +189,7 @@ class Follower:
             if view is None:
                 continue
             if part.status == "ok":
-                self._apply(view, part, now)
-                moved = moved or bool(part.events)
+                moved = self._apply(view, part, after[part.operator], now) or moved
             elif part.status == "snapshot_needed":
                 self._try_to_begin(node, part.operator)
             else:
@@ -210,12 +209,20 @@ class Follower:
         elif moved and not self._waiting:
             self._closing.wait(GATHER_S)
 
-    def _apply(self, view: OperatorView, part: wire.FeedPart, now: int) -> None:
+    def _apply(self, view: OperatorView, part: wire.FeedPart, after: tuple[int, bytes], now: int) -> bool:
+        """Move a view on from where its node was asked, `after`; return whether it moved.
+
+        An answer may come so late that the operator has been followed at another node meanwhile, by its thread: then the view is ahead,
+        and rows of long ago would stay in it for good.
+        """
         with view.guard:
+            if (view.lsn, view.hash) != after:
+                return False
             view.apply(part.events)
             view.lsn, view.hash = part.lsn, part.hash
         view.stamp_ms = max(view.stamp_ms, part.stamp_ms)
         view.heard_ms = now
+        return bool(part.events)
 
     def _try_to_begin(self, node: str, operator: str) -> None:
         """Begin one operator anew; if this node cannot tell of it, another is asked, and the node's others go on."""

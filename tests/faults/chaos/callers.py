@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,10 +243,25 @@ class Buyer(Caller):
             self.write(RELEASE, wanted, hold, lambda request_id: self.client.release(held.hold_id, request_id=request_id))
             return
         people = [api.Passenger(f"Passenger-{self.name}") for _ in wanted[0].seats]
-        order_made = self.write(CONFIRM, wanted, hold, lambda request_id: self.client.confirm(held.hold_id, people, request_id=request_id))
+        order_made = self.write(CONFIRM, wanted, hold, partial(self._confirm, held.hold_id, people))
         if order_made is not None and self.dice.random() < 0.85:
             reference, token = order_made.reference, order_made.manage_token
             self.write(CANCEL, wanted, hold, lambda request_id: self.client.cancel(reference, token, request_id=request_id))
+
+    def book_one(self, leg: Leg) -> bool:
+        """Book one seat of a service, whichever is free, and keep it; return whether that was done."""
+        for seat in leg.seats:
+            wanted = [Leg(leg.service_id, [seat])]
+            held = self._hold(wanted, 0)
+            if held is not None:
+                hold = f"{self.name}-{self._turn:06}-{HOLD}"
+                people = [api.Passenger(f"Passenger-{self.name}")]
+                order = self.write(CONFIRM, wanted, hold, partial(self._confirm, held.hold_id, people))
+                return order is not None
+        return False
+
+    def _confirm(self, hold_id: str, people: list[api.Passenger], request_id: str) -> messages.OrderAnswer:
+        return self.client.confirm(hold_id, people, request_id=request_id)
 
     def _hold(self, wanted: list[Leg], ttl_ms: int) -> messages.HoldAnswer | None:
         def call(request_id: str) -> messages.HoldAnswer:

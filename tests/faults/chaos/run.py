@@ -254,6 +254,8 @@ def _settle(cluster: HurtCluster, recorder: Recorder, stage: Stage) -> tuple[int
     left = recorder.resolve(RECOVER_S)
     told = ("clerk-at-the-end", cluster.client("owner-key-of-the-end", deadline_ms=10_000), recorder, stage, random.Random(0))
     clerk = Clerk(*told, keys={operator: cluster.operator_key(operator) for operator in OPERATORS})
+    last = Buyer("buyer-at-the-end", told[1], recorder, stage, random.Random(0))
+    unequal += [f"{leg.service_id}: nothing can be sold in the end" for leg in stage.now()[0] if not last.book_one(leg)]
     for service_id in stage.used:
         try:
             manifest = clerk.look(service_id)
