@@ -134,6 +134,8 @@ def verify_export(read: Read) -> Proof:
         elif kind == ROWS:
             stated.update({(number, key): row for number, key, row in value})
         else:
+            if read(1):
+                raise LedgerDamaged("there is more behind the export's end: this is not the file that was written")
             return _proof(head, audit.report(), value, before, derived, stated)
     raise LedgerDamaged("the export ends in the middle")
 
