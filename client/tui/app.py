@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.screen import Screen
 
 from client.api import new_request_id
@@ -26,6 +27,7 @@ from client.tui.legs import seats_on
 from client.tui.locks_screen import LocksScreen
 from client.tui.log_screen import LogScreen
 from client.tui.page import News
+from client.tui.palette import HoldfastCommands
 from client.tui.search_screen import SearchScreen
 from client.tui.seats_screen import SeatsScreen
 from client.tui.services_screen import ServicesScreen
@@ -58,6 +60,7 @@ class HoldfastApp(App[None]):
         "figures": FiguresScreen,
     }
     DEFAULT_MODE = "travel"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {HoldfastCommands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1,f2", "go('travel')", "Travel", show=False, id="app.travel"),
         Binding("2,f3", "go('bookings')", "Bookings", show=False, id="app.bookings"),
@@ -100,6 +103,7 @@ class HoldfastApp(App[None]):
         self.wallet = wallet
         self.holds = Holds()
         self.cluster: StatusAnswer | None = None
+        self._looking = False
         self.trouble = ""  # Why the cluster gave no answer when last asked.
 
     def on_mount(self) -> None:
@@ -248,9 +252,18 @@ class HoldfastApp(App[None]):
             self.holds.put(hold, now_ms())
         self._show_holds()
 
-    @work(group="status", exclusive=True)
+    @work(group="status")
     async def look_at_cluster(self) -> None:
-        """Learn how the cluster is."""
+        """Learn how the cluster is; a question under way is waited for, as a slow answer is news too."""
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            await self._look_at_cluster()
+        finally:
+            self._looking = False
+
+    async def _look_at_cluster(self) -> None:
         before, asked_ms = self.cluster, now_ms()
         try:
             self.cluster, trouble = await self.ask(lambda client: client.status(deadline_ms=STATUS_MS)), ""

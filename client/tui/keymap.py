@@ -72,7 +72,22 @@ MODIFIERS = ("ctrl", "shift", "alt")
 NAMED = frozenset(key.value for key in Keys if re.fullmatch(r"[a-z][a-z0-9_]*", key.value))
 # Names of printable keys as the framework spells them.
 PUNCTUATION = frozenset(
-    ("space", "slash", "comma", "full_stop", "minus", "plus", "equals_sign", "question_mark", "colon", "semicolon", "underscore", "tab")
+    (
+        "space",
+        "slash",
+        "comma",
+        "full_stop",
+        "minus",
+        "plus",
+        "equals_sign",
+        "question_mark",
+        "colon",
+        "semicolon",
+        "underscore",
+        "tab",
+        "left_square_bracket",
+        "right_square_bracket",
+    )
 )
 
 

@@ -45,8 +45,8 @@ class SeatsScreen(Page[object]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "hold", "Hold", id="trip.hold"),
         Binding("b", "best", "Best seats", id="trip.best"),
-        Binding("n", "segment(1)", "Next leg", id="trip.next"),
-        Binding("N", "segment(-1)", "Leg before", show=False, id="trip.previous"),
+        Binding("n,right_square_bracket", "segment(1)", "Next leg", id="trip.next"),
+        Binding("left_square_bracket", "segment(-1)", "Leg before", show=False, id="trip.previous"),
         Binding("tab", "list", "List/map", id="trip.list"),
         Binding("escape", "back", "Back", id="trip.back"),
     ]

@@ -1,0 +1,277 @@
+"""What cannot be waited for with a real cluster: holds that end on the screen, refusals, lost and found again, own keys, small screens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from textual.command import CommandPalette
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from client.tui import keymap
+from client.tui.app import HoldfastApp
+from client.tui.calendar_screen import CalendarScreen
+from client.tui.passengers_screen import PassengersScreen
+from client.tui.seat_grid import SeatGrid
+from client.tui.seats_screen import SeatsScreen
+from client.tui.ticket_screen import TicketScreen
+from client.wallet import Wallet
+from datastore.errors import NodeUnreachable
+from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
+from tests.client.fake import RIVAL, FakeClient
+from tests.client.screens import SIZE, shown, until
+
+Story = Callable[[HoldfastApp, Pilot[None], FakeClient], Coroutine[Any, Any, None]]
+FIRST, SECOND = "AR1-EZE-2026-12-01", "QR2-GRU-2026-12-01"
+
+
+def play(
+    folder: Path, story: Story, client: FakeClient | None = None, size: tuple[int, int] = SIZE, wishes: keymap.Wishes | None = None
+) -> None:
+    """Run a story on the application with a fake cluster."""
+    fake = client or FakeClient()
+
+    async def run() -> None:
+        app = HoldfastApp(fake, Wallet(folder, "test"))
+        keymap.apply(app, wishes or keymap.Wishes())
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.cluster is not None or fake.failure is not None, "the first status")
+            await story(app, pilot, fake)
+
+    asyncio.run(run())
+
+
+async def search(app: HoldfastApp, pilot: Pilot[None]) -> None:
+    app.screen.query_one("#origin", Input).value = "EZE"
+    app.screen.query_one("#destination", Input).value = "MIA"
+    await pilot.press("slash", "enter")
+    trips = app.screen.query_one("#trips", OptionList)
+    await until(pilot, lambda: trips.option_count and trips.has_focus, "a trip")
+
+
+async def open_trip(app: HoldfastApp, pilot: Pilot[None]) -> SeatsScreen:
+    await search(app, pilot)
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the first map")
+    screen = cast(SeatsScreen, app.screen)
+    await until(pilot, lambda: screen.query_one(SeatGrid).cursor and screen.query_one(SeatGrid).has_focus, "a cursor")
+    return screen
+
+
+async def hold_best(app: HoldfastApp, pilot: Pilot[None]) -> PassengersScreen:
+    await open_trip(app, pilot)
+    await pilot.press("b")
+    await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+    return cast(PassengersScreen, app.screen)
+
+
+def test_a_hold_that_ends_on_the_screen_is_taken_again_with_one_key(tmp_path: Path) -> None:
+    """The end is told where one types, what was typed stays, Ctrl+R holds the same seats again, and they are booked."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await hold_best(app, pilot)
+        await pilot.press(*"Ada", "space", *"Byron")
+        (hold,) = app.holds.open()
+        fake.end(hold.hold_id)
+        hold.state, hold.remaining_ms = "expired", 0
+        app.take_hold(hold)
+        await until(pilot, lambda: "the hold has ended" in shown(app), "the end on the screen")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: screen.hold.hold_id != hold.hold_id and app.holds.open(), "held again")
+        assert [leg.seats for leg in hold.legs] == [leg.seats for leg in screen.hold.legs]
+        assert "the hold has ended" not in shown(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+
+    play(tmp_path, story)
+
+
+def test_the_countdown_warns_and_an_ended_hold_stays_in_the_list(tmp_path: Path) -> None:
+    """A hold of some seconds is announced as ending soon, then as ended; r in the list takes its seats again."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        await hold_best(app, pilot)
+        await until(pilot, lambda: any("seconds left" in one.message for one in app._notifications), "a warning")
+        await until(pilot, lambda: not app.holds.open() and app.holds.ended(), "the end")
+        await pilot.press("f4")
+        await until(pilot, lambda: "1 ended" in shown(app), "the list")
+        fake.ttl_ms = 900_000
+        await pilot.press("r")
+        await until(pilot, lambda: app.holds.open() and not app.holds.ended(), "held again")
+
+    play(tmp_path, story, FakeClient(ttl_ms=1_500))
+
+
+def test_an_ended_hold_whose_seats_are_gone_says_who_has_them(tmp_path: Path) -> None:
+    """A rival was faster: nothing is held, and the reason is told."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await hold_best(app, pilot)
+        (hold,) = app.holds.open()
+        fake.end(hold.hold_id)
+        fake.take(RIVAL, [(hold.legs[1].service_id, hold.legs[1].seats)])
+        app.holds.expire(hold)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: any("not held again" in one.title for one in app._notifications), "the refusal")
+        assert screen.hold is hold and [] == app.holds.open()
+
+    play(tmp_path, story)
+
+
+def test_a_refusal_rolls_back_the_leg_that_lost_and_keeps_the_other(tmp_path: Path) -> None:
+    """The conflict names service and seat; the choice on the other leg stays."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        grid = screen.query_one(SeatGrid)
+        await pilot.press("5", "enter", "space", "n")
+        await until(pilot, lambda: screen.number == 1 and screen.cabin is not None and grid.cabin is screen.cabin, "the second leg")
+        await pilot.press("6", "enter", "space", "left_square_bracket")
+        await until(pilot, lambda: screen.number == 0 and grid.cabin is screen.cabin, "the first leg")
+        chosen = screen.trip.segments[1].seats[0].seat_id
+        fake.take(RIVAL, [(SECOND, [chosen])])
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.number == 1, "the leg with the conflict")
+        assert [1, 0] == [len(segment.seats) for segment in screen.trip.segments]
+        assert any(SECOND in one.message and chosen in one.message for one in app._notifications)
+
+    play(tmp_path, story)
+
+
+def test_the_banner_comes_and_goes_with_the_cluster(tmp_path: Path) -> None:
+    """No answer: it says that what is shown is old. No quorum of one operator: look but not book. Then it is gone, which is told."""
+    failure = NodeUnreachable("no balancer answers")
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        well = fake.cluster
+        fake.failure = failure
+        await until(pilot, lambda: "no answer from the cluster" in shown(app), "the banner")
+        fake.failure = None
+        await until(pilot, lambda: "no answer from the cluster:" not in app.banner, "it is gone")
+        assert any("answers again" in one.text for one in app.happened)
+        fake.cluster = StatusAnswer(
+            processes=well.processes, partitions=[PartitionLine("AR", "", 1, 5, {}, "down")], verdict="down", as_of_ms=0
+        )
+        await until(pilot, lambda: "look, but neither hold nor book" in app.banner, "degraded")
+        locks = [ProcessStatus(f"lock-{number}", "lock server", "h:1", "no answer", "down") for number in (1, 2)]
+        fake.cluster = StatusAnswer(processes=locks, partitions=well.partitions, verdict="down", as_of_ms=0)
+        await until(pilot, lambda: "0 of 2 lock servers vote" in shown(app), "no locks")
+        fake.cluster = well
+        await until(pilot, lambda: app.banner == "", "all is well")
+
+    play(tmp_path, story)
+
+
+def test_a_search_that_hangs_is_given_up_with_escape(tmp_path: Path) -> None:
+    """The screen goes on while nobody answers, and Esc ends the waiting."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        released = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        answer = fake.search
+
+        def slow(*words: str, **wanted: object) -> Any:
+            asyncio.run_coroutine_threadsafe(released.wait(), loop).result(30)
+            return answer(*words, **wanted)
+
+        fake.search = slow  # type: ignore[method-assign]
+        app.screen.query_one("#origin", Input).value = "EZE"
+        app.screen.query_one("#destination", Input).value = "MIA"
+        await pilot.press("slash", "enter")
+        found = app.screen.query_one("#found", Static)
+        await until(pilot, lambda: "searching" in str(found.content), "it searches")
+        await pilot.press("escape")
+        await until(pilot, lambda: "given up" in str(found.content), "given up")
+        released.set()
+        assert 0 == app.screen.query_one("#trips", OptionList).option_count
+
+    play(tmp_path, story)
+
+
+def test_own_keys_work_and_the_old_ones_do_not(tmp_path: Path) -> None:
+    """A binding that was given another key answers to that one alone."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        grid = screen.query_one(SeatGrid)
+        await pilot.press("space")
+        assert [] == grid.chosen
+        await pilot.press("v")
+        assert [grid.cursor] == grid.chosen
+
+    play(tmp_path, story, wishes=keymap.Wishes({"seats.choose": "v"}, "ansi-dark"))
+
+
+def test_the_palette_knows_what_others_call_things(tmp_path: Path) -> None:
+    """An alias leads to its part: "redlock" to the locks."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette), "the palette")
+        await pilot.press(*"redlock")
+        await until(pilot, lambda: "Locks and hot seats" in shown(app), "the hit")
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.current_mode == "locks", "the locks")
+
+    play(tmp_path, story)
+
+
+def test_a_day_is_taken_from_the_calendar(tmp_path: Path) -> None:
+    """F6 shows a month with prices; arrows walk, Enter takes the day and searches."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        await search(app, pilot)
+        app.screen.query_one("#date", Input).value = "2026-12-01"
+        await pilot.press("f6")
+        await until(pilot, lambda: isinstance(app.screen, CalendarScreen) and "123.00 USD" in shown(app), "prices")
+        await pilot.press("right", "down", "enter")
+        await until(pilot, lambda: app.screen.query("#date") and app.screen.query_one("#date", Input).value == "2026-12-09", "the day")
+
+    play(tmp_path, story)
+
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_part_fits_every_screen(tmp_path: Path, size: tuple[int, int]) -> None:
+    """At each size the parts, the keys and the holds can be read, and a changed size is drawn anew."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        for word in ("1 Travel", "8 Figures", "[·]", "chosen", "space Choose"):
+            await until(pilot, lambda word=word: word in shown(app), word)  # type: ignore[misc]
+        for number in ("2", "3", "4", "5", "6", "7", "8"):
+            app.action_go(
+                {"2": "bookings", "3": "holds", "4": "cluster", "5": "services", "6": "locks", "7": "log", "8": "figures"}[number]
+            )
+            await until(pilot, lambda: app.screen is not screen and "8 Figures" in shown(app) and "palette" in shown(app), f"part {number}")
+        app.action_go("travel")
+        await until(pilot, lambda: app.screen is screen, "the map again")
+        await pilot.resize_terminal(size[0] - 10, size[1] - 4)
+        await until(pilot, lambda: "[·]" in shown(app), "drawn anew")
+
+    play(tmp_path, story, size=size)
+
+
+def test_without_colours_everything_is_still_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR: no colour reaches the screen; chosen, held and mine differ by their glyphs."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        fake.take(RIVAL, [(FIRST, ["3A"])])
+        await open_trip(app, pilot)
+        await pilot.press("5", "enter", "space", "6", "enter")
+        await until(pilot, lambda: "◉" in shown(app) and "◐" in shown(app), "glyphs")
+        svg = app.export_screenshot()
+        colours = {word for word in svg.replace('"', " ").replace(";", " ").split() if word.startswith("#") and len(word) == 7}
+        assert [] == [colour for colour in colours - FRAME_COLOURS if not colour[1:3] == colour[3:5] == colour[5:7]]
+
+    play(tmp_path, story)
+
+
+FRAME_COLOURS = {"#ff5f57", "#febc2e", "#28c840", "#c5c8c6"}  # Of the window that the picture is drawn in: its buttons, its title.
