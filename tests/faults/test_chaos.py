@@ -27,6 +27,7 @@ def told(outcome: Outcome) -> str:
     return f"{report.text(outcome)}\n" + "\n".join(f"{one.at_us} {one.what}" for one in outcome.happened)
 
 
+@pytest.mark.timeout(600)  # Nothing here takes long, but on a machine that does other things.
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_promise_is_kept(name: str, tmp_path: Path) -> None:
     """One scenario: faults were injected, sales went on and resumed, and history, ledgers and logs show nothing wrong.

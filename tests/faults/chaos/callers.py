@@ -27,6 +27,7 @@ from client.history import (
     REFUSED,
     RELEASE,
     UNKNOWN,
+    WRITES,
     Answer,
     Header,
     Leg,
@@ -72,21 +73,26 @@ class Recorder:
             self.records.append(record)
             self._file.write(line_of(record))
 
+    def done(self) -> int:
+        """Return how many writes were done so far."""
+        with self._mutex:
+            return sum(one.answer.outcome == DONE and one.operation.kind in WRITES for one in self.records)
+
     def leave_open(self, record: Record, call: Callable[[], Any]) -> None:
         """Keep a question of unknown outcome, to be asked again when all is quiet."""
         with self._mutex:
             self.open.append((record, call))
 
     def resolve(self, deadline_s: float) -> int:
-        """Ask again whatever is open; return how many are still of unknown outcome."""
-        left = 0
+        """Ask again whatever is open, until there is an answer; return how many are still of unknown outcome."""
         end = time.monotonic() + deadline_s
         for record, call in self.open:
-            if time.monotonic() < end:
+            try_once(record, call, maybe_before=True)
+            while record.answer.outcome == UNKNOWN and time.monotonic() < end:
                 try_once(record, call, maybe_before=True)
-            left += record.answer.outcome == UNKNOWN
             record.return_us = self.now_us()
             self.add(record)
+        left = sum(record.answer.outcome == UNKNOWN for record, _ in self.open)
         self.open.clear()
         return left
 

@@ -7,10 +7,12 @@ Its counter rises and follows hints, as a server's that lost its keys and kept i
 from __future__ import annotations
 
 import contextlib
+import socket
 import socketserver
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from lockstore import scripts
 
@@ -31,12 +33,29 @@ class Liar(socketserver.ThreadingTCPServer):
         self._counter = 0
         self._generation = generation
         self._mutex = threading.Lock()
+        self._callers: set[socket.socket] = set()
         super().__init__((host, port), _Conversation)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name=f"liar-{port}", daemon=True).start()
 
     def end(self) -> None:
+        """Stop, also to those who are connected: who takes its place is honest."""
         self.shutdown()
         self.server_close()
+        with self._mutex:
+            callers = list(self._callers)
+        for caller in callers:
+            with contextlib.suppress(OSError):
+                caller.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._mutex:
+            self._callers.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._mutex:
+            self._callers.discard(request)
+        super().shutdown_request(request)
 
     def answer(self, parts: Sequence[bytes]) -> bytes:
         """Return the reply to one command, as bytes of the protocol."""
