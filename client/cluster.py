@@ -7,29 +7,22 @@ start, the supervisor's lock dies with it, and the lower tiers keep every acknow
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client import certificates, keys, processes, profiles, supervisor
+from client import certificates, claiming, keys, processes, profiles, readiness, supervisor
 from client.folders import Folders
-from client.plan import BALANCER, SANDBOX, ClusterPlan, ProcessPlan, plan_of, with_ports
-from datastore.errors import ConfigInvalid, HoldfastError, WorldFailure
+from client.plan import SANDBOX, ClusterPlan, ProcessPlan, plan_of, with_ports
+from datastore.errors import ConfigInvalid
 from datastore.settings import refuse
 
-POLL_S = 0.05
-STATUS_MS = 2_000
 DOWN_EXTRA_MS = 3_000
-LOG_TAIL_LINES = 8
-LOG_BYTES_MAX = 16 * 1024 * 1024
 
-CERTIFICATES = "certificates"
 # Settings that name files.
 FILE_KEYS = {"datastore": ("certificates",), "lockstore": ("certificates", "authority"), "payments": ("key_file",)}
 
@@ -56,13 +49,6 @@ class Start:
     free_ports: bool = False
     timetables: bool = True
     host: str = ""
-
-
-class StartFailed(WorldFailure):
-    """The cluster did not come up; the detail has the reason and the last log lines of who is at fault."""
-
-    code = "start_failed"
-    title = "The cluster did not start"
 
 
 def read_config(path: Path, profile: str = profiles.DEFAULT) -> dict[str, Any]:
@@ -123,8 +109,8 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
         reason = f"a cluster already runs in {folders.data}{who}; look with: holdfast cluster status, stop it with: holdfast cluster down"
         raise ConfigInvalid(reason, file=str(folders.data), reason="already running")
     if start.fresh:
-        wipe(folders)
-    claim(folders)
+        claiming.wipe(folders)
+    claiming.claim(folders)
     ended = supervisor.end_leftovers(plan, folders)
     if ended:
         tell(f"ended what an earlier start left running: {', '.join(ended)}")
@@ -137,7 +123,7 @@ def prepare(start: Start, tell: Tell) -> tuple[ClusterPlan, Folders]:
         from client import handover
 
         handover.check_shared(folders)
-    own = {"data": str(folders.data.resolve()), "cluster": plan.client.cluster or cluster_name(folders)}
+    own = {"data": str(folders.data.resolve()), "cluster": plan.client.cluster or claiming.cluster_name(folders)}
     mapping = profiles.merge(mapping, {"client": own})
     plan = plan_of(mapping, str(start.config))
     for line in certificates.check(plan, supervisor.here(plan), folders.data, str(start.config)):
@@ -181,7 +167,7 @@ def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]
         StartFailed: It did not serve in time; what was started is stopped again.
     """
     plan, folders = prepare(start, tell)
-    _rotate_logs(folders)
+    claiming.rotate_logs(folders)
     child = processes.spawn(
         [sys.executable, "-m", "client.supervisor", "serve", "--data", str(folders.data.resolve())], folders.log(supervisor.NAME)
     )
@@ -189,9 +175,9 @@ def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]
     threading.Thread(target=child.wait, name="reap-supervisor", daemon=True).start()
     try:
         if supervisor.elsewhere(plan):
-            wait_listening(plan, folders, lambda: child.poll() is None)
+            readiness.wait_listening(plan, folders, lambda: child.poll() is None)
         else:
-            wait_serving(plan, folders, lambda: child.poll() is None)
+            readiness.wait_serving(plan, folders, lambda: child.poll() is None)
         if brings_first_data(plan):
             from client import loading
 
@@ -208,88 +194,6 @@ def brings_first_data(plan: ClusterPlan) -> bool:
     A host of several cannot, as the others may not run yet; for real sales the administrator does it knowingly.
     """
     return not plan.client.production and not supervisor.elsewhere(plan)
-
-
-def wait_listening(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool]) -> None:
-    """Wait until every process of this host listens; what the cluster as a whole can do, the other hosts decide with it.
-
-    Raises:
-        StartFailed: Not within `start_ms`, or `alive` said no.
-    """
-    deadline = time.monotonic() + plan.client.start_ms / 1000
-    pause = threading.Event()
-    while True:
-        deaf = [process.name for process in supervisor.here(plan) if processes.port_is_free(process.host, process.port)]
-        if not deaf:
-            return
-        if not alive() or time.monotonic() >= deadline:
-            raise StartFailed(f"does not listen: {', '.join(deaf)}\n{_evidence(plan, folders)}", log=str(folders.logs))
-        pause.wait(POLL_S)
-
-
-def wait_serving(plan: ClusterPlan, folders: Folders, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until every balancer answers that every process is there and every operator has a primary.
-
-    Raises:
-        StartFailed: Not within `start_ms`, or `alive` said no.
-    """
-    from client import api
-
-    deadline = time.monotonic() + plan.client.start_ms / 1000
-    pause = threading.Event()
-    waiting = "no answer yet"
-    tls = certificates.caller_tls(plan.mapping, folders.data)
-    clients = [(process, api.connect([api.Address(process.host, process.port)], tls=tls)) for process in plan.of(BALANCER)]
-    try:
-        for process, client in clients:
-            while True:
-                if not alive():
-                    raise StartFailed(f"the supervisor ended\n{tail(folders.log(supervisor.NAME))}", log=str(folders.logs))
-                waiting = missing(plan, process, client)
-                if not waiting:
-                    break
-                if time.monotonic() >= deadline:
-                    detail = f"not ready after {plan.client.start_ms} ms: {waiting}\n{_evidence(plan, folders)}"
-                    raise StartFailed(detail, waiting=waiting, log=str(folders.logs))
-                pause.wait(POLL_S)
-    finally:
-        for _, client in clients:
-            client.close()
-
-
-def missing(plan: ClusterPlan, process: ProcessPlan, client: Any) -> str:
-    """Return what one balancer still lacks, or ""."""
-    try:
-        answer = client.status(deadline_ms=STATUS_MS)
-    except HoldfastError as error:
-        return f"{process.name}: {error.detail}"
-    primaries = {line.operator for line in answer.partitions if line.primary}
-    lacking = [operator.code for operator in plan.operators if operator.code not in primaries]
-    if lacking:
-        return f"{process.name}: no primary yet for {', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}"
-    late = [f"{line.name} ({line.state or line.verdict})" for line in answer.processes if line.verdict != "ok"]
-    if late:
-        return f"{process.name}: {', '.join(late)}"
-    try:
-        client.operators()  # Its views: until they have begun it can answer nobody.
-    except HoldfastError as error:
-        return f"{process.name}: {error.detail}"
-    return ""
-
-
-def _evidence(plan: ClusterPlan, folders: Folders) -> str:
-    """Return the last log lines of the processes that do not run, or of the supervisor."""
-    dead = [process.name for process in supervisor.here(plan) if processes.running(folders.pid(process.name)) is None]
-    names = dead or [process.name for process in plan.of(BALANCER)[:1]]
-    return "\n".join(f"--- {folders.log(name)}\n{tail(folders.log(name))}" for name in names)
-
-
-def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """Return the last lines of a log."""
-    try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-    except OSError:
-        return "(no log)"
 
 
 def down(folders: Folders, tell: Tell = lambda _: None) -> bool:
@@ -312,58 +216,3 @@ def down(folders: Folders, tell: Tell = lambda _: None) -> bool:
 def _stop_ms(plan: ClusterPlan) -> int:
     # Five kinds of processes end one after the other, each within stop_ms.
     return 5 * plan.client.stop_ms + DOWN_EXTRA_MS
-
-
-def wipe(folders: Folders) -> None:
-    """Delete a cluster's data folder.
-
-    Raises:
-        ConfigInvalid: The folder holds something and is not marked as a cluster's: nothing is deleted.
-    """
-    if not folders.data.exists():
-        return
-    if any(folders.data.iterdir()) and not folders.mark.exists():
-        reason = f"{folders.data} holds files and is no cluster's data folder; nothing was deleted"
-        raise ConfigInvalid(reason, file=str(folders.data), reason="not a data folder")
-    for path in folders.data.iterdir():
-        # Certificates are no data: other hosts and callers have their counterparts.
-        if path.name == CERTIFICATES:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != folders.mark:
-            path.unlink()
-    if (folders.data / CERTIFICATES).exists():
-        return
-    folders.mark.unlink(missing_ok=True)
-    folders.data.rmdir()
-
-
-def claim(folders: Folders) -> None:
-    """Make the data folder and mark it as ours.
-
-    Raises:
-        ConfigInvalid: It holds something else, or cannot be made.
-    """
-    try:
-        folders.data.mkdir(parents=True, exist_ok=True)
-        if not folders.mark.exists() and any(folders.data.iterdir()):
-            reason = f"{folders.data} holds files and is no cluster's data folder; name another with --data"
-            raise ConfigInvalid(reason, file=str(folders.data), reason="not a data folder")
-        folders.mark.write_text("The data of a Holdfast cluster. Deleted as a whole by: holdfast cluster up --fresh\n", encoding="utf-8")
-        for folder in (folders.run, folders.logs):
-            folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ConfigInvalid(f"{folders.data}: {error.strerror}", file=str(folders.data), reason=str(error.strerror)) from error
-
-
-def cluster_name(folders: Folders) -> str:
-    """Return the name under which wallets know this data folder's cluster, drawn at the first start."""
-    return keys.ensure_secret(folders.secrets / "cluster.name")[0][:16].replace("_", "x").replace("-", "y")
-
-
-def _rotate_logs(folders: Folders) -> None:
-    """Put a log that has grown large aside, the older one with it: a start is the moment when nobody writes."""
-    for path in folders.logs.glob("*.log"):
-        if path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))

@@ -35,6 +35,7 @@ def make(
 ) -> int:
     """Make one certificate for each process of the configuration, one for callers and one for administration."""
     from client import certificates as ours
+    from client import claiming
     from client import cluster as clusters
     from client.plan import plan_of
     from datastore import certificates as made
@@ -44,7 +45,7 @@ def make(
     extra = ours.host_names(hosts)
     folder = out or _folder(session)
     if out is None:
-        clusters.claim(session.folders)
+        claiming.claim(session.folders)
     found = made.make(folder, ours.wanted(plan, extra), days=days, new_authority=new_authority)
     if not json:
         tell(f"keep {folder / 'authority.key'} where nothing of the cluster runs: whoever has it can make a process of any role")

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from client import certificates, cluster, keys
+from client import certificates, claiming, keys
 from client.folders import Folders
 from client.plan import ClusterPlan, ProcessPlan
 from datastore import certificates as made
@@ -36,11 +36,11 @@ def prepare(plan: ClusterPlan, out: Path, extra_hosts: Sequence[str] = (), days:
         ConfigInvalid: A folder holds something else, or the authority's key is not there.
     """
     admin = Folders(out / ADMIN_FOLDER)
-    cluster.claim(admin)
+    claiming.claim(admin)
     keys.ensure_admin(admin)
     for name in SHARED:
         if name == "cluster.name":
-            cluster.cluster_name(admin)
+            claiming.cluster_name(admin)
         elif name != "admin.digest":
             keys.ensure_secret(admin.secrets / name)
     if uses_tls(plan):
@@ -48,7 +48,7 @@ def prepare(plan: ClusterPlan, out: Path, extra_hosts: Sequence[str] = (), days:
     found = {ADMIN_FOLDER: admin}
     for host in hosts_of(plan):
         folders = Folders(out / host)
-        cluster.claim(folders)
+        claiming.claim(folders)
         for name in SHARED:
             keys.write_private(folders.secrets / name, (admin.secrets / name).read_text(encoding="ascii"))
         if uses_tls(plan):

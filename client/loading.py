@@ -9,9 +9,9 @@ from datetime import date
 from pathlib import Path
 
 from client import api, certificates, importing, keys
-from client.cluster import StartFailed
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan
+from client.readiness import StartFailed
 from datastore import messages
 from datastore.edge import Tls
 from datastore.errors import ConfigInvalid, InvalidRequest

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from client import cluster, processes, supervisor
+from client import processes, readiness, supervisor
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan, ProcessPlan
 from datastore.errors import ConfigInvalid, HoldfastError, OperatorUnavailable, nearest
@@ -114,11 +114,11 @@ def _lacking(plan: ClusterPlan, process: ProcessPlan, client: object) -> str:
     from client import api
 
     assert isinstance(client, api.Holdfast)
-    missing = cluster.missing(plan, process, client)
+    missing = readiness.missing(plan, process, client)
     if missing:
         return missing
     try:
-        lines = client.status(deadline_ms=cluster.STATUS_MS).partitions
+        lines = client.status(deadline_ms=readiness.STATUS_MS).partitions
     except HoldfastError as error:
         return f"{process.name}: {error.detail}"
     late = [line.operator for line in lines if line.verdict != "ok"]

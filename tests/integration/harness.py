@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from client import api, certificates, cluster, keys, loading, processes, profiles, supervisor
+from client import api, certificates, cluster, keys, loading, processes, profiles, readiness, supervisor
 from client.folders import Folders
 from client.plan import BALANCER, LOCK_SERVER, SANDBOX, ClusterPlan, plan_of, with_ports
 from datastore.certificates import make
@@ -179,8 +179,8 @@ class ClusterUnderTest:
         def ready() -> bool:
             for name, client in clients.items():
                 dead = [one for one, process in self.running.items() if process.poll() is not None]
-                assert not dead, f"{dead[0]} ended:\n{cluster.tail(self.folders.log(dead[0]))}"
-                if name in self.running and cluster.missing(self.plan, self.plan.process(name), client):
+                assert not dead, f"{dead[0]} ended:\n{readiness.tail(self.folders.log(dead[0]))}"
+                if name in self.running and readiness.missing(self.plan, self.plan.process(name), client):
                     return False
             return True
 
@@ -227,7 +227,7 @@ class ClusterUnderTest:
 
     def evidence(self) -> str:
         """Return the last lines of every log."""
-        return "\n".join(f"--- {path.name}\n{cluster.tail(path)}" for path in sorted(self.folders.logs.glob("*.log")))
+        return "\n".join(f"--- {path.name}\n{readiness.tail(path)}" for path in sorted(self.folders.logs.glob("*.log")))
 
     def _wait(self, condition: Any, what: str, deadline_s: float) -> None:
         try:

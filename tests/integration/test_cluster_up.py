@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import tomlkit
 
-from client import api, cluster, exit_codes, processes, profiles, supervisor
+from client import api, claiming, cluster, exit_codes, processes, profiles, supervisor
 from client.folders import Folders
 from datastore.errors import ConfigInvalid, HoldfastError
 from tests.integration.harness import FAULT_MARKS, SMALL, TOP
@@ -201,9 +201,9 @@ def test_fresh_deletes_only_a_clusters_folder(tmp_path: Path) -> None:
     """A slip in --data must not cost somebody's files."""
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigInvalid, match="nothing was deleted"):
-        cluster.wipe(Folders(tmp_path))
+        claiming.wipe(Folders(tmp_path))
     assert "years of work" == (tmp_path / "thesis.tex").read_text()
     (tmp_path / ".holdfast").write_text("")
-    cluster.wipe(Folders(tmp_path))
+    claiming.wipe(Folders(tmp_path))
     assert not tmp_path.exists()
     tmp_path.mkdir()
