@@ -444,6 +444,7 @@ class Holdfast(Changes):
         operator_key_digest: bytes = b"",
         *,
         nodes: Sequence[str] = (),
+        accounting: str = "",
         request_id: str = "",
     ) -> messages.Created:
         """Make an operator known to the cluster, on nodes of its own where any are named, and set the digest of its key."""
@@ -455,6 +456,7 @@ class Holdfast(Changes):
             kind=kind,
             operator_key_digest=operator_key_digest,
             nodes=list(nodes),
+            accounting=accounting,
             deadline_ms=self.deadline_ms,
         )
         return self._ask("create_operator", request, messages.Created)

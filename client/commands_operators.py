@@ -61,6 +61,7 @@ def add(
     name: Annotated[str, typer.Option("--name", help="Who it is, as travellers read it.")],
     kind: Annotated[str, typer.Option("--kind", help="airline, cinema, theatre, concert or rail.")],
     nodes: Annotated[str, typer.Option("--nodes", help="Nodes of its own for its copies, e.g. node-1,node-2,node-3.")] = "",
+    accounting: Annotated[str, typer.Option("--accounting-code", help="Three digits with which its tickets' numbers begin.")] = "",
     json: Json = False,
 ) -> int:
     """Make an operator: its partition on its nodes, and its key in the data folder."""
@@ -73,7 +74,8 @@ def add(
         known = {one.code for one in client.operators() if one.kind and not one.retired}
         if code in known:
             raise InvalidRequest(f"operator {code} exists already; see: holdfast operator list", field="code")
-        loading.register(client, session.folders, admin_key, code, name, kind, [node.strip() for node in nodes.split(",") if node.strip()])
+        places = [node.strip() for node in nodes.split(",") if node.strip()]
+        loading.register(client, session.folders, admin_key, code, name, kind, places, accounting)
         lines = [line for line in client.status().partitions if line.operator == code]
     where = [lines[0].primary, *lines[0].replicas] if lines else []
     document = {"operator": code, "name": name, "kind": kind, "nodes": where, "key": str(session.folders.operator_key(code))}

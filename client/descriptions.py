@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import (
+    ACCOUNTING_PATTERN,
     CONNECTING_MINUTES_MAX,
     DATASET_PATTERN,
     OPERATOR_PATTERN,
@@ -47,6 +48,7 @@ class OperatorName(NamedTuple):
     code: str
     name: str
     kind: str  # "" : the dataset's
+    accounting: str = ""  # three digits; "" states none
 
 
 def header_of(document: Mapping[str, Any], name: str, today: date, days: int) -> Header:
@@ -161,7 +163,7 @@ def _connecting_minutes(row: Mapping[str, Any], key: str) -> int:
 
 
 def operator_of(row: Mapping[str, Any]) -> OperatorName:
-    """Return the operator that a row of `carriers.csv` or `operators.csv` (code, name, kind) gives.
+    """Return the operator that a row of `carriers.csv` or `operators.csv` (code, name, kind, accounting_code) gives.
 
     Raises:
         InvalidRequest: The code or the kind is wrong.
@@ -171,7 +173,10 @@ def operator_of(row: Mapping[str, Any]) -> OperatorName:
         raise InvalidRequest(f"code: {shown(code)} is not 2 to 8 capital letters and digits")
     if kind and kind not in KINDS:
         raise InvalidRequest(f"kind: {shown(kind)} is none of {', '.join(KINDS)}{_hint(kind, KINDS)}")
-    return OperatorName(code, _first(row, "name") or code, kind)
+    accounting = _first(row, "accounting_code")
+    if accounting and not ACCOUNTING_PATTERN.fullmatch(accounting):
+        raise InvalidRequest(f"accounting_code: {shown(accounting)} is not three digits")
+    return OperatorName(code, _first(row, "name") or code, kind, accounting)
 
 
 @lru_cache(maxsize=1024)

@@ -278,6 +278,7 @@ def body_of(dataset: Dataset, part: OperatorRows, taken: Collection[tuple[str, s
         layouts=[part.layouts[layout_id] for layout_id in sorted(part.layouts)],
         places=[part.places[code] for code in sorted(part.places)],
         connecting=part.connecting,
+        accounting=part.accounting,
     )
     return zlib.compress(wire.encode(body), 6)
 

@@ -47,11 +47,11 @@ def first_data(plan: ClusterPlan, folders: Folders, config: Path, tell: Callable
 
 
 def register(
-    client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str, nodes: Sequence[str] = ()
+    client: api.Holdfast, folders: Folders, admin_key: str, code: str, name: str, kind: str, nodes: Sequence[str] = (), accounting: str = ""
 ) -> None:
     """Make one operator known, with the digest of the key that is kept in the data folder."""
     key, _ = keys.ensure_secret(folders.operator_key(code))
-    client.create_operator(admin_key, code, name, kind, keys.digest(key), nodes=nodes)
+    client.create_operator(admin_key, code, name, kind, keys.digest(key), nodes=nodes, accounting=accounting)
 
 
 def find_dataset(word: str, config: Path) -> Path:

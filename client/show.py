@@ -141,6 +141,8 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     for leg in answer.legs or [whole]:
         rows.add_row("service", service_line(leg.service) if leg.service is not None else leg.service_id)
         seat_rows(rows, leg, answer.passengers)
+    for ticket in answer.tickets:
+        rows.add_row("ticket", ticket_line(ticket))
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     if answer.refund is not None:
         rows.add_row("refund", str(answer.refund))
@@ -160,6 +162,13 @@ def seat_rows(rows: Rows, leg: messages.LegInfo, passengers: Sequence[Passenger]
     for infant in on_laps(passengers):
         seat = leg.seats[infant.with_adult - 1] if infant.with_adult <= len(leg.seats) else ""
         rows.add_row("lap", f"{seat:<5} {'':>14}  {travellers.described(infant)}")
+
+
+def ticket_line(ticket: messages.TicketInfo) -> str:
+    """Return a ticket on one line: its number, whose it is, and what has become of its coupons."""
+    kind = "" if ticket.type in ("", "ADT") else f"{ticket.type} "
+    coupons = ", ".join(f"{number} {coupon.status}" for number, coupon in enumerate(ticket.coupons, 1))
+    return f"{ticket.number}-{ticket.check_digit}  {kind}{ticket.name}  coupons: {coupons}"
 
 
 def party(console: Console, answer: messages.PartyPriced) -> None:
@@ -186,10 +195,11 @@ def orders(console: Console, found: Sequence[messages.OrderAnswer]) -> None:
 def manifest(console: Console, answer: messages.ManifestAnswer) -> None:
     """Print who sits where."""
     heading(console, service_line(answer.service))
-    rows = Rows("SEAT", "TYPE", "SURNAME", "GIVEN", "BOOKING", "REQUESTS", "DOCUMENT", shorten=("GIVEN", "SURNAME"), drop=("DOCUMENT",))
+    headings = ("SEAT", "TYPE", "SURNAME", "GIVEN", "BOOKING", "TICKET", "REQUESTS", "DOCUMENT")
+    rows = Rows(*headings, shorten=("GIVEN", "SURNAME"), drop=("DOCUMENT", "TICKET", "REQUESTS", "TYPE"))
     for line in answer.lines:
         document = f"{line.document.country} {line.document.number}" if line.document is not None else ""
-        rows.add_row(line.seat_id, line.type, line.surname, line.given, line.reference, " ".join(line.requests), document)
+        rows.add_row(line.seat_id, line.type, line.surname, line.given, line.reference, line.ticket, " ".join(line.requests), document)
     rows.print(console)
     for seat, reason in answer.blocked:
         console.print(f"blocked {seat}: {reason}")

@@ -64,6 +64,7 @@ class OperatorRows:
     code: str
     name: str
     kind: str
+    accounting: str = ""
     rows: int = 0
     schedules: list[Schedule] = field(default_factory=list)
     layouts: dict[str, LayoutSpec] = field(default_factory=dict)
@@ -164,7 +165,8 @@ class TimetableReader:
         """Return the dataset: repeated numbers told apart, rows cut where the clocks change."""
         for code in sorted({*self._parsed, *(code for code in self.dataset.bad_rows if code)}):
             known = self._operators.get(code)
-            part = OperatorRows(code, known.name if known else code, (known.kind if known else "") or self._header.kind)
+            known = known or OperatorName(code, code, "")
+            part = OperatorRows(code, known.name, known.kind or self._header.kind, known.accounting)
             parsed = self._parsed.pop(code, [])
             part.rows = len(parsed)
             for schedule, (_, block_min) in zip(numbered([one.schedule for one in parsed]), parsed, strict=True):

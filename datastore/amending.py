@@ -14,12 +14,15 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datastore import commands, conditions, errors
+import msgspec
+
+from datastore import commands, conditions, errors, tickets
 from datastore.model import BasketState, HoldState, Leg, OrderState, Part, SeatState, is_basket, leg_hold_id
 from datastore.outcomes import order_value
 from datastore.overlay import Batch
-from datastore.rows import BasketRow, HoldRow, OrderRow
+from datastore.rows import BasketRow, HoldRow, OrderRow, Ticketed
 from datastore.taking import cancel_order, capture_payment, copy, local_holds, others_of, refund_payments, set_seats, trim_hold
+from datastore.tickets import CouponStatus
 
 Cuts = Mapping[int, tuple[int, ...]]
 
@@ -66,6 +69,7 @@ def amend(batch: Batch, command: commands.Amend, basket: BasketRow | None) -> di
     if basket is None and all(len(cuts.get(place, ())) == len(leg.seats) for place, leg in enumerate(legs)):
         return order_value(cancel_order(batch, order, refund_minor, command.what), batch.now_ms, batch.lsn)
     left = _given_up(batch, parts_of(order, legs), legs, cuts)
+    ticketed = _coupons_gone(order, legs, cuts, refund_minor, exchanged=basket is not None)
     party = order.travellers or tuple(range(len(legs[0].seats)))
     if basket is None:
         order = _smaller(order, legs, left, cuts, party)
@@ -87,10 +91,21 @@ def amend(batch: Batch, command: commands.Amend, basket: BasketRow | None) -> di
         retained=retained,
         history=(*order.history, (batch.now_ms, command.what)),
         changed_lsn=batch.lsn,
+        ticketed=ticketed,
         action=tuple(one for one in order.action if one[0] not in gone or any(leg.service_id == one[0] for leg in order.legs)),
     )
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)
+
+
+def _coupons_gone(order: OrderRow, legs: Sequence[Leg], cuts: Cuts, refund_minor: int, *, exchanged: bool) -> Ticketed | None:
+    """Return the order's tickets with the coupons of what is given up: exchanged, or refunded, or void where nothing goes back."""
+    if order.ticketed is None:
+        return None
+    status = CouponStatus.EXCHANGED if exchanged else CouponStatus.REFUNDED if refund_minor else CouponStatus.VOID
+    party = order.travellers or tuple(range(len(legs[0].seats)))
+    gone = tickets.given_up(party, legs, cuts, status)
+    return msgspec.structs.replace(order.ticketed, gone=(*order.ticketed.gone, *gone))
 
 
 def legs_of(batch: Batch, order: OrderRow) -> tuple[Leg, ...]:

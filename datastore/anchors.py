@@ -17,7 +17,7 @@ from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
 from datastore.outcomes import basket_value, hold_value, order_value
 from datastore.overlay import Batch
-from datastore.rows import BasketRow, HoldRow, OrderRow, PaymentRow
+from datastore.rows import BasketRow, HoldRow, OrderRow, PaymentRow, Ticketed
 from datastore.taking import (
     abort_basket,
     cancel_order,
@@ -26,6 +26,7 @@ from datastore.taking import (
     copy,
     expire,
     free_reference,
+    issue_tickets,
     local_holds,
     others_of,
     price_of,
@@ -120,6 +121,7 @@ def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
     if len(command.leg_passengers) != len(holds):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
     reference = free_reference(batch, command.references)
+    ticketed = issue_tickets(batch, len(row.legs[0].seats), command.laps)
     for one, passengers in zip(holds, command.leg_passengers, strict=True):
         set_seats(batch, one, SeatState.HELD, SeatState.BOOKED)
         batch.close_hold(copy(one, state=HoldState.CONVERTED, reference=reference, passengers=passengers))
@@ -135,7 +137,7 @@ def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
         )
     )
     capture_payment(batch, row.intent, reference)
-    order = _order_of(batch, row, command, reference)
+    order = _order_of(batch, row, command, reference, ticketed)
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)
 
@@ -158,7 +160,7 @@ def amend(batch: Batch, command: commands.Amend) -> dict[str, Any]:
     return amending.amend(batch, command, basket)
 
 
-def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference: str) -> OrderRow:
+def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference: str, ticketed: Ticketed) -> OrderRow:
     legs = row.legs
     if command.fares:
         legs = tuple(msgspec.structs.replace(leg, prices=fares) for leg, fares in zip(row.legs, command.fares, strict=True))
@@ -181,6 +183,7 @@ def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference:
         history=((row.created_ms, "held"), (batch.now_ms, "confirmed")),
         legs=legs,
         intent=row.intent,
+        ticketed=ticketed,
     )
 
 

@@ -55,6 +55,7 @@ class Decide(Command, frozen=True, tag="decide"):
         leg_passengers: Side records of the anchor's own legs, in their order (Z12).
         intent: The payment intent of a basket in PAYING (Q4).
         fares: For each leg, beside its seats, where the passengers' types make them other than the hold's prices.
+        laps: Of each infant on a lap, which seat's passenger (from 0) has it.
     """
 
     basket_id: str
@@ -66,6 +67,7 @@ class Decide(Command, frozen=True, tag="decide"):
     leg_passengers: tuple[bytes, ...]
     intent: str = ""
     fares: tuple[tuple[int, ...], ...] = ()
+    laps: tuple[int, ...] = ()
 
 
 class Amend(Command, frozen=True, tag="amend"):

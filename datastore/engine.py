@@ -39,6 +39,7 @@ from datastore.taking import (
     expire,
     free_hold,
     free_reference,
+    issue_tickets,
     refund_of,
     set_seats,
     take,
@@ -235,6 +236,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         raise errors.OrderNotPayable(f"hold {hold.hold_id} is being paid by {hold.intent or 'nothing'}", hold_id=hold.hold_id)
     check_fares((command.fares,) if command.fares else (), (hold.prices,), (hold.fares,) if hold.fares else (), paid=bool(hold.intent))
     reference = free_reference(batch, command.references)
+    ticketed = issue_tickets(batch, len(hold.seats), command.laps)
     set_seats(batch, hold, SeatState.HELD, SeatState.BOOKED)
     batch.close_hold(copy(hold, state=HoldState.CONVERTED, reference=reference))
     capture_payment(batch, hold.intent, reference)
@@ -255,6 +257,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         lsn=batch.lsn,
         history=((hold.created_ms, "held"), (batch.now_ms, "confirmed")),
         intent=hold.intent,
+        ticketed=ticketed,
     )
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)

@@ -16,6 +16,7 @@ import msgspec
 
 from datastore import errors, wire
 from datastore.model import (
+    ACCOUNTING_PATTERN,
     CONNECTING_MINUTES_MAX,
     DATASET_PATTERN,
     NUMBER_PATTERN,
@@ -73,6 +74,7 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
         connecting = tuple(body.connecting)
         row = DatasetRow(command.dataset, body.title, body.licence, len(schedules), now_ms, digest, connecting)
         events.append(Event(Kind.DATASET, command.dataset, encode_row(row)))
+    events += _accounting(state, body.accounting)
     counts = {
         "added": len(added),
         "changed": len(changed),
@@ -80,6 +82,20 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
         "unchanged": len(schedules) - len(added) - len(changed),
     }
     return events, counts
+
+
+def _accounting(state: AppliedState, code: str) -> list[Event]:
+    """Return the operator's row with the accounting code that the dataset states, where it is another.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    row = state.operator_row
+    if not code or row is None or row.accounting == code:
+        return []
+    if not ACCOUNTING_PATTERN.fullmatch(code):
+        raise errors.InvalidRequest(f"{errors.shown(code)} is no accounting code: three digits", field="accounting")
+    return [Event(Kind.OPERATOR, row.code, encode_row(msgspec.structs.replace(row, accounting=code)))]
 
 
 def _unpacked(command: wire.Import) -> bytes:

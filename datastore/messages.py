@@ -125,6 +125,7 @@ from datastore.messages_searching import (
 )
 from datastore.messages_selling import (
     ConfirmHold,
+    CouponInfo,
     ExtendHold,
     GetHold,
     GetOrder,
@@ -145,6 +146,7 @@ from datastore.messages_selling import (
     PriceParty,
     ReleaseHold,
     RenewHold,
+    TicketInfo,
 )
 from datastore.wire import UNREADABLE
 from datastore.wording import wording
@@ -174,6 +176,7 @@ __all__ = [
     "CopyState",
     "Count",
     "Counted",
+    "CouponInfo",
     "CreateOperator",
     "Created",
     "DatasetNumbers",
@@ -261,6 +264,7 @@ __all__ = [
     "Status",
     "StatusAnswer",
     "Text",
+    "TicketInfo",
     "TransactionAnswer",
     "Trip",
     "TripLeg",

@@ -77,6 +77,7 @@ class ManifestLine(msgspec.Struct):
     document: Document | None = None
     loyalty: tuple[str, ...] = ()
     requests: tuple[str, ...] = ()
+    ticket: str = ""  # "" where another operator issued it
 
 
 class ManifestAnswer(Answer, kw_only=True):
@@ -115,6 +116,7 @@ class CreateOperator(Write, frozen=True, kw_only=True):
     name: Text
     kind: Word
     operator_key_digest: bytes = b""
+    accounting: Annotated[str, Meta(max_length=3)] = ""  # of its tickets' numbers; "" leaves it as it is
     nodes: NodeNames = msgspec.field(default_factory=list)
 
 

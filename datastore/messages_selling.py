@@ -179,6 +179,25 @@ class PartyPriced(Answer, kw_only=True):
     total: Money
 
 
+class CouponInfo(msgspec.Struct):
+    """One segment of a ticket. `status`: "open", "refunded", "void", "exchanged". Of an infant on a lap the seat is its adult's."""
+
+    operator: str
+    service_id: str
+    seat_id: str
+    status: str
+
+
+class TicketInfo(msgspec.Struct):
+    """One passenger's ticket. `number`: 13 digits; `name` is "" of one who travels no longer, or was erased."""
+
+    number: str
+    check_digit: int
+    name: str
+    type: str
+    coupons: list[CouponInfo]
+
+
 class OrderAnswer(Answer, kw_only=True):
     """`manage_token` only in the answer to confirm. `reduced`: found by surname, so names are initials and no token acts.
 
@@ -208,6 +227,7 @@ class OrderAnswer(Answer, kw_only=True):
     receipt: str  # `datastore.receipts`: the ledger entry that made it; "" in lists
     manage_token: str = ""
     reduced: bool = False
+    tickets: list[TicketInfo] = msgspec.field(default_factory=list)  # not in a reduced record
     legs: list[LegInfo] = msgspec.field(default_factory=list)
     available_actions: list[str] = msgspec.field(default_factory=list)
     action_required: str = ""

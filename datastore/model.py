@@ -27,6 +27,7 @@ NUMBER_PATTERN = re.compile(r"[A-Z0-9.]{1,24}")
 PLACE_PATTERN = re.compile(r"[A-Z0-9]{2,8}")
 SEAT_PATTERN = re.compile(r"[A-Z0-9]{1,10}")
 DATASET_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+ACCOUNTING_PATTERN = re.compile(r"[0-9]{3}", re.ASCII)
 REQUEST_PATTERN = re.compile(r"[A-Za-z0-9._:-]{8,64}")
 DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
 

@@ -7,7 +7,7 @@ from typing import Any
 from datastore import commands, errors, wire
 from datastore.importing import decide_import
 from datastore.legs import lose
-from datastore.model import DATASET_PATTERN, BasketState, HoldState, SeatState, ServiceState
+from datastore.model import ACCOUNTING_PATTERN, DATASET_PATTERN, BasketState, HoldState, SeatState, ServiceState
 from datastore.overlay import Batch
 from datastore.rows import Event, Kind, OperatorRow, SeatRow, ServiceRow, encode_row
 from datastore.taking import abort_basket, cancel_order, check_seats, expire, free_hold, price_of, take
@@ -110,7 +110,10 @@ def set_operator(batch: Batch, command: wire.SetOperator) -> dict[str, Any]:
     old = batch.state.operator_row
     # An empty digest leaves the key as it is: naming an operator again must not lock it out.
     digest = command.key_digest or (old.key_digest if old else b"")
-    row = OperatorRow(command.code, command.name, command.kind, digest)
+    accounting = command.accounting or (old.accounting if old else "")
+    if command.accounting and not ACCOUNTING_PATTERN.fullmatch(command.accounting):
+        raise errors.InvalidRequest(f"{errors.shown(command.accounting)} is no accounting code: three digits", field="accounting")
+    row = OperatorRow(command.code, command.name, command.kind, digest, accounting=accounting)
     batch.events.append(Event(Kind.OPERATOR, command.code, encode_row(row)))
     return {"code": command.code, "lsn": batch.lsn}
 
@@ -149,7 +152,7 @@ def retire(batch: Batch, _command: commands.Retire) -> dict[str, Any]:
         raise errors.InvalidRequest(f"{state.operator} is not removed while anything is open: {', '.join(left)}", field="code", open=left)
     for kind in (Kind.SCHEDULE, Kind.DATASET):
         batch.events += [Event(kind, key, b"") for key, _ in state.store.scan(kind)]
-    gone = OperatorRow(row.code, row.name, row.kind, row.key_digest, batch.now_ms)
+    gone = OperatorRow(row.code, row.name, row.kind, row.key_digest, batch.now_ms, row.accounting)
     batch.events.append(Event(Kind.OPERATOR, row.code, encode_row(gone)))
     batch.timetable_changed = True
     return {"code": row.code, "lsn": batch.lsn}

@@ -56,8 +56,15 @@ def order_value(order: OrderRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
         "travellers": order.travellers,
         "retained": order.retained,
         "action": order.action,
+        "ticketed": ticketed_value(order),
         "hold_ids": list(dict.fromkeys((order.hold_id, *(part.hold_id for part in order.parts)))),
     }
+
+
+def ticketed_value(order: OrderRow) -> list[Any]:
+    """Return an order's tickets as a list: code, first serial, party, laps, coupons that are gone; [] for none."""
+    row = order.ticketed
+    return [] if row is None else [row.code, row.first, row.party, list(row.laps), [list(one) for one in row.gone]]
 
 
 def basket_value(basket: BasketRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:

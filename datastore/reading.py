@@ -145,13 +145,24 @@ class Reader:
         orders = [order for order in map(self._state.order, alone) if order is not None and order.state == OrderState.CONFIRMED]
         return {
             # What a change has moved elsewhere is not in the hold any more (B11).
-            "orders": [{**order, "seats": alone[order["reference"]]} for order in self._orders_with_sides(orders, now_ms)],
+            "orders": [{**order, "issued": order, "seats": alone[order["reference"]]} for order in self._orders_with_sides(orders, now_ms)],
             "legs": [
-                {"reference": leg.reference, "seats": leg.seats, "record": records.get(leg.passengers, b"")} for leg in legs
+                {
+                    "reference": leg.reference,
+                    "seats": leg.seats,
+                    "record": records.get(leg.passengers, b""),
+                    "issued": self._issued(leg, now_ms),
+                }
+                for leg in legs
             ],
             "blocked": {seat_id: row.reason for seat_id, row in rows.items() if row.state == SeatState.BLOCKED},
             "held": [seat_id for seat_id, row in rows.items() if row.state == SeatState.HELD],
         }
+
+    def _issued(self, leg: HoldRow, now_ms: int) -> dict[str, Any]:
+        """Return the order of a leg where it is this operator's, with the tickets that it issued; {} where another decided."""
+        order = self._state.order(leg.reference) if not leg.anchor else None
+        return {} if order is None else order_value(order, now_ms)
 
     def _counter(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
         name = _text(arguments, "counter")

@@ -110,6 +110,22 @@ class HoldRow(msgspec.Struct, array_like=True):
     fares: tuple[int, ...] = ()
 
 
+class Ticketed(msgspec.Struct, array_like=True, frozen=True):
+    """An order's tickets (`tickets.py`): one for each of `party` seats, then one for each infant on a lap, numbered on from `first`.
+
+    Attributes:
+        code: The operator's accounting code when they were issued.
+        laps: Beside the infants, which of the party (from 0) has each on the lap.
+        gone: (place, operator, service, seat, status) of coupons that are open no longer while the order stands.
+    """
+
+    code: str
+    first: int
+    party: int
+    laps: tuple[int, ...] = ()
+    gone: tuple[tuple[int, str, str, str, int], ...] = ()
+
+
 class OrderRow(msgspec.Struct, array_like=True):
     """A booking at its anchor. Names stand in the side record `passengers` (digest), nowhere else.
 
@@ -123,6 +139,7 @@ class OrderRow(msgspec.Struct, array_like=True):
         retained: (operator, minor units) of what was given up and not given back.
         intents: Of payments for changes, in order; `intent` is that of the sale.
         action: (service, why) of services that were taken away: the traveller has to say what now.
+        ticketed: Its tickets' numbers; None of an order made before there were tickets.
     """
 
     reference: str
@@ -150,6 +167,7 @@ class OrderRow(msgspec.Struct, array_like=True):
     retained: tuple[tuple[str, int], ...] = ()
     intents: tuple[str, ...] = ()
     action: tuple[tuple[str, str], ...] = ()
+    ticketed: Ticketed | None = None
 
 
 class BasketRow(msgspec.Struct, array_like=True):
@@ -262,6 +280,7 @@ class OperatorRow(msgspec.Struct, array_like=True):
     Attributes:
         key_digest: BLAKE2b of the operator's key.
         retired_ms: Since when it sells nothing any more, on the log clock; 0 for one that does.
+        accounting: Three digits that begin its tickets' numbers, "" for the default (`tickets.accounting_code`).
     """
 
     code: str
@@ -269,6 +288,7 @@ class OperatorRow(msgspec.Struct, array_like=True):
     kind: str
     key_digest: bytes = b""
     retired_ms: int = 0
+    accounting: str = ""
 
 
 class DatasetRow(msgspec.Struct, array_like=True):

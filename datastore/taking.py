@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from datastore import errors, wire
+from datastore import errors, tickets, wire
 from datastore.model import (
     BasketState,
     HoldState,
@@ -19,7 +19,7 @@ from datastore.model import (
     operators_of,
 )
 from datastore.overlay import Batch
-from datastore.rows import BasketRow, HoldRow, OrderRow, SeatRow
+from datastore.rows import BasketRow, HoldRow, OrderRow, SeatRow, Ticketed
 from datastore.state import ServiceFacts
 
 STATE_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
@@ -252,6 +252,20 @@ def check_fares(
             raise errors.InvalidRequest("a fare is between nothing and twice the price of its seat", field="fares")
     if paid and fares != paying:
         raise errors.OrderNotPayable("the payment that has begun is for passengers of other types; release the hold to start anew")
+
+
+def issue_tickets(batch: Batch, party: int, laps: tuple[int, ...]) -> Ticketed:
+    """Return the tickets of a sale: the ledger counts their serials, so that none is given twice.
+
+    Raises:
+        InvalidRequest: An infant is on the lap of nobody, or two are on one.
+    """
+    if len(set(laps)) < len(laps) or any(place not in range(party) for place in laps):
+        raise errors.InvalidRequest("each infant on a lap has one passenger with a seat", field="laps")
+    row = batch.state.operator_row
+    first = batch.counter(tickets.TICKET_COUNTER) + 1
+    batch.put_counter(tickets.TICKET_COUNTER, first + party + len(laps) - 1)
+    return Ticketed(tickets.accounting_code(batch.state.operator, row.accounting if row is not None else ""), first, party, laps)
 
 
 def free_reference(batch: Batch, references: Sequence[str]) -> str:

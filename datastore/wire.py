@@ -68,6 +68,7 @@ class Confirm(Command, frozen=True, tag="confirm"):
     passengers: bytes
     intent: str = ""  # of a hold that is being paid: the sale takes the money (Q4)
     fares: tuple[int, ...] = ()  # beside the seats, where the passengers' types make them other than the hold's prices
+    laps: tuple[int, ...] = ()  # of each infant on a lap: which seat's passenger (from 0) has it
 
 
 class Cancel(Command, frozen=True, tag="cancel"):
@@ -106,6 +107,7 @@ class SetOperator(Command, frozen=True, tag="operator"):
     name: str
     kind: str
     key_digest: bytes
+    accounting: str = ""  # "" leaves it as it is
 
 
 class Import(Command, frozen=True, tag="import"):
@@ -164,6 +166,7 @@ class ImportBody(msgspec.Struct, array_like=True):
     layouts: list[LayoutSpec]
     places: list[Place]
     connecting: list[ConnectingTime] = []
+    accounting: str = ""  # the operator's code for ticket numbers; "" says nothing of it
 
 
 # --- submit: load balancer -> manager -> primary ------------------------------------------------------------------

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from datastore import messages
+from datastore import messages, tickets
 from datastore.model import HoldState, Layout, Money, Passenger, Seat, SeatState, Service, ServiceState
-from datastore.passengers import on_laps, seated
+from datastore.passengers import LAP_INFANT, on_laps, seated
 from datastore.receipts import receipt_of
 from datastore.rows import SeatRow
+from datastore.tickets import CouponStatus
 from loadbalancer.fares import days_ahead, price_table
 from loadbalancer.party import seats_by_zone
 from loadbalancer.travellers import passengers_of
@@ -122,6 +123,7 @@ def order_answer(
         receipt=receipt_of(operator, value["reference"], value["made_lsn"], value.get("evidence")),
         manage_token=token,
         reduced=reduced,
+        tickets=[] if reduced else ticket_infos(value, operator, passengers),
         legs=[leg_info(leg, currency) for leg in legs],
         available_actions=[] if reduced or cancelled else actions_of(value),
         action_required="" if cancelled else "; ".join(f"{service_id}: {why}" for service_id, why in value["action"]),
@@ -140,22 +142,52 @@ def actions_of(value: Mapping[str, Any]) -> list[str]:
     return [*found, "change_seat", "change_service"]
 
 
-def manifest_lines(order: Mapping[str, Any]) -> list[messages.ManifestLine]:
-    """Return who has which seat of an order, or of a leg: {"reference", "seats", "record"}; infants on laps behind their adults."""
+def ticket_infos(value: Mapping[str, Any], operator: str, passengers: Sequence[Passenger]) -> list[messages.TicketInfo]:
+    """Return an order's tickets as callers read them; `passengers`: who still travels (`travellers.travelling`)."""
+    found = []
+    for ticket in tickets.tickets_of(value, operator):
+        person = passengers[ticket.traveller] if 0 <= ticket.traveller < len(passengers) else None
+        coupons = [
+            messages.CouponInfo(one.operator, one.service_id, one.seat_id, tickets.COUPON_WORDS[CouponStatus(one.status)])
+            for one in ticket.coupons
+        ]
+        name = f"{person.surname}/{person.given}" if person is not None and person.surname else ""
+        kind = person.type if person is not None else LAP_INFANT if ticket.on_lap else ""
+        found.append(messages.TicketInfo(ticket.number, tickets.check_digit(ticket.number), name, kind, coupons))
+    return found
+
+
+def manifest_lines(order: Mapping[str, Any], operator: str, service_id: str) -> list[messages.ManifestLine]:
+    """Return who has which seat of an order, or of a leg; infants on laps behind their adults.
+
+    Args:
+        order: {"reference", "seats", "record"}, and what `outcomes.order_value` says where this operator issued the tickets.
+    """
     people = passengers_of(order["record"])
     by_seat = {one.seat_id: one for one in people if one.seat_id}
+    issued = order.get("issued") or order
+    numbers: dict[tuple[str, bool], str] = {}
+    for ticket in tickets.tickets_of(issued, operator) if issued.get("ticketed") else ():
+        for coupon in ticket.coupons:
+            if coupon.status == CouponStatus.OPEN and coupon.service_id == service_id:
+                numbers[coupon.seat_id, ticket.on_lap] = ticket.number
     # None once the names were erased (Z12).
-    lines = [_manifest_line(seat_id, by_seat.get(seat_id), order["reference"]) for seat_id in order["seats"]]
+    lines = [
+        _manifest_line(seat_id, by_seat.get(seat_id), order["reference"], numbers.get((seat_id, False), "")) for seat_id in order["seats"]
+    ]
     seats = [one.seat_id for one in seated(people)]
-    return lines + [_manifest_line(seats[one.with_adult - 1], one, order["reference"]) for one in on_laps(people)]
+    for one in on_laps(people):
+        seat_id = seats[one.with_adult - 1]
+        if seat_id in order["seats"]:
+            lines.append(_manifest_line(seat_id, one, order["reference"], numbers.get((seat_id, True), "")))
+    return lines
 
 
-def _manifest_line(seat_id: str, who: Passenger | None, reference: str) -> messages.ManifestLine:
+def _manifest_line(seat_id: str, who: Passenger | None, reference: str, ticket: str) -> messages.ManifestLine:
     if who is None:
-        return messages.ManifestLine(seat_id, "", "", reference)
-    return messages.ManifestLine(
-        seat_id, who.surname, who.given, reference, who.type, who.born, who.document, who.loyalty, who.requests
-    )
+        return messages.ManifestLine(seat_id, "", "", reference, ticket=ticket)
+    facts = (who.type, who.born, who.document, who.loyalty, who.requests)
+    return messages.ManifestLine(seat_id, who.surname, who.given, reference, *facts, ticket)
 
 
 def initials(passenger: Passenger) -> Passenger:

@@ -72,7 +72,8 @@ class Operating:
         deadline_ms = now_ms() + request.deadline_ms
         result = self._balancer.read(sale.operator, "manifest", {"service_id": request.service_id}, deadline_ms)
         # A trip's leg has here what an order has that is this operator's alone: seats, reference, and its own names (Z12).
-        lines = [line for order in (*result.value["orders"], *result.value["legs"]) for line in manifest_lines(order)]
+        found = (*result.value["orders"], *result.value["legs"])
+        lines = [line for order in found for line in manifest_lines(order, sale.operator, request.service_id)]
         blocked = sorted(result.value["blocked"].items(), key=lambda pair: _position(sale, pair[0]))
         held = len(result.value["held"])
         view = self._balancer.catalogue.operators[sale.operator]
@@ -123,8 +124,10 @@ class Operating:
                 [request.code], request.deadline_ms, {request.code: request.nodes} if request.nodes else None
             )
             self._balancer.follower.refresh()
-        asked = ask_digest("operator", request.code, request.name, request.kind, request.operator_key_digest)
-        command = wire.SetOperator(request.request_id, asked, request.code, request.name, request.kind, request.operator_key_digest)
+        coded = (request.accounting,) if request.accounting else ()
+        asked = ask_digest("operator", request.code, request.name, request.kind, request.operator_key_digest, *coded)
+        named = (request.code, request.name, request.kind, request.operator_key_digest, request.accounting)
+        command = wire.SetOperator(request.request_id, asked, *named)
         value = self._balancer.decide(request.code, command, deadline_ms)
         # Whoever made an operator goes on with it: a moment for the view saves it a refusal.
         self._balancer.follower.wait_for(request.code, value["lsn"], self._balancer.config.view_wait_ms)

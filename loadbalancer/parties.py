@@ -36,10 +36,12 @@ class Arranged(NamedTuple):
     Attributes:
         passengers: With seats first, in the order of the seats of the first leg, then infants on laps.
         fares: For each leg beside its seats; () where they are the hold's prices.
+        laps: Of each infant on a lap: which seat's passenger (from 0) has it.
     """
 
     passengers: list[Passenger]
     fares: tuple[tuple[int, ...], ...]
+    laps: tuple[int, ...] = ()
 
 
 def check_people(passengers: Sequence[Passenger]) -> None:
@@ -71,7 +73,7 @@ def arrange(passengers: Sequence[Passenger], legs: Sequence[LegSeats]) -> Arrang
     party = [*people, *on_laps(party)]
     fares = tuple(_fares(leg, party) for leg in legs)
     same = all(list(made) == list(leg.prices) for made, leg in zip(fares, legs, strict=True))
-    return Arranged(party, () if same else fares)
+    return Arranged(party, () if same else fares, tuple(one.with_adult - 1 for one in on_laps(party)))
 
 
 def _fares(leg: LegSeats, party: Sequence[Passenger]) -> tuple[int, ...]:

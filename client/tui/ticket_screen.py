@@ -55,7 +55,7 @@ class TicketScreen(Page[object]):
 
     def _draw(self) -> None:
         self.query_one("#order", Static).update(ticket_text(self.order))
-        self.query_one("#code", Static).update(qr_lines(f"HOLDFAST/{self.order.reference}/{self.order.receipt}"))
+        self.query_one("#code", Static).update(qr_lines(f"HOLDFAST/{self.order.reference}/{':'.join(self.order.receipt.split(':')[:3])}"))
 
     @work(group="cancel", exclusive=True)
     async def action_cancel(self) -> None:
@@ -95,6 +95,8 @@ def ticket_text(order: OrderAnswer) -> Text:
         text.append(f"\n{f'{number}. ' if len(legs) > 1 else ''}{what}\n", "bold" if len(legs) > 1 else "")
         for place, (seat, price) in enumerate(zip(leg.seats, leg.prices, strict=False)):
             text.append(f"{seat:>6}  {named.get(seat) or (people[place] if place < len(people) else ''):<26} {price!s:>14}\n")
+    for ticket in order.tickets:
+        text.append(f"ticket {show.ticket_line(ticket)}\n", "dim")
     text.append(f"\n{'in all':>6}  {'':<26} {order.total!s:>14}\n")
     if order.refund is not None:
         text.append(f"{'back':>6}  {'':<26} {order.refund!s:>14}\n")
