@@ -164,8 +164,7 @@ class TimetableReader:
     def finish(self) -> Dataset:
         """Return the dataset: repeated numbers told apart, rows cut where the clocks change."""
         for code in sorted({*self._parsed, *(code for code in self.dataset.bad_rows if code)}):
-            known = self._operators.get(code)
-            known = known or OperatorName(code, code, "")
+            known = self._operators.get(code) or OperatorName(code, code, "")
             part = OperatorRows(code, known.name, known.kind or self._header.kind, known.accounting)
             parsed = self._parsed.pop(code, [])
             part.rows = len(parsed)
