@@ -10,7 +10,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -24,6 +23,7 @@ from client import (
     commands_cluster,
     commands_console,
     commands_demo,
+    commands_doctor,
     commands_import,
     commands_looking,
     commands_nodes,
@@ -40,6 +40,7 @@ from client import (
     commands_verify,
     exit_codes,
 )
+from client.sections import SectionedGroup
 from client.terminal import Session, show_error, tell
 from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
 
@@ -52,14 +53,17 @@ app = typer.Typer(
     name="holdfast",
     help="Search services, hold seats, book them, and run the cluster that sells them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    cls=SectionedGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"holdfast {metadata.version('holdfast')}")
         raise typer.Exit
 
@@ -99,6 +103,7 @@ commands_recovering.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_demo.register(app)
+commands_doctor.register(app)
 commands_console.register(app)
 commands_simulate.register(app)
 commands_chaos.register(app)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client import inputs
-from client.administering import agreed
 from client.commands_looking import Json
 from client.commands_selling import Reference, RequestId, reference_of
 from client.terminal import Session, tell
@@ -170,6 +169,8 @@ def agree(session: Session, answer: QuoteAnswer, *, yes: bool, json: bool) -> No
 
         show_changes.quote(session.console(), answer)
     pays = answer.to_pay is not None and answer.to_pay.minor
+    from client.administering import agreed  # It speaks to managers too, and `--help` must not wait for that.
+
     agreed(f"{answer.what}: {answer.to_pay} to pay" if pays else f"{answer.what}: {answer.refund} back", yes=yes, json=json)
 
 

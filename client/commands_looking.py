@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from client import inputs
+from client import completion, inputs
 from client.terminal import Session, tell
+from client.watching import watch
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
-ServiceId = Annotated[str, typer.Argument(metavar="SERVICE", help="A service, e.g. AR1140-EZE-2026-12-01.")]
+ServiceId = Annotated[
+    str, typer.Argument(metavar="SERVICE", help="A service, e.g. AR1140-EZE-2026-12-01.", autocompletion=completion.services)
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl+C.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Lines of a page.")]
 After = Annotated[str, typer.Option("--after", help="Go on after this one: the last of the page before.")]
 
@@ -73,9 +77,11 @@ def places(
 
 def services(
     context: typer.Context,
-    operator: Annotated[str, typer.Option("--operator", "-o", help="Only this operator's, e.g. AR.")] = "",
-    origin: Annotated[str, typer.Option("--from", "-f", help="Only from this place, e.g. EZE.")] = "",
-    destination: Annotated[str, typer.Option("--to", "-t", help="Only to this place, e.g. COR.")] = "",
+    operator: Annotated[
+        str, typer.Option("--operator", "-o", help="Only this operator's, e.g. AR.", autocompletion=completion.operators)
+    ] = "",
+    origin: Annotated[str, typer.Option("--from", "-f", help="Only from this place, e.g. EZE.", autocompletion=completion.places)] = "",
+    destination: Annotated[str, typer.Option("--to", "-t", help="Only to this place, e.g. COR.", autocompletion=completion.places)] = "",
     on: Annotated[str, typer.Option("--date", "-d", help="Local date: 2026-12-01, yesterday, today, tomorrow, +3d.")] = "today",
     limit: Limit = 50,
     after: After = "",
@@ -114,10 +120,13 @@ def seats(
     state: Annotated[str, typer.Option("--state", help="With --list: available, held, occupied or blocked.")] = "",
     limit: Limit = 100,
     after: After = "",
+    again: Watch = False,
     json: Json = False,
 ) -> int:
     """Draw the seat map of a service, or list its seats."""
     session: Session = context.obj
+    if again:
+        watch(session, lambda: seats(context, service, as_list, cabin, state, limit, after, json=json), json=json)
     with session.connect() as client:
         if as_list or cabin or state or after:
             page = client.list_seats(inputs.service_id(service, date.today()), cabin=cabin.upper(), state=state, limit=limit, after=after)

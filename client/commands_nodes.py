@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from client import cluster_file, exit_codes, processes
+from client import cluster_file, completion, exit_codes, processes
 from client.commands_looking import Json
 from client.terminal import Session, tell
 from datastore.errors import InvalidRequest
 
 node = typer.Typer(name="node", help="Add, remove, drain and list data nodes.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The node's name.", autocompletion=completion.nodes)]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 START_S = 60.0

@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from client import exit_codes
+from client import completion, exit_codes
 from client.commands_looking import Json
 from client.terminal import Session, tell
 from datastore.errors import OperatorUnavailable
 
-Operator = Annotated[str, typer.Argument(metavar="OPERATOR", help="The operator's code.")]
-To = Annotated[str, typer.Option("--to", metavar="NODE", help="Who shall lead; by default whichever other copy is best.")]
+Operator = Annotated[str, typer.Argument(metavar="OPERATOR", help="The operator's code.", autocompletion=completion.operators)]
+To = Annotated[
+    str,
+    typer.Option("--to", metavar="NODE", help="Who shall lead; by default whichever other copy is best.", autocompletion=completion.nodes),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
 MOVE_MS = 20_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import inputs
+from client import completion, inputs
 from client.commands_looking import Json
 from client.terminal import Session, tell
 from client.wallet import KeptOffer
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datastore import messages
 
 PLACE_HELP = "A place's code (EZE), or a city (all its airports)."
-Origin = Annotated[str, typer.Argument(metavar="FROM", help=PLACE_HELP)]
-Destination = Annotated[str, typer.Argument(metavar="TO", help=PLACE_HELP)]
+Origin = Annotated[str, typer.Argument(metavar="FROM", help=PLACE_HELP, autocompletion=completion.places)]
+Destination = Annotated[str, typer.Argument(metavar="TO", help=PLACE_HELP, autocompletion=completion.places)]
 Pax = Annotated[int, typer.Option("--pax", "-n", min=1, max=400, help="How many travel together.")]
 Cabin = Annotated[str, typer.Option("--cabin", help="Only this cabin, e.g. Y; by default the cheapest with room for all.")]
 Airlines = Annotated[str, typer.Option("--airlines", help="Only these, e.g. AR,LA.")]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import inputs
-from client.commands_looking import Json
+from client import completion, inputs
+from client.commands_looking import Json, Watch
 from client.terminal import Session, tell
+from client.watching import watch
 from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from datastore.messages import HoldAnswer, HoldsAnswer
     from datastore.model import Passenger
 
-HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.")]
-Reference = Annotated[str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.")]
+HoldId = Annotated[
+    str, typer.Argument(metavar="HOLD", help="A hold, as `holdfast hold` named it, or: last.", autocompletion=completion.holds)
+]
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="A booking reference, e.g. K7Q2MX, or: last.", autocompletion=completion.references)
+]
 RequestId = Annotated[str, typer.Option("--request-id", help="Ask again for the outcome of a write whose answer was lost.")]
 LAST = "last"
 ON_ITS_WAY_MS = 5_000  # What an answer may have lost of the time asked for: the log's clock, rounding, the way back.
@@ -73,7 +78,9 @@ def hold(
     service: Annotated[
         str,
         typer.Argument(
-            metavar="[SERVICE]", help="A service, e.g. AR1140-EZE-2026-12-01; of a trip each leg as SERVICE:12A,12B or SERVICE:any2."
+            metavar="[SERVICE]",
+            help="A service, e.g. AR1140-EZE-2026-12-01; of a trip each leg as SERVICE:12A,12B or SERVICE:any2.",
+            autocompletion=completion.services,
         ),
     ] = "",
     seats: Annotated[list[str] | None, typer.Argument(metavar="[SEAT|LEG]...", help="The seats, e.g. 12A 12B; or more legs.")] = None,
@@ -189,8 +196,10 @@ def _offered(session: Session, service: str, named: list[str], any_count: int | 
     return [service] if service else chosen.services, None if named else any_count or chosen.passengers, chosen.offer
 
 
-def holds(context: typer.Context, json: Json = False) -> int:
+def holds(context: typer.Context, again: Watch = False, json: Json = False) -> int:
     """List my open holds."""
+    if again:
+        watch(context.obj, lambda: holds(context, json=json), json=json)
     session: Session = context.obj
     with session.connect() as client:
         answer = client.my_holds()
