@@ -7,8 +7,9 @@ write-ahead log. So an erasure is
 2. a checkpoint that empties the write-ahead log; it waits for whoever reads the file, and is tried again until it is done;
 3. a search of the file for the erased bytes. Where a rebuilt page still shows some, the file is written anew (VACUUM).
 
-Files that were put aside as damaged hold the records too, and nothing can be erased in them: they go as a whole (their
-segments stay, those never held any). A majority has what they had, or the erasure could not have been committed.
+Files that were put aside, damaged or retired, hold the records too, and nothing can be erased in them: they go as a whole
+(their segments stay, those never held any). A majority has what they had, or the erasure could not have been committed.
+So do snapshots on their way from or to this node; the recovery that needs them begins anew (`Node.erased`).
 """
 
 from __future__ import annotations
@@ -115,7 +116,15 @@ class Scrubbing:
         return False
 
     def _drop_put_aside(self) -> None:
-        for found in self._path.parent.glob(f"{self._path.name}.quarantined-*"):
-            if found.is_file():
-                log.warning("damaged file deleted for an erasure file=%s", found.name)
-                found.unlink()
+        drop_put_aside(self._path)
+
+
+def drop_put_aside(path: Path) -> list[str]:
+    """Delete the files of a store that are used no more; return their names."""
+    gone = []
+    for found in sorted([*path.parent.glob(f"{path.name}.quarantined-*"), *path.parent.glob(f"{path.name}.retired-*")]):
+        if found.is_file():
+            log.warning("file that was put aside deleted for an erasure file=%s", found.name)
+            found.unlink()
+            gone.append(found.name)
+    return gone

@@ -26,6 +26,7 @@ from datastore.ledger import LedgerDamaged, request_ids, unseal
 from datastore.model import Epoch
 from datastore.recovery import REQUESTS_SHOWN, Remembered, agreed_lsn, keeps_suffix
 from datastore.replication_steps import Summary
+from datastore.rows import Kind, decode_row
 from datastore.segments import Disk
 from datastore.snapshot_files import flush_file
 from datastore.store import PUT_ASIDE, SqliteStore
@@ -64,6 +65,11 @@ def install(old: SqliteStore, incoming: Path, offer: SnapshotOffer, fresh_uuid: 
         return SqliteStore(path, old.operator, verified=True), aside
     except (OSError, LedgerDamaged) as error:
         raise DiskFailed(f"{path}: cannot be replaced: {error}", operator=old.operator) from error
+
+
+def erased_after(store: SqliteStore, lsn: int) -> bool:
+    """Return whether anybody was erased after an entry: files older than that may hold the names (Z12)."""
+    return any(decode_row(Kind.ERASED, value).lsn > lsn for _, value in store.scan(Kind.ERASED))
 
 
 def _make_own(old: SqliteStore, before: Summary, incoming: Path, offer: SnapshotOffer, fresh_uuid: str) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from datastore import cluster_record, record_file, wire
@@ -16,8 +17,10 @@ from datastore.actor import Bell
 from datastore.cluster_record import ClusterRecord
 from datastore.config import DatastoreConfig
 from datastore.edge import Address, Tls
+from datastore.erasing import drop_put_aside
 from datastore.errors import ConfigInvalid, DiskFailed, InvalidRequest
 from datastore.identities import Identities
+from datastore.incoming import Incoming
 from datastore.keeping import Keeper
 from datastore.ledger_file import SUFFIX
 from datastore.links import Links
@@ -70,6 +73,7 @@ class Node:
         self.config = config
         self.bell = Bell()
         self._folder = data / name / "partitions"
+        self._incoming = data / name / "incoming"
         self._settings = ReplicationSettings(
             config.heartbeat_ms, config.suspicion_ms, log_entries_max=LOG_ENTRIES_MAX if config.auto_recover else 0
         )
@@ -102,7 +106,7 @@ class Node:
         self.offers = SnapshotOffers(data / name / "outgoing", self._children, config.recovery_bytes_per_s)
         self.recoverer = Recoverer(
             self,
-            data / name / "incoming",
+            self._incoming,
             self._stubs,
             self._identities,
             self._children,
@@ -228,6 +232,14 @@ class Node:
         self._replaced.discard(operator)
         self.keeper.forget(operator)
 
+    def erased(self, operator: str) -> list[str]:
+        """Delete what holds the operator's side records besides its store; return the names of files that were put aside (Z12, Z13)."""
+        self.offers.forget(operator)
+        Incoming(self._incoming, operator).discard()
+        gone = drop_put_aside(self.store_path(operator))
+        self.aside_changed(operator)
+        return gone
+
     def aside_changed(self, operator: str) -> None:
         """Look again which of the operator's files were put aside."""
         files = self.put_aside_files(operator)
@@ -262,6 +274,7 @@ class Node:
             store = SqliteStore(path, operator)
         if reason:
             self._replaced.add(operator)
+        store.on_erased = partial(self.erased, operator)
         self.aside_changed(operator)
         return store
 

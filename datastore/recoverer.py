@@ -24,7 +24,7 @@ from datastore import recovery, wire
 from datastore.errors import HoldfastError, InvalidRequest, RequestInProgress, nearest, shown
 from datastore.identities import Identities
 from datastore.incoming import Incoming
-from datastore.installing import install, lost_writes, requests_of
+from datastore.installing import erased_after, install, lost_writes, requests_of
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.pulling import CALL_MS, Job, PullRun
@@ -64,6 +64,8 @@ class Host(Protocol):
     def was_replaced(self, operator: str) -> None: ...
 
     def aside_changed(self, operator: str) -> None: ...
+
+    def erased(self, operator: str) -> list[str]: ...
 
 
 class Recoverer:
@@ -297,6 +299,7 @@ class Recoverer:
         mine = self._mine(job.operator)
         if job.cause is Cause.EMPTY and mine is not None and mine.applied_lsn > 0:
             # The log brought it meanwhile.
+            Incoming(self._folder, job.operator).discard()
             report.state = "done"
             return True
         why_not = recovery.refusal(self._host.name, mine, peers) if job.cause is Cause.ASKED else ""
@@ -345,12 +348,15 @@ class Recoverer:
         Raises:
             RequestInProgress, InvalidRequest: Not now; nothing changed.
         """
-        aside = ""
+        aside, erased_since = "", False
 
         def swap(old: Store) -> Store:
-            nonlocal aside
+            nonlocal aside, erased_since
             assert isinstance(old, SqliteStore)
+            known = self._identities.read(job.operator)
+            seen_lsn = max(old.applied_lsn, known.lsn if known is not None else 0)
             new, aside = install(old, incoming.path, offer, job.fresh_uuid, self._identities)
+            new.on_erased, erased_since = old.on_erased, erased_after(new, seen_lsn)
             return new
 
         for left in reversed(range(INSTALL_TRIES)):
@@ -364,6 +370,9 @@ class Recoverer:
         incoming.discard()
         self._account(job, aside)
         self._host.aside_changed(job.operator)
+        if erased_since and job.report.kept in self._host.erased(job.operator):
+            # The log would have said so entry by entry; a snapshot just lacks the records (Z12).
+            job.report.kept, job.report.detail = "", "the old file is deleted: somebody was erased since"
         log.info("recovered operator=%s store=%s lsn=%d", job.operator, partition.store.store_uuid, offer.lsn)
 
     def _account(self, job: Job, aside: str) -> None:

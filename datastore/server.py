@@ -165,6 +165,9 @@ class NodeServer:
     def _snapshot_ask(self, payload: bytes) -> SnapshotOffer:
         ask: SnapshotAsk = wire.decode(SnapshotAsk, payload)
         partition = self._store_of(ask.operator)
+        if not partition.in_turn(partition.store.scrub, TURN_S):
+            # Free pages may still show what was erased, and who copies them keeps the erasure from being finished.
+            return SnapshotOffer("refused", reason="an erasure is being finished there")
         return self._node.offers.ask(ask, self._node.store_path(ask.operator), lambda: partition.committed)
 
     def _snapshot_read(self, payload: bytes) -> SnapshotPart:

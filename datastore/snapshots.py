@@ -181,6 +181,13 @@ class SnapshotOffers:
         if found.receivers <= 0:
             self._drop(snapshot_id)
 
+    def forget(self, operator: str) -> None:
+        """Drop all snapshots of an operator, those that are being taken too: they hold what was erased (Z13)."""
+        with self._mutex:
+            found = [offer.snapshot_id for offer in self._offers.values() if offer.operator == operator]
+        for snapshot_id in found:
+            self._drop(snapshot_id)
+
     def expire(self) -> None:
         """Drop what nobody has read for too long."""
         now = time.monotonic()

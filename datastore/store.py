@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,6 +54,8 @@ class SqliteStore(LedgerFile):
             DiskFailed: The disk refuses.
         """
         super().__init__(path, operator, disk)
+        # Called after an erasure: copies of this file that are on their way somewhere hold the records too (Z13).
+        self.on_erased: Callable[[], object] = lambda: None
         try:
             meta = self._meta
             self.store_uuid = str(meta["store_uuid"])
@@ -188,6 +190,7 @@ class SqliteStore(LedgerFile):
         """Delete side records for good, before the entry that says so counts as applied: a crash repeats it (Z12)."""
         with self._disk("erase"):
             self._scrubbing.erase(digests)
+        self.on_erased()
 
     def scrub(self) -> bool:
         """Finish what an erasure began, if anything is left to do; return whether nothing is."""

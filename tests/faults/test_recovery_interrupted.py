@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datastore import wire
 from datastore.errors import HoldfastError
 from datastore.wire_recovery import RecoverAsk, RecoverReport
 from tests.integration.datastore.nodes import CALL_MS, NAMES, OPERATOR, Nodes
+from tests.integration.datastore.test_ledger_files import NAME, book, found
 from tests.integration.datastore.test_recovery import ledger, wait_level
 from tests.waiting import wait_until
 
@@ -120,3 +124,24 @@ def test_kills_on_the_way(nodes: Nodes) -> None:
     wait_whole(nodes, "node-3", gone)
     wait_until(lambda: (found := report_of(nodes, "node-3")) is not None and found.state == "done", "the report to say so", BACK_S)
     assert [] == list(part(nodes, "node-3").parent.iterdir())
+
+
+def test_an_erasure_leaves_nothing_on_its_way(nodes: Nodes) -> None:
+    """Z13: a snapshot that was taken, one that comes, files put aside: whatever holds the name goes at once; the recovery begins anew."""
+    _, record = book(nodes, "2A", NAME)
+    wait_level(nodes, *NAMES)
+    wait_until(lambda: found(nodes, "node-2", NAME), "the name to be in a file", BACK_S)
+    partitions = nodes.store("node-3").parent
+    for aside in ("quarantined-20261121T000000Z-damaged", "retired-20261121T000000Z"):
+        (partitions / f"AR.sqlite.{aside}").write_bytes(b"bytes with " + NAME)
+    nodes.stubs["node-3"].recover(RecoverAsk("node-3", [OPERATOR], "node-2", "start"), CALL_MS)
+    wait_until(lambda: size_of(part(nodes, "node-3")) >= ON_THE_WAY_BYTES // 2, "a part to have come", BACK_S)
+    assert [path for path in found(nodes, "node-2", NAME) if "/outgoing/" in path]
+    nodes.submit("node-1", wire.Erase("erase-00001", b"d", blake2b(record, digest_size=32).digest()))[0].unwrap()
+    erased_lsn = nodes.last_lsn("node-1")
+    wait_until(lambda: not any(found(nodes, name, NAME) for name in NAMES), "the name to be nowhere", BACK_S)
+    wait_until(lambda: (one := report_of(nodes, "node-3")) is not None and one.state == "done", "node-3 to be recovered", BACK_S)
+    # What was installed is not the snapshot that was on its way.
+    (lsn,) = re.findall(r" recovered operator=AR store=\w+ lsn=(\d+)", nodes.log("node-3").read_text())
+    assert int(lsn) >= erased_lsn
+    assert not any(found(nodes, name, NAME) for name in NAMES)

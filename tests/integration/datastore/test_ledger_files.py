@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -218,4 +219,9 @@ def book(nodes: Nodes, seat: str, name: bytes, cancel: bool = False) -> tuple[st
 def found(nodes: Nodes, name: str, text: bytes) -> list[str]:
     """Return the files of a node, and its log, that hold the text."""
     files = [path for path in (nodes.folder / "data" / name).rglob("*") if path.is_file()]
-    return [str(path) for path in [*files, nodes.log(name)] if text in path.read_bytes()]
+    holding = []
+    for path in [*files, nodes.log(name)]:
+        with suppress(FileNotFoundError):  # It has gone meanwhile, as it should.
+            if text in path.read_bytes():
+                holding.append(str(path))
+    return holding
