@@ -405,15 +405,17 @@ class Holdfast(Changes):
         return self._ask("unblock", request, messages.SeatsChanged)
 
     def change_service(
-        self, operator_key: str, service_id: str, state: str, reason: str = "", *, request_id: str = ""
+        self, operator_key: str, service_id: str, state: str, reason: str = "", *, ask_travellers: bool = False, request_id: str = ""
     ) -> messages.ServiceChanged:
-        """Set a service "open", "closed" (nothing new is sold) or "cancelled" (orders are cancelled too)."""
+        """Set a service "open", "closed" (nothing new is sold) or "cancelled" (orders are cancelled too, unless their travellers
+        are asked what now); "moved" only asks them."""
         request = messages.ChangeService(
             request_id=request_id or new_request_id(),
             operator_key=operator_key,
             service_id=service_id,
             state=state,
             reason=reason,
+            ask_travellers=ask_travellers,
             deadline_ms=self.deadline_ms,
         )
         return self._ask("change_service", request, messages.ServiceChanged)

@@ -84,3 +84,32 @@ class Changes(Papers):
             deadline_ms=self.deadline_ms,
         )
         return self._ask("change", request, messages.OrderAnswer)
+
+    # --- a service was taken away or moved ------------------------------------------------------------------------
+
+    def alternatives(self, reference: str, token: str, *, leg: int = 0, most: int = 3, request_id: str = "") -> messages.AlternativesAnswer:
+        """Search for other ways in the place of a leg whose service was taken away, and hold them at no charge.
+
+        Each one's `quote` is what `change` takes; those that are not taken end by themselves, or by `release`.
+        """
+        request = messages.FindAlternatives(
+            request_id=request_id or secrets.token_urlsafe(18),
+            reference=reference,
+            token=token,
+            leg=leg,
+            most=most,
+            deadline_ms=self.deadline_ms,
+        )
+        return self._ask("alternatives", request, messages.AlternativesAnswer)
+
+    def keep(self, reference: str, token: str, *, request_id: str = "") -> messages.OrderAnswer:
+        """Keep an order as it is, though a service of it was moved."""
+        request = messages.KeepOrder(
+            request_id=request_id or secrets.token_urlsafe(18), reference=reference, token=token, deadline_ms=self.deadline_ms
+        )
+        return self._ask("keep", request, messages.OrderAnswer)
+
+    def affected(self, operator_key: str, service_id: str) -> messages.AffectedAnswer:
+        """Return the bookings of a service, and whose travellers are asked what now."""
+        request = messages.Affected(operator_key=operator_key, service_id=service_id, deadline_ms=self.deadline_ms)
+        return self._ask("affected", request, messages.AffectedAnswer)

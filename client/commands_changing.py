@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import date
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: quote it and do it
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (cancel, change):
+    for command in (cancel, change, alternatives, accept, refund):
         app.command(rich_help_panel="Travel")(command)
 
 
@@ -124,6 +125,84 @@ def _changed(session: Session, client: api.Holdfast, what: tuple[str, str, str],
         raise
     session.wallet.settle(word)
     return answer
+
+
+def alternatives(
+    context: typer.Context,
+    reference: Reference,
+    leg: Annotated[int, typer.Option("--leg", min=0, help="Which leg, counted from 1, where several were taken away.")] = 0,
+    token: Token = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """After a service was cancelled or moved: search for other ways, and hold up to three of them at no charge."""
+    session: Session = context.obj
+    reference = reference_of(session, reference)
+    with session.connect() as client:
+        answer = client.alternatives(reference, token_of(session, reference, token), leg=leg, request_id=request_id)
+    session.wallet.keep_alternatives(reference, [(one.quote, one.hold_id) for one in answer.alternatives])
+    if json:
+        session.print_json(answer)
+        return session.done(answer)
+    from client import show_changes
+
+    show_changes.alternatives(session.console(), answer)
+    if answer.alternatives:
+        tell(f"next: holdfast accept {reference} 1")
+    tell(f"      holdfast refund {reference}")
+    return session.done(answer)
+
+
+def accept(
+    context: typer.Context,
+    reference: Reference,
+    choice: Annotated[str, typer.Argument(metavar="ALTERNATIVE", help="Its number, or its quote; or: keep, as it is now.")],
+    token: Token = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Take an alternative for a service that was cancelled or moved, or keep the booking as it is."""
+    session: Session = context.obj
+    reference = reference_of(session, reference)
+    used = token_of(session, reference, token)
+    kept = session.wallet.alternatives(reference)
+    quote = choice
+    if choice.isascii() and choice.isdigit() and len(choice) < 4:
+        if not 1 <= int(choice) <= len(kept):
+            known = f"1 to {len(kept)} are held" if kept else f"search first: holdfast alternatives {reference}"
+            raise InvalidRequest(f"there is no alternative {choice}; {known}", field="alternative")
+        quote = kept[int(choice) - 1][0]
+    with session.connect() as client:
+        if choice == "keep":
+            return show_order(session, client.keep(reference, used, request_id=request_id), json=json)
+        answer = _changed(session, client, (reference, used, quote), "", request_id)
+        for other, hold_id in kept:
+            if other != quote:
+                with contextlib.suppress(HoldfastError):  # It ends by itself.
+                    client.release(hold_id)
+    return show_order(session, answer, json=json)
+
+
+def refund(
+    context: typer.Context,
+    reference: Reference,
+    leg: Annotated[list[int] | None, typer.Option("--leg", help="Only this leg, counted from 1; may be repeated.")] = None,
+    quote: QuoteOnly = False,
+    yes: Yes = False,
+    token: Token = "",
+    request_id: RequestId = "",
+    json: Json = False,
+) -> int:
+    """Have the whole price back, whatever the fare says, after a service of the booking was cancelled or moved."""
+    session: Session = context.obj
+    reference = reference_of(session, reference)
+    used = token_of(session, reference, token)
+    with session.connect() as client:
+        found = client.quote_cancel(reference, used, legs=leg or [], full=True)
+        if quote:
+            return show_quote(session, found, f"holdfast cancel {reference} --accept {found.quote}", json=json)
+        agree(session, found, yes=yes, json=json)
+        return show_order(session, client.cancel(reference, used, quote=found.quote, request_id=request_id), json=json)
 
 
 def _swaps(words: list[str]) -> tuple[int, list[tuple[str, str]]]:

@@ -88,27 +88,35 @@ def cancel_service(
     service: ServiceId,
     reason: Reason = "",
     yes: Annotated[bool, typer.Option("--yes", help="Cancels every booking of the service: say that you mean it.")] = False,
+    ask: Annotated[
+        bool, typer.Option("--ask-travellers", help="Bookings stand until their travellers take an alternative or the money.")
+    ] = False,
     key: Key = None,
     request_id: RequestId = "",
     json: Json = False,
 ) -> int:
-    """Cancel a service with all its bookings and holds."""
+    """Cancel a service with all its bookings and holds, or with its travellers asked what now."""
     if not yes:
-        raise InvalidRequest("this cancels every booking of the service and cannot be undone: add --yes", field="yes")
-    return _change(context, service, "cancelled", reason, key, request_id, json)
+        raise InvalidRequest("a cancelled service cannot be opened again: add --yes", field="yes")
+    return _change(context, service, "cancelled", reason, key, request_id, json, ask=ask)
 
 
-def _change(context: typer.Context, service: str, state: str, reason: str, key: Path | None, request_id: str, json: bool) -> int:
+def _change(
+    context: typer.Context, service: str, state: str, reason: str, key: Path | None, request_id: str, json: bool, *, ask: bool = False
+) -> int:
     session: Session = context.obj
     with session.connect() as client:
         secret = _key(session, key, service)
-        answer = client.change_service(secret, inputs.service_id(service, date.today()), state, reason, request_id=request_id)
+        service_id = inputs.service_id(service, date.today())
+        answer = client.change_service(secret, service_id, state, reason, ask_travellers=ask, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
     session.console().print(f"{answer.service_id} is {answer.state}")
     if answer.orders_cancelled:
         session.console().print(f"bookings cancelled: {', '.join(answer.orders_cancelled)}", soft_wrap=True)
+    if answer.orders_asked:
+        session.console().print(f"travellers asked: {', '.join(answer.orders_asked)}", soft_wrap=True)
     if answer.holds_released:
         tell(f"holds released: {answer.holds_released}")
     return session.done(answer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client import exit_codes
+from client import commands_affected, exit_codes
 from client.commands_looking import Json
 from client.terminal import Session, tell
 from datastore.errors import ConfigInvalid, InvalidRequest, nearest
@@ -28,6 +28,7 @@ EXPORT_MS = 30_000
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
+    commands_affected.register(operator)
     app.add_typer(operator, rich_help_panel="Run a cluster")
 
 

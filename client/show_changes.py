@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from client.show import leg_line, pairs
+from client.show import clock, leg_line, pairs
 from client.tables import Rows
 
 if TYPE_CHECKING:
@@ -31,3 +31,17 @@ def quote(console: Console, answer: messages.QuoteAnswer) -> None:
         sums.add_row("refund", str(answer.refund))
         sums.add_row("retained", str(answer.retained))
     sums.print(console)
+
+
+def alternatives(console: Console, answer: messages.AlternativesAnswer) -> None:
+    """Print the ways that are held instead of a service."""
+    console.print(f"leg {answer.leg}, {answer.lost} {answer.why}", soft_wrap=True)
+    rows = Rows("NO", "SERVICES", "DEPARTS", "ARRIVES", "SEATS", "HELD UNTIL")
+    for one in answer.alternatives:
+        services = " + ".join(leg.service_id for leg in one.legs)
+        seats = " + ".join(" ".join(leg.seats) for leg in one.legs)
+        rows.add_row(str(one.number), services, one.departs, one.arrives, seats, clock(one.expires_ms))
+    if answer.alternatives:
+        rows.print(console)
+    else:
+        console.print("nothing else goes there that can be had")

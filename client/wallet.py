@@ -65,6 +65,7 @@ class Wallet:
     def __init__(self, folder: Path, cluster: str) -> None:
         self.folder = folder
         self._offers = folder / f"search-{cluster}.json"
+        self._alternatives = folder / f"alternatives-{cluster}.json"
         self._file = folder / f"orders-{cluster}.json"
 
     def owner_key(self) -> str:
@@ -120,6 +121,20 @@ class Wallet:
             return [KeptOffer(**row) for row in json.loads(self._offers.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
             return []  # Nothing is lost with them: search anew.
+
+    def keep_alternatives(self, reference: str, held: list[tuple[str, str]]) -> None:
+        """Keep what is held for a booking whose service was taken away: (quote, hold) each, in the order shown."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.write_private(self._alternatives, json.dumps({"reference": reference, "held": held}) + "\n")
+
+    def alternatives(self, reference: str) -> list[tuple[str, str]]:
+        """Return (quote, hold) of what was last held for a booking; [] where nothing is known."""
+        try:
+            content = json.loads(self._alternatives.read_text(encoding="utf-8"))
+            held = [(str(quote), str(hold)) for quote, hold in content["held"]]
+            return held if content["reference"] == reference else []
+        except (OSError, ValueError, TypeError, KeyError):
+            return []  # Nothing is lost with them: they are searched for anew.
 
     def settle(self, what: str) -> None:
         """Forget a noted request: its outcome is known."""

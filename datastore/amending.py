@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from datastore import commands, conditions, errors, tickets
+from datastore.affecting import MOVED
 from datastore.model import BasketState, HoldState, Leg, OrderState, Part, SeatState, is_basket, leg_hold_id
 from datastore.outcomes import order_value
 from datastore.overlay import Batch
@@ -56,6 +57,8 @@ def amend(batch: Batch, command: commands.Amend, basket: BasketRow | None) -> di
         raise errors.QuoteExpired(f"booking {order.reference} has changed since; ask for a new quote", reference=order.reference)
     if command.full and (not order.action or basket is not None):
         raise errors.InvalidRequest("the whole price goes back only where a service was taken away", field="full")
+    if not command.cuts and basket is None and order.action:
+        return _kept(batch, order, command)
     legs = legs_of(batch, order)
     cuts = _checked_cuts(legs, command, basket)
     _check_not_gone(batch, [legs[place] for place in cuts] if not command.full else [])
@@ -106,6 +109,17 @@ def _coupons_gone(order: OrderRow, legs: Sequence[Leg], cuts: Cuts, refund_minor
     party = order.travellers or tuple(range(len(legs[0].seats)))
     gone = tickets.given_up(party, legs, cuts, status)
     return msgspec.structs.replace(order.ticketed, gone=(*order.ticketed.gone, *gone))
+
+
+def _kept(batch: Batch, order: OrderRow, command: commands.Amend) -> dict[str, Any]:
+    """The traveller keeps the order as it is: a service that is not there any more cannot be kept."""
+    gone = [service_id for service_id, why in order.action if not why.startswith(MOVED)]
+    if gone:
+        raise errors.ServiceClosed(f"{gone[0]} is cancelled: take an alternative, or the money", service_id=gone[0], state="cancelled")
+    history = (*order.history, (batch.now_ms, command.what))
+    row: OrderRow = copy(order, action=(), history=history, changed_lsn=batch.lsn)
+    batch.put_order(row)
+    return order_value(row, batch.now_ms, batch.lsn)
 
 
 def legs_of(batch: Batch, order: OrderRow) -> tuple[Leg, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from datastore import amending, charges, commands, errors, wire
+from datastore import affecting, amending, charges, commands, errors, wire
 from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
 from datastore.outcomes import basket_value, hold_value, order_value
@@ -281,6 +281,8 @@ def service_lost(batch: Batch, command: commands.ServiceLost) -> dict[str, Any]:
         row = _tombstone(batch, command.basket_id, "", "service cancelled", (command.operator,))
     elif row.state in (BasketState.PENDING, BasketState.PAYING):
         row = abort_basket(batch, row, "service cancelled")
+    elif row.state == BasketState.COMMITTED and command.asks:
+        return affecting.leg_lost(batch, command, row)
     elif row.state == BasketState.COMMITTED:
         order = batch.order(row.reference)
         if order is None:

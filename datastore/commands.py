@@ -75,7 +75,8 @@ class Amend(Command, frozen=True, tag="amend"):
 
     Attributes:
         expects: The order's version (the lsn of its last change) that this was quoted for.
-        cuts: (leg, positions) given up: everything of some legs, or the same positions of all; with a basket, of one leg.
+        cuts: (leg, positions) given up: everything of some legs, or the same positions of all; with a basket, of one leg. () of
+            an order whose traveller is asked keeps it as it is.
         refund_minor: What was quoted to go back.
         full: The whole price of what is given up goes back: only for an order of which a service was taken away.
         what: For the order's history; no personal data.
@@ -172,11 +173,15 @@ class LegsDone(Command, frozen=True, tag="legs_done"):
 
 
 class ServiceLost(Command, frozen=True, tag="service_lost"):
-    """At the anchor: an operator took the service of one leg away, so there is no trip: all legs are given back."""
+    """At the anchor: an operator took the service of one leg away, so there is no trip: all legs are given back.
+
+    `asks`: services, separated by blanks, of which the traveller is asked what now instead.
+    """
 
     basket_id: str
     operator: str
     reason: str
+    asks: str = ""
 
 
 class Paying(Command, frozen=True, tag="paying"):

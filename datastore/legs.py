@@ -214,12 +214,16 @@ def due(batch: Batch, command: commands.LegDue) -> dict[str, Any]:
     return {"done": True}
 
 
-def lose(batch: Batch, basket_id: str, reason: str) -> None:
-    """Note that the operator took the service away: the anchor has to hear of it before anything is freed."""
+def lose(batch: Batch, basket_id: str, reason: str, *, asks: str = "") -> None:
+    """Note that the operator took the service away: the anchor has to hear of it before anything is freed.
+
+    Args:
+        asks: The service, if the traveller is asked what now where it is sold.
+    """
     row = batch.leg(basket_id)
     if row is None:
         raise errors.InvariantBroken(f"a seat belongs to basket {basket_id}, which is not known here")
-    batch.put_leg(copy(row, lost=reason or "service cancelled"))
+    batch.put_leg(copy(row, lost=reason or "service cancelled", asks=asks))
 
 
 def leg_value(batch: Batch, row: LegRow) -> dict[str, Any]:

@@ -111,10 +111,11 @@ class FindAlternatives(Write, frozen=True, kw_only=True):
 
 
 class Alternative(msgspec.Struct):
-    """One way instead. `quote` is what `change` takes."""
+    """One way instead, held as `hold_id`. `quote` is what `change` takes."""
 
     number: int
     quote: str
+    hold_id: str
     legs: list[LegInfo]
     departs: str
     arrives: str
@@ -122,11 +123,20 @@ class Alternative(msgspec.Struct):
 
 
 class AlternativesAnswer(Answer, kw_only=True):
+    """`leg`: counted from 1, of service `lost`, with what became of it. `alternatives`: none where nothing else goes there."""
+
     reference: str
     leg: int
     lost: str
     why: str
     alternatives: list[Alternative]
+
+
+class KeepOrder(Write, frozen=True, kw_only=True):
+    """The traveller keeps an order of which a service was moved."""
+
+    reference: Word
+    token: Secret
 
 
 class Affected(Request, frozen=True, kw_only=True):
@@ -137,12 +147,15 @@ class Affected(Request, frozen=True, kw_only=True):
 
 
 class AffectedLine(msgspec.Struct):
-    """`state`: "action_required", "confirmed" (nothing is asked of the traveller), "changed" or "cancelled" since."""
+    """One booking. `asked`: its traveller is asked what now; of one that another operator decides, was asked.
+
+    `decided_by`: the operator that has the order. `why`: as the traveller reads it, "" where it is kept elsewhere.
+    """
 
     reference: str
     seats: list[str]
     decided_by: str
-    state: str
+    asked: bool
     why: str
 
 
@@ -160,6 +173,7 @@ __all__ = [
     "CancelOrder",
     "ChangeOrder",
     "FindAlternatives",
+    "KeepOrder",
     "QuoteAnswer",
     "QuoteCancel",
     "QuoteChange",

@@ -44,18 +44,24 @@ class SeatsChanged(Answer, kw_only=True):
 
 
 class ChangeService(Write, frozen=True, kw_only=True):
-    """`state`: "open", "closed", "cancelled"."""
+    """`state`: "open", "closed", "cancelled"; "moved" leaves it as it is and asks the travellers what now.
+
+    `ask_travellers`: with "cancelled", bookings stand until their travellers take an alternative or the money; else they are
+    cancelled at once with the whole price back.
+    """
 
     operator_key: Secret
     service_id: Word
     state: Word
     reason: Text = ""
+    ask_travellers: bool = False
 
 
 class ServiceChanged(Answer, kw_only=True):
     service_id: str
     state: str
     orders_cancelled: list[str]
+    orders_asked: list[str] = msgspec.field(default_factory=list)
     holds_released: int
     lsn: int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datastore import commands, errors, wire
+from datastore import affecting, commands, errors, wire
 from datastore.importing import decide_import
 from datastore.legs import lose
 from datastore.model import ACCOUNTING_PATTERN, DATASET_PATTERN, BasketState, HoldState, SeatState, ServiceState
@@ -46,27 +46,39 @@ def set_service(batch: Batch, command: wire.SetService) -> dict[str, Any]:
     batch.facts(command.service_id)
     if command.state not in tuple(ServiceState):
         raise errors.InvalidRequest(f"{command.state} is not a service state", field="state")
+    cancels = command.state == ServiceState.CANCELLED
+    if command.asks not in affecting.ASKS or (command.asks and cancels != (command.asks == affecting.CANCELLED)):
+        raise errors.InvalidRequest("travellers are asked about a service that is cancelled, or moved", field="asks")
     row = batch.service_row(command.service_id)
     if row is not None and row.state == ServiceState.CANCELLED:
         raise errors.AlreadyCancelled(f"{command.service_id} is cancelled; that is final", service_id=command.service_id)
     # Said again without a reason, the state keeps the one that it has: buyers are still told why.
     reason = command.reason or (row.reason if row is not None and row.state == command.state else "")
-    batch.put_service(command.service_id, ServiceRow(ServiceState(command.state), reason, batch.lsn))
+    state = ServiceState(command.state)
+    if command.asks == affecting.MOVED:
+        state = row.state if row is not None else ServiceState.OPEN
+    else:
+        batch.put_service(command.service_id, ServiceRow(state, reason, batch.lsn))
     cancelled: list[str] = []
-    released = 0
-    if command.state == ServiceState.CANCELLED:
-        cancelled, released = _empty_service(batch, command.service_id, command.reason)
+    asked: list[str] = []
+    released, why = 0, ""
+    if command.asks:
+        why = f"{command.asks}: {command.reason}".rstrip(": ")
+        asked = affecting.ask_travellers(batch, command.service_id, why)
+    if cancels:
+        cancelled, released = _empty_service(batch, command.service_id, why or command.reason, sold=not command.asks)
     return {
         "service_id": command.service_id,
-        "state": int(command.state),
+        "state": int(state),
+        "orders_asked": asked,
         "orders_cancelled": cancelled,
         "holds_released": released,
         "lsn": batch.lsn,
     }
 
 
-def _empty_service(batch: Batch, service_id: str, reason: str) -> tuple[list[str], int]:
-    """Release every hold and cancel every order of a service, with the whole price back."""
+def _empty_service(batch: Batch, service_id: str, reason: str, *, sold: bool) -> tuple[list[str], int]:
+    """Release every hold of a service and, with `sold`, cancel every order of it, with the whole price back."""
     touched = batch.touched(service_id)
     holds = dict.fromkeys(row.hold_id for row in touched.values() if row.state == SeatState.HELD)
     booked = dict.fromkeys(row.hold_id for row in touched.values() if row.state == SeatState.BOOKED)
@@ -75,13 +87,14 @@ def _empty_service(batch: Batch, service_id: str, reason: str) -> tuple[list[str
         if hold is None:
             raise errors.InvariantBroken(f"a seat of {service_id} is held by {hold_id}, which is not open")
         if hold.anchor:
-            lose(batch, hold.basket, reason)
+            # It may be sold already, and the word not here yet: then its traveller is asked as the others are.
+            lose(batch, hold.basket, reason, asks="" if sold else service_id)
         elif hold.basket:
             _abort(batch, hold.basket)
         else:
             free_hold(batch, hold, HoldState.RELEASED)
     cancelled: list[str] = []
-    for hold_id in booked:
+    for hold_id in booked if sold else ():
         closed = batch.closed_hold(hold_id)
         if closed is not None and closed.anchor:
             # Its anchor cancels the order; until then the seats stay as they are (I9).

@@ -16,6 +16,7 @@ The partition asks here only after a majority has confirmed the reign since the 
     leg {basket_id}           what is held or booked here for a basket anchored elsewhere: {"state", "lsn", "numbers"}, or None
     payments {intents}        those that exist, settled or not
     accounts {of, after}      a page of "orders" (paid ones), "payments" or "settled" payments, and the next `after`
+    affected {service_id}     who has booked seats: [reference, seats, who decides, whether the traveller is asked, why]
     open {}                   what is left to be done: {"baskets", "legs", "payments"}
 """
 
@@ -164,6 +165,22 @@ class Reader:
         order = self._state.order(leg.reference) if not leg.anchor else None
         return {} if order is None else order_value(order, now_ms)
 
+    def _affected(self, arguments: Mapping[str, Any], _now_ms: int) -> list[list[Any]]:
+        service_id = self._service(arguments)
+        rows = self._state.seats(service_id)
+        holds = dict.fromkeys(row.hold_id for row in rows.values() if row.state == SeatState.BOOKED)
+        found: list[list[Any]] = []
+        for hold in filter(None, map(self._state.closed_hold, holds)):
+            asked, why = False, ""
+            if hold.anchor:
+                leg = self._state.leg(hold.basket)
+                asked = leg is not None and service_id in leg.asks.split()
+            elif (order := self._state.order(hold.reference)) is not None:
+                why = dict(order.action).get(service_id, "")
+                asked = bool(why)
+            found.append([hold.reference, list(hold.seats), hold.anchor or self._state.operator, asked, why])
+        return sorted(found)
+
     def _counter(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
         name = _text(arguments, "counter")
         return {"counter": name, "value": self._state.counter(name)}
@@ -283,6 +300,7 @@ _QUERIES: dict[str, Callable[[Reader, Mapping[str, Any], int], Any]] = {
     "request": Reader._request,
     "baskets": Reader._baskets,
     "leg": Reader._leg,
+    "affected": Reader._affected,
     "open": Reader._open,
     "payments": Reader._payments,
     "accounts": Reader._accounts,

@@ -223,6 +223,7 @@ class LegRow(msgspec.Struct, array_like=True):
         numbers: Places of these legs in the basket; empty in a tombstone.
         evidence: (epoch, lsn, hash) of the anchor's log at which the decision stood.
         lost: Why the operator took the service away, "" otherwise: the anchor has to hear of it.
+        asks: The services, if the traveller is asked what now and nothing is cancelled; it stays when the anchor has heard.
     """
 
     basket_id: str
@@ -235,6 +236,7 @@ class LegRow(msgspec.Struct, array_like=True):
     numbers: tuple[int, ...] = ()
     evidence: tuple[int, int, bytes] = (0, 0, b"")
     lost: str = ""
+    asks: str = ""
 
 
 class PaymentRow(msgspec.Struct, array_like=True):

@@ -95,11 +95,15 @@ class Unblock(Command, frozen=True, tag="unblock"):
 
 
 class SetService(Command, frozen=True, tag="service"):
-    """Open (0), close (1) or cancel (2) a service; cancelling cancels its orders with a full refund."""
+    """Open (0), close (1) or cancel (2) a service; cancelling cancels its orders with a full refund.
+
+    `asks` "cancelled": its travellers are asked what now, and no order is cancelled. "moved": only that; its state stays.
+    """
 
     service_id: str
     state: int
     reason: str
+    asks: str = ""
 
 
 class SetOperator(Command, frozen=True, tag="operator"):

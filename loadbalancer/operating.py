@@ -16,6 +16,7 @@ from loadbalancer.nearby import no_such_seat
 from loadbalancer.view import Sale
 from loadbalancer.waiting import Waiter, now_ms
 
+MOVED = "moved"
 STATE_OF_WORD = {word: state for state, word in SERVICE_WORDS.items()}
 
 
@@ -50,21 +51,34 @@ class Operating:
     def change_service(self, request: messages.ChangeService) -> messages.ServiceChanged:
         """Open, close or cancel a service."""
         sale = self._sale(request)
-        state = STATE_OF_WORD.get(request.state)
+        words = [*STATE_OF_WORD, MOVED]
+        state = ServiceState.OPEN if request.state == MOVED else STATE_OF_WORD.get(request.state)
         if state is None:
-            raise InvalidRequest(f"{shown(request.state)} is none of {', '.join(STATE_OF_WORD)}", field="state")
+            near = nearest(request.state, words)
+            raise InvalidRequest(f"{shown(request.state)} is none of {', '.join(words)}", field="state", nearest=near)
+        if request.ask_travellers and request.state not in (MOVED, SERVICE_WORDS[ServiceState.CANCELLED]):
+            raise InvalidRequest("travellers are asked about a service that is cancelled, or moved", field="ask_travellers")
+        asks = request.state if request.ask_travellers or request.state == MOVED else ""
         if not request.reason.isprintable():
             raise InvalidRequest(f"the reason has control characters: {shown(request.reason)}", field="reason")
-        digest = ask_digest("service", request.service_id, int(state), request.reason)
-        command = wire.SetService(request.request_id, digest, request.service_id, int(state), request.reason)
+        digest = ask_digest("service", request.service_id, int(state), request.reason, *([asks] if asks else []))
+        command = wire.SetService(request.request_id, digest, request.service_id, int(state), request.reason, asks)
         value = self._balancer.decide(sale.operator, command, now_ms() + request.deadline_ms)
         return messages.ServiceChanged(
             service_id=value["service_id"],
             state=SERVICE_WORDS[ServiceState(value["state"])],
             orders_cancelled=list(value["orders_cancelled"]),
+            orders_asked=list(value["orders_asked"]),
             holds_released=value["holds_released"],
             lsn=value["lsn"],
         )
+
+    def affected(self, request: messages.Affected) -> messages.AffectedAnswer:
+        """List the bookings of a service, and whose travellers are still asked what now."""
+        sale = self._sale(request)
+        result = self._balancer.read(sale.operator, "affected", {"service_id": request.service_id}, now_ms() + request.deadline_ms)
+        lines = [messages.AffectedLine(row[0], row[1], row[2], row[3], row[4]) for row in result.value]
+        return messages.AffectedAnswer(service_id=request.service_id, lines=lines)
 
     def manifest(self, request: messages.Manifest) -> messages.ManifestAnswer:
         """List who travels on a service, as the primary has it now."""
@@ -175,7 +189,10 @@ class Operating:
             }
         return messages.DatasetNumbersAnswer(known=True, taken=sorted(pairs), partial=partial)
 
-    def _sale(self, request: messages.BlockSeats | messages.UnblockSeats | messages.ChangeService | messages.Manifest) -> Sale:
+    def _sale(
+        self,
+        request: messages.BlockSeats | messages.UnblockSeats | messages.ChangeService | messages.Manifest | messages.Affected,
+    ) -> Sale:
         sale = self._balancer.sale(request.service_id, now_ms() + request.deadline_ms)
         self._balancer.require_operator(sale.operator, request.operator_key)
         return sale

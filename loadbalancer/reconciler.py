@@ -231,7 +231,7 @@ class Reconciler:
 def _question(due: Due) -> commands.Resolve | commands.ServiceLost:
     row = due.row
     if row.lost:
-        return commands.ServiceLost("", b"", row.basket_id, due.operator, row.lost)
+        return commands.ServiceLost("", b"", row.basket_id, due.operator, row.lost, row.asks)
     return commands.Resolve("", b"", row.basket_id, row.owner, due.operator)
 
 

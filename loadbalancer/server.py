@@ -12,6 +12,7 @@ from datastore import messages, wire
 from datastore.edge import Address, EdgeLimits, EdgeServer, Later, Peer, Tls
 from datastore.errors import HoldfastError
 from loadbalancer.accounting import Accounting
+from loadbalancer.alternatives import Alternatives
 from loadbalancer.auditing import Auditing
 from loadbalancer.balancer import Balancer, Managers
 from loadbalancer.batching import Pipeline
@@ -155,6 +156,7 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
     changing = Changing(balancer, booking, itineraries)
     rebooking = Rebooking(balancer, changing, itineraries, cashier)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
+    alternatives = Alternatives(balancer, changing, rebooking, itineraries, searching)
     plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
         "places": searching.places,
@@ -184,6 +186,9 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
         "cancel": changing.cancel,
         "quote_change": rebooking.quote_change,
         "change": rebooking.change,
+        "alternatives": alternatives.alternatives,
+        "keep": alternatives.keep,
+        "affected": operating.affected,
         "block": operating.block,
         "unblock": operating.unblock,
         "change_service": operating.change_service,

@@ -41,6 +41,7 @@ PURE = {
     "client.tui.loglines",
     "client.tui.timeline",
     "client.tui.trip",
+    "datastore.affecting",
     "datastore.amending",
     "datastore.anchors",
     "datastore.audit",
