@@ -455,8 +455,10 @@ class Replica(ReplicatedLog):
 
     def _needs_snapshot(self, message: Append) -> bool:
         """R12: the entry that comes next is not in the primary's log; or all of a long log would come."""
-        if message.needs_snapshot and message.previous_lsn == self.tail.lsn:
-            return True
+        if message.needs_snapshot and message.previous_lsn <= self.tail.lsn:
+            # With entries of its own beyond, it was its own answer that led back so far: they part from the primary's before
+            # the place where that one's log begins. A message that is merely late knows of no commit that is news here.
+            return message.previous_lsn == self.tail.lsn or message.commit_lsn > self.commit_lsn
         return self.tail.lsn == 0 < self._settings.log_entries_max < message.commit_lsn
 
     def _answer(self, status: str, message: Append, first_lsn: int, match_lsn: int = 0) -> AppendAnswer:
