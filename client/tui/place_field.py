@@ -125,6 +125,8 @@ class PlaceField(Vertical):
             event.stop()
             self._list.display = False
             self._input.focus()
+        elif event.key in ("tab", "shift+tab") and self._input.has_focus:
+            self._list.display = False  # The next field is meant, not the list.
 
     def on_descendant_blur(self) -> None:
         self.call_after_refresh(self._close_unless_focused)
