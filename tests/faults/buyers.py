@@ -117,10 +117,10 @@ def together(work: Callable[[int], None], count: int, timeout_s: float = 60) -> 
         raise raised[0]
 
 
-def gathered(work: Callable[[int], Given], count: int) -> list[Given]:
+def gathered(work: Callable[[int], Given], count: int, timeout_s: float = 60) -> list[Given]:
     """Run `work(0)` to `work(count - 1)` at once and return what they gave, in the order in which they ended."""
     given: list[Given] = []
-    together(lambda number: given.append(work(number)), count)
+    together(lambda number: given.append(work(number)), count, timeout_s)
     return given
 
 
