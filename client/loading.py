@@ -14,7 +14,7 @@ from client.plan import BALANCER, ClusterPlan
 from client.readiness import StartFailed
 from datastore import messages
 from datastore.edge import Tls
-from datastore.errors import ConfigInvalid, InvalidRequest
+from datastore.errors import ConfigInvalid, InvalidRequest, WorldFailure
 from datastore.settings import refuse
 
 IMPORT_MS = 60_000
@@ -54,6 +54,17 @@ def register(
     client.create_operator(admin_key, code, name, kind, keys.digest(key), nodes=nodes, accounting=accounting)
 
 
+def not_seen_by(balancers: Sequence[api.Address], code: str, tls: Tls | None = None) -> list[str]:
+    """Wait until every balancer lists an operator; return the addresses of those that do not in time, or do not answer at all."""
+    lacking = []
+    for address in balancers:
+        try:
+            wait_seen([address], [code], [], tls)
+        except (StartFailed, WorldFailure):
+            lacking.append(str(address))
+    return lacking
+
+
 def find_dataset(word: str, config: Path) -> Path:
     """Return the folder of a configured dataset: beside cluster.toml, else among those that ship.
 
@@ -89,9 +100,7 @@ def load(
     """
     dataset = importing.load_dataset(path, valid_from=date.today(), days=days)
     wanted = [
-        code
-        for code in dataset.operators
-        if (not only or code in only) and (code not in known or dataset.name not in known[code].datasets)
+        code for code in dataset.operators if (not only or code in only) and (code not in known or dataset.name not in known[code].datasets)
     ]
     if not wanted:
         return []
@@ -112,7 +121,7 @@ def load(
     return [(report.operator, dataset.name) for report in reports]
 
 
-def wait_seen(balancers: list[api.Address], operators: list[str], loaded: list[tuple[str, str]], tls: Tls | None = None) -> None:
+def wait_seen(balancers: Sequence[api.Address], operators: list[str], loaded: list[tuple[str, str]], tls: Tls | None = None) -> None:
     """Wait until every balancer's view has the operators and what was loaded: whoever asks next must find it.
 
     Raises:

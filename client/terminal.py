@@ -91,7 +91,7 @@ class Session:
     def wallet(self) -> Wallet:
         from client import wallet
 
-        addresses = [str(address) for address in self._balancers()]
+        addresses = [str(address) for address in self.balancers()]
         return wallet.Wallet(wallet.home(os.environ), wallet.cluster_name(self.settings.cluster, addresses))
 
     def connect(self, *, deadline_ms: int = 0) -> api.Holdfast:
@@ -103,9 +103,10 @@ class Session:
         if self.timeout_s:
             deadline_ms = max(10, round(self.timeout_s * 1000))
         deadline_ms = deadline_ms or self.settings.call_ms
-        return api.connect(self._balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
+        return api.connect(self.balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
 
-    def _balancers(self) -> list[api.Address]:
+    def balancers(self) -> list[api.Address]:
+        """Return the addresses of the balancers, as asked for or configured."""
         from client.addresses import balancers_of
 
         rows = self.mapping.get("loadbalancer", {}).get("balancer", [])

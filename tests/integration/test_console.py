@@ -42,7 +42,8 @@ def test_a_seat_is_held_by_typing_it_either_way_round(cluster: ClusterUnderTest)
     """`c20` and `20c` are one seat: the second is refused with what it is now; then it is booked, and taken for everybody."""
     said = console(cluster, f"use {SERVICE}", "c20", "20C", "book Ada Byron", "is-primary AR", "status")
     assert "held 20C" in said and "20C is held" in said and "booked 20C" in said and "node-1" in said and "balancer-2" in said
-    assert "occupied" == cluster.client().query_seat(SERVICE, "20C").seat.state
+    # The other balancer may hear of it a moment later.
+    wait_until(lambda: "occupied" == cluster.client().query_seat(SERVICE, "20C").seat.state, "the seat to be taken for everybody", 20)
 
 
 def test_what_is_no_command_names_the_nearest_and_changes_nothing(cluster: ClusterUnderTest) -> None:
