@@ -16,6 +16,8 @@ from datastore.rows import ConfigRow, Kind, decode_row
 from datastore.sealing import SealingLimits, SegmentInfo, opened, pack, segment_end
 from datastore.staging import Flush, Staged, merged
 
+NEVER_MS = 1 << 62
+
 
 class MemoryStore:
     """One partition's log and rows in dictionaries."""
@@ -30,6 +32,7 @@ class MemoryStore:
         self._sides: dict[bytes, bytes] = {}
         self._rows: dict[int, dict[str, bytes]] = {}
         self._requests: dict[str, tuple[int, int, int]] = {}
+        self._first_end_ms = NEVER_MS  # Of the answers kept: none is to be dropped before.
         self._digest = EMPTY
         self._digests: list[tuple[int, bytes]] = []
         self._digests_wanted: set[int] = set()
@@ -47,6 +50,7 @@ class MemoryStore:
         left._sides = dict(self._sides)
         left._rows = {kind: dict(rows) for kind, rows in self._rows.items()}
         left._requests = dict(self._requests)
+        left._first_end_ms = self._first_end_ms
         left._digest, left._digests = self._digest, list(self._digests)
         left._segments, left._files, left._first_lsn = list(self._segments), dict(self._files), self._first_lsn
         left._flushed_lsn = self._flushed_lsn
@@ -195,8 +199,11 @@ class MemoryStore:
                 if value:
                     rows[key] = value
             self._requests.update({request_id: (lsn, index, ends_ms) for request_id, lsn, index, ends_ms in requests})
+            self._first_end_ms = min([self._first_end_ms, *[ends_ms for _, _, _, ends_ms in requests if ends_ms]])
         now_ms = self._staged.stamp_ms
-        self._requests = {request_id: place for request_id, place in self._requests.items() if not place[2] or place[2] > now_ms}
+        if self._first_end_ms <= now_ms:
+            self._requests = {request_id: place for request_id, place in self._requests.items() if not place[2] or place[2] > now_ms}
+            self._first_end_ms = min([NEVER_MS, *[place[2] for place in self._requests.values() if place[2]]])
         self._flushed_lsn = self._staged.lsn
         self._staged = Staged(self._flushed_lsn)
 

@@ -33,7 +33,7 @@ class Observer:
         self.leaders: dict[tuple[str, Epoch], str] = {}
         self.promises: dict[tuple[str, str], tuple[Epoch, Epoch]] = {}  # (operator, store) -> highest promised and led
         self._reach: dict[tuple[str, str], int] = {}  # (operator, store) -> lsn up to which its commits were compared
-        self.step_down_slack_ms = 0
+        self._looked: dict[Partition, tuple[object, ...]] = {}
 
     def opened(self, node: DataNode, partition: Partition) -> None:
         """A store was opened: what it swore before it must still know (I5)."""
@@ -49,6 +49,10 @@ class Observer:
 
     def after_turn(self, node: DataNode, partition: Partition) -> None:
         machine = partition.machine
+        facts = (machine.promised, machine.led, machine.is_primary, machine.epoch, machine.store_uuid, partition.committed.lsn)
+        if self._looked.get(partition) == facts:
+            return  # Most turns change none of it.
+        self._looked[partition] = facts
         self._compare_promises(node, partition)
         if machine.is_primary:
             key = (partition.operator, machine.epoch)
