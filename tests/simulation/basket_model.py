@@ -338,14 +338,13 @@ class World(Partitions):
         yield f"{part.operator} sweeps", self.arrive(state, Sent(-1, part.operator, wire.Sweep("", b"")))
 
     def _clear(self, state: State, operator: str, clear: Clear) -> State:
-        part, _ = self.apply(
-            self.part(state, clear.anchor), commands.Resolve("", b"", clear.basket_id, clear.owner, operator)
-        )
+        part, _ = self.apply(self.part(state, clear.anchor), commands.Resolve("", b"", clear.basket_id, clear.owner, operator))
         state = self.with_part(state, part)
         for basket in self.basket(state, clear.basket_id):
             for one in reconciling.follow(basket, [operator]):
                 state = self.with_part(state, self.apply(self.part(state, one.operator), one.command)[0])
         return state
+
 
 def signature(command: Any) -> bytes:
     """Return what tells a command's replies from those of others."""

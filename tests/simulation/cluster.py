@@ -204,16 +204,12 @@ class Cluster:
                 process.freeze()
                 world.at(ends_us, lambda _: process.thaw())
             case "apart" | "deaf" | "mute" | "split":
-                side = {process.name}
-                if fault.kind == "split":
-                    side |= {self.managers[-1].name, self.balancers[-1].name, *(buyer.name for buyer in self.buyers)}
-                cuts = set()
-                if fault.kind != "deaf":
-                    cuts |= {(process.name, name) for name in world.processes if name not in side}
-                if fault.kind != "mute":
-                    cuts |= {(name, process.name) for name in world.processes if name not in side}
+                cuts = self._cuts(fault.kind, process)
                 world.network.cuts |= cuts
                 world.at(ends_us, partial(self._mend, cuts))
+            case "reshape":
+                assert isinstance(process, Manager)
+                process.reshape(fault.number)
             case "jump":
                 process.clock.wall_offset_ms += fault.number
             case "drift":
@@ -229,6 +225,18 @@ class Cluster:
                 assert isinstance(process, DataNode)
                 self._trouble_disk(fault, process)
 
+    def _cuts(self, kind: str, process: Process) -> set[tuple[str, str]]:
+        """Return the directions in which nothing gets through."""
+        names = set(self.world.processes)
+        side = {process.name}
+        if kind == "split":
+            # Callers and lock servers reach both sides, so that what one side does can be compared with what the other says.
+            side |= {self.managers[-1].name, self.balancers[-1].name}
+            names = {one.name for one in (*self.nodes, *self.managers, *self.balancers)}
+        out = {(name, other) for name in side for other in names - side}
+        back = {(other, name) for name, other in out}
+        return {"deaf": back, "mute": out}.get(kind, out | back)
+
     def _target(self, fault: Fault) -> Process:
         if fault.target != "primary":
             return self.world.processes[fault.target]
@@ -241,6 +249,11 @@ class Cluster:
         elif fault.kind == "full":
             node.disk.fails = True
             self.world.at(fault.lasts_ms * 1000, lambda _: setattr(node.disk, "fails", False))
+        elif fault.kind == "rot":
+            node.kill()
+            for store in node.stores.values():
+                store.rot(fault.number)
+            self.world.at(fault.lasts_ms * 1000, lambda _: node.start())
         else:
             node.kill()
             node.lose_disk()
@@ -260,11 +273,15 @@ class Cluster:
             if not one.is_done:
                 raise Violation("progress", f"{one.name} still waits for an answer")
         for operator in self.scenario.operators:
-            copies = {
-                node.name: (store.applied_lsn, store.state_digest())
-                for node in self.nodes
-                if (store := node.stores.get(operator)) is not None and store.summary().configs
-            }
+            found = [(node.name, node.stores[operator]) for node in self.nodes if operator in node.stores]
+            newest = max((store for _, store in found if store.summary().configs), key=lambda store: store.applied_lsn)
+            config = newest.summary().configs[-1][1]
+            wanted = self.managers[0].watch.roster.goals.wanted(operator, config.voters.values())
+            if set(config.voters.values()) != set(wanted) or config.learners:
+                raise Violation("copies are where they are wanted", f"{operator}: at {config}, wanted at {', '.join(wanted)}")
+            # A store that was taken out keeps what it had then.
+            taking_part = config.voters.keys() | config.learners.keys()
+            copies = {name: (store.applied_lsn, store.state_digest()) for name, store in found if store.store_uuid in taking_part}
             if len(set(copies.values())) != 1:
                 lsns = {name: lsn for name, (lsn, _) in copies.items()}
                 raise Violation("copies are equal", f"{operator}: applied entries {lsns}, digests differ")

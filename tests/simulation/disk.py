@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from datastore.errors import DiskFailed
-from datastore.ledger import SealedEntry
+from datastore.ledger import SealedEntry, check_follows, genesis, unseal
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ConfigRow
@@ -68,11 +68,30 @@ class SimulatedStore(MemoryStore):
         self.disk = disk
 
     def reopened(self) -> SimulatedStore:
-        """Return the store as a new process finds it."""
+        """Return the store as a new process finds it, its chain verified as `datastore.store` verifies it (R11).
+
+        Raises:
+            LedgerDamaged: It must not be used; an empty store of a new identity takes its place.
+        """
         found = type(self).__new__(type(self))
         found.__dict__.update(self.crashed().__dict__)
         found.disk = self.disk
+        found.verify()
         return found
+
+    def verify(self) -> None:
+        """Read every entry of the log from the disk."""
+        place = genesis(self.operator)
+        for sealed in self._log:
+            place = check_follows(place, unseal(sealed.data))
+
+    def rot(self, number: int) -> None:
+        """Let the disk lie about one sector: a bit of one entry is another when it is read again."""
+        if self._log:
+            index = number % len(self._log)
+            data = bytearray(self._log[index].data)
+            data[number * 7919 % len(data)] ^= 1 << number % 8
+            self._log[index] = self._log[index]._replace(data=bytes(data))
 
     def save_epochs(self, promised: Epoch, led: Epoch) -> None:
         self.disk.write(lambda: MemoryStore.save_epochs(self, promised, led))

@@ -58,10 +58,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 @contextmanager
 def broken(name: str) -> Iterator[Parts]:
     """Apply a mutation; give the parts of which a cluster with it is built."""
-    import tests.simulation.faults_above
-    import tests.simulation.faults_locks
-    import tests.simulation.faults_replication  # noqa: F401  # Each enters its mutations.
-
+    all_mutations()
     with ExitStack() as stack:
         parts = Parts()
         MUTATIONS[name].apply(parts, stack)
@@ -70,8 +67,10 @@ def broken(name: str) -> Iterator[Parts]:
 
 def all_mutations() -> list[Mutation]:
     """Return every mutation, in the order of the report."""
-    with ExitStack():
-        import tests.simulation.faults_above
-        import tests.simulation.faults_locks
-        import tests.simulation.faults_replication  # noqa: F401
+    import tests.simulation.faults_above
+    import tests.simulation.faults_locks
+    import tests.simulation.faults_membership
+    import tests.simulation.faults_replication
+    import tests.simulation.faults_trips  # noqa: F401  # Each enters its mutations.
+
     return list(MUTATIONS.values())

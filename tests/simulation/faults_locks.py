@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from lockstore import redlock, scripts
+from tests.simulation import lockservers
 from tests.simulation.balancers import Balancer
 from tests.simulation.cluster import Parts
 from tests.simulation.faults import mutation, replaced
@@ -105,6 +106,22 @@ def _rejoins_empty(parts: Parts, _: ExitStack) -> None:
         rejoin_peers_all = False
 
     parts.administrator = Careless
+
+
+@mutation("a lock server that forgot rejoins after reading one peer", "2.3 (rejoin)", "locks")
+def _rejoins_by_one(_: Parts, stack: ExitStack) -> None:
+    def counter(peer_counters: Any, needed: int) -> int | None:
+        return min(peer_counters) if peer_counters else None
+
+    stack.enter_context(replaced(lockservers, "rejoin_counter", counter))
+
+
+@mutation("a lock server that forgot rejoins at once", "2.3 (rejoin)", "locks")
+def _rejoins_at_once(parts: Parts, _: ExitStack) -> None:
+    class Impatient(Administrator):
+        rejoin_waits = False
+
+    parts.administrator = Impatient
 
 
 @mutation("the counter does not rise with every grant", "2.3", "locks", quick=True)

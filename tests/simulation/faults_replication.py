@@ -23,7 +23,6 @@ from manager.failover import OperatorWatch
 from tests.simulation.cluster import Parts
 from tests.simulation.disk import SimulatedStore
 from tests.simulation.faults import mutation, replaced
-from tests.simulation.managers import Manager
 from tests.simulation.nodes import DataNode
 
 FAR_MS = 10**12  # A time at which nothing is overdue.
@@ -159,15 +158,6 @@ def _names_twice(_: Parts, stack: ExitStack) -> None:
             return super()._become_answered(reply, now_ms)
 
     with_watch(stack, NamesTwice)
-
-
-@mutation("all managers use one identity", "R3", "duel")
-def _one_uuid(parts: Parts, _: ExitStack) -> None:
-    class Nameless(Manager):
-        def draw_uuid(self) -> str:
-            return "m"
-
-    parts.manager = Nameless
 
 
 # --- R4, Z16 ----------------------------------------------------------------------------------------------------------

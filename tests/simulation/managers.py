@@ -268,3 +268,20 @@ class Manager(Process):
             return node.call(method, payload, getattr(request, "wait_ms", 0) + FOLLOWING_TIMEOUT_MS)
         except HoldfastError as error:
             return error
+
+    def reshape(self, number: int) -> None:
+        """As an administrator does: name other nodes for an operator's copies (R15); `number` says which."""
+        if not self.alive:
+            return
+        goals = self.watch.roster.goals
+        operator = sorted(goals.primaries)[number % len(goals.primaries)]
+        nodes = random.Random(f"reshape {number}").sample(goals.members, min(goals.copies, len(goals.members)))
+
+        def write() -> None:
+            try:
+                self.watch.roster.write(goals.lines_to_place(operator, nodes), self.name)
+                self.tell("is told to keep {} at {}", operator, ", ".join(nodes))
+            except HoldfastError as error:
+                self.tell("cannot keep {} at {}: {}", operator, ", ".join(nodes), error.detail)
+
+        self.run(write)

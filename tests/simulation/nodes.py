@@ -14,6 +14,7 @@ from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
 from datastore.cluster_record import ClusterRecord
 from datastore.errors import HoldfastError, NotPrimary, UnknownOperator
+from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
@@ -107,8 +108,14 @@ class DataNode(Process):
         self._bell = Signal()
         self.boot_id = f"{self.name}#{self.incarnation}"
         for operator, store in list(self.stores.items()):
-            self.stores[operator] = store.reopened()
-            self._open(operator)
+            try:
+                self.stores[operator] = store.reopened()
+            except LedgerDamaged as error:
+                self.tell("puts the damaged store of {} aside: {}", operator, error.detail)
+                del self.stores[operator]
+                self.make(operator)
+            else:
+                self._open(operator)
         self.world.after(self, self.times.heartbeat_ms, self._tick, self.now_ms() + self.times.sweep_ms)
 
     def make(self, operator: str) -> Partition:

@@ -21,8 +21,10 @@ class Fault(NamedTuple):
     """One thing that goes wrong.
 
     Attributes:
-        kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (cut off from
-            all but the last manager and balancer), "power" (gone at a disk write), "full" (disk), "disk" (lost), "forget" (a lock
+        kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (with the last
+            manager and balancer cut off from all other nodes, managers and balancers), "reshape" (an administrator names other nodes
+            for an operator's copies), "power" (gone at a disk write), "full" (disk), "disk" (lost), "rot" (killed, and the
+            disk lies about one sector from then on), "forget" (a lock
             server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors).
         target: A process, or "primary": whichever data node leads then.
         number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
@@ -99,10 +101,11 @@ WEATHERS = (
 # Which faults a profile draws from, and how many it draws.
 NODE_FAULTS = ("kill", "freeze", "apart", "deaf", "mute", "power", "power", "power", "full")
 PROFILES: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "mixed": ((*NODE_FAULTS, "disk", "forget", "jump", "drift"), 3, 14),
+    "mixed": ((*NODE_FAULTS, "disk", "rot", "forget", "jump", "drift"), 3, 14),
     "replication": (NODE_FAULTS, 6, 24),
     "duel": (("kill", "freeze", "apart", "deaf", "mute", "split", "split", "power", "power", "power"), 15, 40),
     "locks": (("kill", "freeze", "deaf", "mute", "forget", "drift"), 3, 14),
+    "reshape": (("reshape", "reshape", "reshape", "reshape", "kill", "freeze", "apart", "power", "power", "split"), 6, 20),
     "trips": (("kill", "kill", "freeze", "freeze", "apart", "deaf", "mute", "power", "provider", "provider"), 2, 14),
 }
 LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
@@ -111,7 +114,7 @@ LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "j
 def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     """Return the run of a seed; without a profile the seed chooses one."""
     chance = random.Random(f"scenario {seed}")
-    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks", "trips", "trips"))
+    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks", "trips", "trips", "reshape"))
     kinds, least, most = PROFILES[profile]
     nodes = chance.choice((3, 3, 3, 5))
     lock_servers = chance.choice((3, 3, 5))
@@ -157,6 +160,8 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
             # One lost message stops an operator's lane for as long as a manager may take: with many lost, nobody travels.
             weather=chance.choice((CALM, CALM, Weather(delay_us=3_000, loss=0.002, repeat=0.02, slow=0.02, slow_us=60_000))),
         )
+    if profile == "reshape":
+        scenario = scenario._replace(nodes=5, copies=3, managers=max(2, managers), balancers=max(2, balancers))
     count = chance.randint(least, most)
     faults: list[Fault] = []
     for _ in range(count):
@@ -182,9 +187,11 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
     if kind in ("power", "full"):
         number = chance.choice((1, 1, 2, 3, 5, -1, -1, -2, -3)) if kind == "power" else 0
         return Fault(at_ms, kind, chance.choice([*nodes, *["primary"] * len(nodes)]), lasts_ms, number)
-    if kind == "disk":
+    if kind in ("disk", "rot"):
         # Without a replacement of its voter a second loss would end the partition, so there is one at most.
-        return None if any(fault.kind == "disk" for fault in so_far) else Fault(at_ms, kind, chance.choice(nodes), 0)
+        if any(fault.kind in ("disk", "rot") for fault in so_far):
+            return None
+        return Fault(at_ms, kind, chance.choice(nodes), 0 if kind == "disk" else lasts_ms, chance.randrange(1, 10_000))
     if kind == "forget":
         # Where a majority forgot, no counter can be trusted and a person raises the generation: a minority may, again and again.
         return Fault(at_ms, kind, chance.choice(locks[: (len(locks) - 1) // 2]), 0)
@@ -194,6 +201,8 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
         return Fault(at_ms, kind, chance.choice([*nodes, *locks, *others]), 0, chance.choice((-4_000, -500, 500, 4_000)))
     if kind == "split":
         return Fault(at_ms, kind, "primary", lasts_ms)
+    if kind == "reshape":
+        return Fault(at_ms, kind, f"manager-{chance.randint(1, scenario.managers)}", 0, chance.randrange(1_000))
     if kind == "provider":
         return Fault(at_ms, kind, "sandbox", 0, chance.randrange(50)) if scenario.payments else None
     targets = [*locks, *others] if scenario.profile == "locks" else [*nodes, *nodes, *["primary"] * 4, *locks, *others]

@@ -33,7 +33,7 @@ PAST = [
 ]
 
 
-@pytest.mark.parametrize("profile", ["mixed", "replication", "duel", "locks"])
+@pytest.mark.parametrize("profile", ["mixed", "replication", "duel", "locks", "reshape"])
 def test_right_rules_hold_and_enough_happens(profile: str) -> None:
     """No invariant is violated; and the runs are not vacuous: sales, refusals, reigns, expiries, both token paths (I14)."""
     totals = Totals()
@@ -107,11 +107,12 @@ def test_a_failure_is_made_smaller() -> None:
 
 def test_every_kind_of_fault_happens() -> None:
     """A run with one fault of each kind is told with each of them, and holds."""
-    kinds = ("kill", "freeze", "apart", "deaf", "mute", "split", "power", "full")
+    kinds = ("kill", "freeze", "apart", "deaf", "mute", "split", "power", "full", "rot")
     faults = [Fault(2_600 + 700 * number, kind, "primary", 300, 1) for number, kind in enumerate(kinds)]
-    faults += [Fault(8_300, "disk", "node-3", 0), Fault(8_400, "forget", "lock-1", 0), Fault(8_500, "jump", "lock-2", 0, 5_000)]
-    faults += [Fault(8_600, "drift", "node-2", 0, 4_000)]
-    cluster = Cluster(draw(0, "mixed")._replace(nodes=3, managers=2, balancers=2, faults=tuple(faults)))
+    faults += [Fault(9_000, "forget", "lock-1", 0), Fault(9_100, "jump", "lock-2", 0, 5_000)]
+    faults += [Fault(9_200, "drift", "node-2", 0, 4_000), Fault(9_300, "provider", "sandbox", 0, 1)]
+    faults += [Fault(9_400, "reshape", "manager-1", 0)]
+    cluster = Cluster(draw(0, "trips")._replace(nodes=3, managers=2, balancers=2, payments=True, faults=tuple(faults)))
     told: list[str] = []
     cluster.world.on_line = told.append
     cluster.run()

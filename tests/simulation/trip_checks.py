@@ -6,6 +6,7 @@ modules what they think: rows are read as they were committed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -189,6 +190,8 @@ def check_payments(ledgers: Ledgers, intents: Mapping[str, Mapping[str, Any]]) -
         for intent, row in rows.payments.items():
             if row.state not in (PaymentState.SETTLED, PaymentState.PAYING):
                 faults.append(("payments are settled", f"{operator}: {intent} of {row.hold_id} is still {row.state.name} {row.case}"))
+    holds = Counter(one["metadata"].get("hold") for one in intents.values())
+    faults += [("one payment a hold", f"{count} payments were made for {hold}") for hold, count in holds.items() if count > 1]
     for name, one in intents.items():
         charge = one["latest_charge"] or {"amount_refunded": 0}
         kept = one["amount_received"] - charge["amount_refunded"]
@@ -236,6 +239,8 @@ def _check_hold_told(one: TripAsked, ledgers: Ledgers) -> Iterable[Fault]:
     basket = rows.basket(one.hold_id)
     if basket is None or tuple((leg.service_id, leg.seats) for leg in basket.legs) != one.legs:
         yield "nothing is lost", f"{one.request_id} was told {one.hold_id} of {one.legs}, the ledger has {basket}"
+    elif basket.state == BasketState.ABORTED and basket.why in ("refused", "failed"):
+        yield "nothing is lost", f"{one.request_id} was told that {one.hold_id} holds, and it was given up as {basket.why}"
 
 
 def _may_have(asked: Sequence[TripAsked], hold_id: str, kind: str) -> bool:

@@ -132,8 +132,13 @@ class Process:
         raise NotImplementedError(method)
 
     def turn(self, act: Callable[[Any], None], argument: Any) -> None:
-        """Let one thing happen to this process."""
-        act(argument)
+        """Let one thing happen to this process; what it did not foresee would end it in production too."""
+        try:
+            act(argument)
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation("our own fault", f"{self.name} stops: {type(error).__name__}: {error}") from error
 
     # -- life and death ----------------------------------------------------------------------------------------------
 
