@@ -106,7 +106,7 @@ def stop_now(error: BaseException) -> None:
     """End the process at once: what a thread would still do after this could acknowledge what is not so."""
     log.critical("stops reason=%s", error, exc_info=error)
     logging.shutdown()
-    disk = isinstance(error, DiskFailed | LedgerDamaged)
+    disk = isinstance(error, DiskFailed | LedgerDamaged | OSError)  # An OSError that nobody expected is of a file: sockets have their own.
     os._exit(EXIT_DISK if disk else EXIT_INVARIANT)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from datastore.errors import DiskFailed
 from datastore.recovery import Remembered
 
 
@@ -30,10 +31,18 @@ class Identities:
             return None
 
     def write(self, operator: str, remembered: Remembered) -> None:
+        """Replace one operator's record.
+
+        Raises:
+            DiskFailed: It is as it was.
+        """
         path = self._path(operator)
         draft = path.with_name(f".{path.name}.new")
-        draft.write_bytes(msgspec.json.encode(remembered))
-        os.replace(draft, path)
+        try:
+            draft.write_bytes(msgspec.json.encode(remembered))
+            os.replace(draft, path)
+        except OSError as cause:
+            raise DiskFailed(f"{path}: cannot be written: {cause}", file=str(path)) from cause
 
     def _path(self, operator: str) -> Path:
         return self._folder / f"{operator}.json"

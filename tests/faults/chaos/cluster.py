@@ -181,7 +181,12 @@ class HurtCluster(ClusterUnderTest):
     # --- looking ---------------------------------------------------------------------------------------------------
 
     def unequal(self) -> str:
-        """Return what keeps the copies from being whole and equally long, "" where nothing does."""
+        """Return what keeps the copies from being whole and equally long, "" where nothing does.
+
+        A node that found its disk full may end a good while after there is room again, as when it was just starting: it is started.
+        """
+        if EXIT_DISK == self.dead().get(self.small_disk):
+            self.revive(self.small_disk)
         stubs = node_stubs(self)
         try:
             for operator in [one.code for one in self.plan.operators]:
