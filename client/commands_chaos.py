@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def chaos(
-    scenario: Annotated[str, typer.Argument(help="kill, freeze, partition, links, clocks, locks, full, damage, storm, or all.")],
+    scenario: Annotated[str, typer.Argument(help="kill, freeze, partition, links, clocks, locks, full, damage, payments, storm, or all.")],
     minutes: Annotated[float, typer.Option("--minutes", min=0.05, help="How long each scenario goes on.")] = 1.0,
     seed: Annotated[int | None, typer.Option("--seed", help="What decides who is hurt, how and when; drawn by default, and told.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where history, report and chart are written.")] = Path("chaos"),

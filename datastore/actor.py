@@ -59,16 +59,27 @@ class Actor:
             raise OutcomeUnknown("the partition is busy")
         return job.result()
 
-    def stop(self) -> None:
-        """Run nothing any more; what is posted from now on is dropped."""
-        self._dead = True
+    def finish(self, last: Callable[[], None], timeout_s: float) -> bool:
+        """Run `last` as the last event of all and return whether it has run; whatever else is posted is dropped.
+
+        Nothing comes between: an event behind it, or `settle`, would work on with what `last` has closed.
+        """
+
+        def end() -> None:
+            self._dead = True
+            last()
+
+        was_dead = self._dead
+        job = _Job(end)
+        self.post(job.run)
+        return job.done.wait(0 if was_dead else timeout_s)
 
     def _run(self) -> None:
         inbox = self._inbox
-        while True:
-            while inbox:
+        while not self._dead:
+            while inbox and not self._dead:
                 inbox.popleft()()
-            if not self._settle():
+            if self._dead or not self._settle():
                 return
 
 

@@ -137,7 +137,8 @@ class Keeper:
                 for partition in self._partitions():
                     busy = self._look_after(partition) or busy
             except HoldfastError as error:
-                if isinstance(error, DiskFailed):
+                # At the end the stores are closed after some patience, whatever is still read of them here.
+                if isinstance(error, DiskFailed) and not self._closing.is_set():
                     self._on_fatal(error)
                 log.warning("keeping was interrupted reason=%s", error.detail)
             except BaseException as error:

@@ -213,9 +213,10 @@ class Partition:
         return partition_status(self.store, self.machine, self.committed.lsn, self._state is not None, self._now_ms())
 
     def close(self, timeout_s: float) -> None:
-        """Flush and close the store; nothing may be called after."""
-        self._actor.call(lambda: self.store.close(), timeout_s)
-        self._actor.stop()
+        """Flush and close the store; what is still asked of it is dropped, as if the process had ended before."""
+        if not self._actor.finish(lambda: self.store.close(), timeout_s):
+            # Nothing is lost: what was acknowledged is flushed, and the file is taken up from its WAL.
+            log.warning("store not closed in time operator=%s", self.operator)
 
     # --- events (one at a time) -----------------------------------------------------------------------------------
 

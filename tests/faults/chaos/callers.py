@@ -1,4 +1,6 @@
-"""Who uses the cluster while it is hurt: buyers, travellers over two operators, readers and a clerk. Each writes down what it is told.
+"""Who uses the cluster while it is hurt: buyers and travellers over two operators, who pay, readers and a clerk.
+
+Each writes down what it is told.
 
 A question whose outcome nobody knows is asked again under its request id, at once and at the end, and stays one record from the first
 question to the last answer. After an unknown outcome only an answer that the ledger gives is an end: "nobody serves this operator" says
@@ -37,17 +39,21 @@ from client.history import (
 )
 from datastore import messages
 from datastore.errors import HoldfastError
-from tests.faults.chaos.cluster import HurtCluster
+from tests.faults.chaos.cluster import PAYING_MS, HurtCluster
 
 TRIES = 3
 PAUSE_S = (0.002, 0.03)
-SHORT_HOLD_MS = 1_500
+FORGET = "forget"
+# How long holds last, by what they are for; 0: longer than the run. A payment that comes to nothing ends its hold, whenever that is
+# decided, so the end of these is known to the judge.
+HOLD_MS = {FORGET: 1_500, RELEASE: 0, CONFIRM: PAYING_MS}
 SEATS = 14
 OPERATORS = ("GRAND", "LUM")
+CARD = "pm_card_visa"
 # What says nothing about an earlier question under the same request id.
 PASSING = {
     "operator_unavailable", "locks_unavailable", "lock_timeout", "node_unreachable", "not_primary", "quorum_lost", "request_in_progress",
-    "resolve_needed", "stale_fence", "outcome_unknown", "caller_behind", "rate_limited", "snapshot_needed",
+    "resolve_needed", "stale_fence", "outcome_unknown", "caller_behind", "rate_limited", "snapshot_needed", "payments_unavailable",
 }  # fmt: skip
 # What no caller should ever hear: it is a fault of ours.
 OURS = {"internal", "failure", "invariant_broken", "ledger_damaged", "disk_failed", "invalid_request", "idempotency_key_reused"}
@@ -227,7 +233,7 @@ class Caller:
 
 
 class Buyer(Caller):
-    """Holds one to three seats of one service, or of both legs of a trip; then books, gives back, or forgets them."""
+    """Holds one to three seats of one service, or of both legs of a trip; then pays for them, gives them back, or forgets them."""
 
     trips = False
 
@@ -240,12 +246,12 @@ class Buyer(Caller):
         else:
             leg = self.dice.choice(single)
             wanted = [Leg(leg.service_id, self.dice.sample(leg.seats, self.dice.choice([1, 1, 2, 3])))]
-        forgets = self.dice.random() < 0.15
-        held = self._hold(wanted, SHORT_HOLD_MS if forgets else 0)
-        if held is None or forgets:
+        aim = self.dice.choices([FORGET, RELEASE, CONFIRM], [15, 34, 51])[0]
+        held = self._hold(wanted, HOLD_MS[aim])
+        if held is None or aim == FORGET:
             return
         hold = f"{self.name}-{self._turn:06}-{HOLD}"
-        if self.dice.random() < 0.4:
+        if aim == RELEASE:
             self.write(RELEASE, wanted, hold, lambda request_id: self.client.release(held.hold_id, request_id=request_id))
             return
         people = [api.Passenger(f"Passenger-{self.name}") for _ in wanted[0].seats]
@@ -258,7 +264,7 @@ class Buyer(Caller):
         """Book one seat of a service, whichever is free, and keep it; return whether that was done."""
         for seat in leg.seats:
             wanted = [Leg(leg.service_id, [seat])]
-            held = self._hold(wanted, 0)
+            held = self._hold(wanted, HOLD_MS[CONFIRM])
             if held is not None:
                 hold = f"{self.name}-{self._turn:06}-{HOLD}"
                 people = [api.Passenger(f"Passenger-{self.name}")]
@@ -267,7 +273,7 @@ class Buyer(Caller):
         return False
 
     def _confirm(self, hold_id: str, people: list[api.Passenger], request_id: str) -> messages.OrderAnswer:
-        return self.client.confirm(hold_id, people, request_id=request_id)
+        return self.client.confirm(hold_id, people, request_id=request_id, payment_method=CARD)
 
     def _hold(self, wanted: list[Leg], ttl_ms: int) -> messages.HoldAnswer | None:
         def call(request_id: str) -> messages.HoldAnswer:

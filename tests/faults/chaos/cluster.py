@@ -25,6 +25,8 @@ from tests.faults.chaos.links import Links
 from tests.integration.harness import TOP, ClusterUnderTest
 
 CALLERS = "callers"
+SANDBOX_NAME = "payments-1"
+PAYING_MS = 4_000
 DISK_BYTES = 64 * 1024 * 1024
 EXIT_DISK = 74
 ADMISSION_S = 60
@@ -33,6 +35,13 @@ ADMISSION_PAUSE_S = 0.5
 OVERLAY: dict[str, Any] = {
     "lockstore": {"ttl_ms": 2_000},
     "loadbalancer": {"owner_holds_max": 10_000, "service_holds_max": 10_000},
+    # Whatever is booked is paid for, at a test provider that is a process like the others.
+    "payments": {
+        "provider": "sandbox",
+        "timeout_ms": 1_500,
+        "paying_ms": PAYING_MS,
+        "sandbox": [{"name": SANDBOX_NAME, "host": "127.0.0.1", "port": 41}],
+    },
 }
 
 

@@ -6,13 +6,16 @@ at a time, unless a fault is about just that (everything at once, all lock serve
 
 from __future__ import annotations
 
+import http.client
 import random
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
+from urllib.parse import urlencode
 
+from client import keys, processes
 from client.plan import BALANCER, LOCK_SERVER, MANAGER, NODE
-from tests.faults.chaos.cluster import CALLERS, EXIT_DISK, HurtCluster
+from tests.faults.chaos.cluster import CALLERS, EXIT_DISK, SANDBOX_NAME, HurtCluster
 from tests.faults.chaos.liar import Liar
 from tests.faults.chaos.links import CUT, FAIR, Weather, both_ways, one_way
 
@@ -114,6 +117,52 @@ class Freeze(Fault):
 
     def heal(self) -> None:
         self.cluster.revive(self.name)
+
+
+class KillSandbox(Kill):
+    """The payment provider dies, in the middle of whatever it was asked to do."""
+
+    kind = "provider killed"
+
+    def some_process(self) -> str:
+        return SANDBOX_NAME
+
+    def is_over(self) -> bool:
+        """Return whether it listens again: its next trouble is planned by asking it."""
+        return processes.listener(self.cluster.plan.process(SANDBOX_NAME).port) is not None
+
+
+class SandboxTrouble(Fault):
+    """The provider is slow, fails, or does what it was asked and loses the answer, at one step of the next payments."""
+
+    kind = "provider trouble"
+
+    def __init__(self, cluster: HurtCluster, dice: random.Random) -> None:
+        super().__init__(cluster, dice)
+        self.needs = frozenset({SANDBOX_NAME})
+        self.lasts_s = dice.uniform(0.3, 2.0)
+        self.on = dice.choice(["create", "confirm", "capture", "cancel", "refund"])
+        self.trouble = dice.choice(["lost", "lost", "slow", "error"])
+        self.times = dice.randint(1, 4)
+        self.what = f"the provider: {self.trouble} on {self.on}, {self.times} times"
+
+    def inject(self) -> None:
+        for _ in range(self.times):
+            self._plan(on=self.on, kind=self.trouble, delay_ms="1800")
+
+    def heal(self) -> None:
+        self._plan(kind="none")
+
+    def _plan(self, **fields: str) -> None:
+        process = self.cluster.plan.process(SANDBOX_NAME)
+        key = keys.read_secret(self.cluster.folders.sandbox_key)
+        connection = http.client.HTTPConnection(process.host, process.port, timeout=10)
+        try:
+            connection.request("POST", "/v1/sandbox/faults", urlencode(fields), {"Authorization": f"Bearer {key}"})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()[:500]
+        finally:
+            connection.close()
 
 
 class Partition(Fault):

@@ -23,6 +23,7 @@ COLOURS = {DONE: "#009E73", REFUSED: "#E69F00", UNKNOWN: "#D55E00"}
 FAULT_COLOURS = {
     "kill": "#D55E00", "freeze": "#0072B2", "partition": "#CC79A7", "bad links": "#56B4E9", "clock": "#F0E442",
     "locks flushed": "#E69F00", "lying locks": "#B57B00", "disk full": "#555555", "damaged file": "#000000",
+    "provider killed": "#AA3377", "provider trouble": "#4477AA",
 }  # fmt: skip
 VERDICTS = {
     "kept": "every promise was kept",

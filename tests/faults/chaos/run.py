@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from client import keys
 from client.history import DONE, WRITES, Header, History
 from client.judging import Judgement, judge
+from datastore import messages
 from datastore.errors import HoldfastError
 from tests.faults.chaos.callers import OPERATORS, OURS, Buyer, Caller, Clerk, Reader, Recorder, Stage, Traveller
 from tests.faults.chaos.cluster import EXIT_DISK, HurtCluster
@@ -170,7 +172,7 @@ def run(
             faults += _wait_progress(cluster, recorder, healed_us)
         resumed_s = _resumed_s(recorder, healed_us)
         unknown_left, more = _settle(cluster, recorder, stage)
-        faults += more + nemesis.unexpected
+        faults += [*more, *_unbalanced(cluster), *nemesis.unexpected]
         recorder.close()
         history = History(header, sorted(recorder.records, key=lambda record: record.call_us))
         cluster.stop_all()
@@ -268,6 +270,29 @@ def _settle(cluster: HurtCluster, recorder: Recorder, stage: Stage) -> tuple[int
         except HoldfastError as error:
             unequal.append(f"{service_id} cannot be read in the end: {error.detail}")
     return left, unequal
+
+
+def _unbalanced(cluster: HurtCluster) -> list[str]:
+    """Return what keeps the books from balancing: charged if and only if booked, by orders, ledgers and the provider's own list (Z15)."""
+    client = cluster.client("owner-key-of-the-books", deadline_ms=20_000)
+    admin_key = keys.read_secret(cluster.folders.secrets / "admin.key")
+    books: list[messages.AccountsAnswer] = []
+
+    def closed() -> bool:
+        try:
+            books.append(client.accounts(admin_key))
+        except HoldfastError:
+            return False
+        return not any(line.open for line in books[-1].lines) and not books[-1].findings
+
+    try:
+        wait_until(closed, "every payment to be finished, and the books to balance", RECOVER_S)
+    except AssertionError as error:
+        found = [*books[-1].findings, *books[-1].cases, f"{sum(line.open for line in books[-1].lines)} open"] if books else []
+        return [f"{error}: {found[:10]}"]
+    if not any(line.captured for line in books[-1].lines):
+        return ["nothing was paid: that proves nothing"]
+    return [f"a case for a person: {case}" for case in books[-1].cases]
 
 
 def _log_faults(cluster: HurtCluster, expected: set[str]) -> list[str]:

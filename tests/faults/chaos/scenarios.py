@@ -56,6 +56,12 @@ SCENARIOS = {
         Scenario("full", "a disk is full", (faults.FullDisk, faults.FullDisk, faults.Kill), needs=(SMALL_DISKS,)),
         Scenario("damage", "files are cut short or flipped while a node is down", (faults.DamagedFile,)),
         Scenario(
+            "payments",
+            "processes and the payment provider die, stall and lose answers while people pay",
+            (*[faults.KillSandbox] * 2, *[faults.SandboxTrouble] * 3, *[faults.Kill] * 2, faults.Freeze),
+            2,
+        ),
+        Scenario(
             "storm",
             "many of all of these at once",
             (
@@ -68,6 +74,8 @@ SCENARIOS = {
                 faults.ForgetLocks,
                 faults.FullDisk,
                 faults.DamagedFile,
+                faults.KillSandbox,
+                *[faults.SandboxTrouble] * 2,
             ),
             3,
             needs=(CLOCKS, SMALL_DISKS),

@@ -21,6 +21,7 @@ from rpyc.utils.server import ThreadedServer
 from datastore.edge import Address, EdgeClient, EdgeServer, Handler, Peer, Tls
 
 LOOPBACK = "127.0.0.1"
+PLAIN_ENDS_S = 5.0
 SLOW_S = 30.0  # What ends at all ends within this, on a busy machine too.
 
 
@@ -108,6 +109,13 @@ def plain_server(service: type[rpyc.Service], kind: type[ThreadedServer] = Threa
     try:
         yield server
     finally:
+        # Its close would take the descriptor from a thread that is about to poll it; one that reads an end closes it itself.
+        for sock in list(server.clients):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        end = time.monotonic() + PLAIN_ENDS_S
+        while kind is ThreadedServer and server.clients and time.monotonic() < end:
+            threading.Event().wait(0.005)
         server.close()
 
 
