@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def _datastore(document: Any, profile: str) -> Any:
     """Return the table whose nodes count under a profile: the profile's own where it lists nodes, else the file's."""
     overlay = document.get(profiles.TABLE, {}).get(profile, {}).get("datastore", {})
     return overlay if "node" in overlay else document.get("datastore", {})
+
+
+def check(path: Path, text: str, profile: str) -> None:
+    """See that a changed cluster.toml is still one, before it replaces the one that works.
+
+    Raises:
+        ConfigInvalid: It is not; the message names the key, the reason and the nearest known word.
+    """
+    from client.plan import plan_of
+
+    plan_of(profiles.resolve(tomllib.loads(text), profile, str(path)), str(path))
 
 
 def difference(path: Path, before: str, after: str) -> str:

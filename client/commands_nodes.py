@@ -78,9 +78,12 @@ def add(
     running = _running(session)
     known = {str(row["name"]): row for row in running["datastore"]["node"]}
     if name in known:
-        host, port = str(known[name].get("host", host)), int(known[name]["port"])
+        host, port = _address_of(name, known[name], host, port)
     elif not port:
         (port,) = processes.free_ports(1)
+    elif processes.is_local(host) and _answers(host, port):
+        raise InvalidRequest(f"something listens at {host}:{port} already: choose another --port, or leave it out", field="port")
+    _refuse_old_files(session, name)
     tell(f"before: {', '.join(known)}")
     _write(session, lambda text, profile: cluster_file.with_node(text, profile, name, host, port))
     _wait_started(session, name, host, port)
@@ -94,16 +97,21 @@ def add(
 def remove(context: typer.Context, name: Name, yes: Yes = False, wait: Wait = True, json: Json = False) -> int:
     """Remove a node for good: primaries are handed over, its copies made elsewhere, its stores retired, cluster.toml rewritten."""
     from client.administering import agreed, ask_once, wait_for_node, whoever
-    from datastore.administration import ChangeNode, LookAtCluster
+    from datastore.administration import ChangeNode, LookAtCluster, LookAtNode
+    from datastore.cluster_record import REMOVED
 
     session: Session = context.obj
+    state = ask_once(session, LookAtNode(name=name)).state
     status = ask_once(session, LookAtCluster())
+    if state == REMOVED and name not in _configured(session):
+        raise InvalidRequest(f"{name} was removed already; there are {', '.join(_members(status))}", field="name")
     seen = status.nodes.get(name)
     roles = [one.role for one in seen.partitions] if seen else []
     kept, led = sum(role in ("primary", "replica", "learner") for role in roles), roles.count("primary")
     agreed(f"{name} keeps {kept} copies and leads {led} operators; its stores are retired for good", yes=yes, json=json)
-    tell(f"before: {', '.join(sorted(status.addresses))}")
-    report = ask_once(session, ChangeNode(action="remove", name=name, by=whoever()))
+    tell(f"before: {', '.join(_members(status))}")
+    # Removed and still in cluster.toml: whoever asked was interrupted between the two.
+    report = ask_once(session, ChangeNode(action="remove", name=name, by=whoever()) if state != REMOVED else LookAtNode(name=name))
     if wait:
         report = wait_for_node(session, name, ("removed",))
         heirs = {operator: place[0] for operator, place in ask_once(session, LookAtCluster()).primaries.items()}
@@ -121,11 +129,14 @@ def drain(
 ) -> int:
     """Hand over what a node leads, so that it can be stopped without anybody noticing; it keeps its copies."""
     from client.administering import ask_once, wait_for_node, whoever
-    from datastore.administration import ChangeNode
+    from datastore.administration import ChangeNode, LookAtNode
+    from datastore.cluster_record import DRAINING
 
     session: Session = context.obj
+    drained = ask_once(session, LookAtNode(name=name)).state == DRAINING
     report = ask_once(session, ChangeNode(action="undrain" if undo else "drain", name=name, by=whoever()))
-    tell(f"before: {name} leads {len(report.left)} operators" if not undo else f"before: {name} was drained")
+    leads = f"{name} {'is drained' if drained else 'may lead'}"
+    tell(f"before: {leads}" if undo else f"before: {leads}, and leads {len(report.left)} operators")
     if wait:
         report = wait_for_node(session, name, ("member",) if undo else ("draining",))
     return _said(session, report, f"{name} may lead again" if undo else f"{name} leads nothing", json=json)
@@ -152,8 +163,52 @@ def _running(session: Session) -> Any:
     return session.mapping
 
 
+def _address_of(name: str, row: Any, host: str, port: int) -> tuple[str, int]:
+    """Return where a node that is in the configuration listens.
+
+    Raises:
+        InvalidRequest: It was asked for at another port.
+    """
+    there = int(row["port"])
+    if port not in (0, there):
+        reason = f"{name} is in the configuration already, with port {there}: remove it first, or choose another name"
+        raise InvalidRequest(reason, field="name")
+    return str(row.get("host", host)), there
+
+
+def _configured(session: Session) -> list[str]:
+    return [str(row.get("name")) for row in session.mapping.get("datastore", {}).get("node", [])]
+
+
+def _members(status: Any) -> list[str]:
+    from datastore import cluster_record
+
+    wishes = cluster_record.nodes_of(status.record)
+    return sorted(name for name in status.addresses if name not in wishes or wishes[name].state != cluster_record.REMOVED)
+
+
+def _refuse_old_files(session: Session, name: str) -> None:
+    """Say it at once where a node that was removed would start with its old files: it would end again and again.
+
+    Raises:
+        InvalidRequest: So it is; nothing was changed.
+    """
+    from client.administering import ask_once
+    from datastore import administration, cluster_record
+
+    wish = cluster_record.nodes_of(ask_once(session, administration.LookAtCluster()).record).get(name)
+    folder = session.folders.data / name
+    if wish is not None and wish.state == cluster_record.REMOVED and any(folder.glob("partitions/*.sqlite")):
+        reason = f"{name} was removed, and its old files are still in {folder}: they never vote again"
+        raise InvalidRequest(f"{reason}; delete that folder or move it away, then add {name} again", field="name", folder=str(folder))
+
+
 def _write(session: Session, change: Any) -> None:
-    """Rewrite cluster.toml, comments kept, or print the difference; the running cluster's own configuration in any case."""
+    """Rewrite cluster.toml, comments kept, or print the difference; the running cluster's own configuration in any case.
+
+    Raises:
+        ConfigInvalid: What would be written is no configuration; nothing is written.
+    """
     from client import profiles
 
     source, profile = cluster_file.source_of(session.folders.config.read_text(encoding="utf-8"))
@@ -162,11 +217,14 @@ def _write(session: Session, change: Any) -> None:
         targets.append((source, profile))
     else:
         tell("the cluster.toml that this cluster was started from is not here: change it as well, or the next start forgets this")
+    changed = []
     for path, name in targets:
         before = path.read_text(encoding="utf-8")
         after = change(before, name)
-        if after == before:
-            continue
+        if after != before:
+            cluster_file.check(path, after, name)
+            changed.append((path, before, after))
+    for path, before, after in changed:
         if cluster_file.rewrite(path, before, after):
             if path != session.folders.config:
                 tell(f"rewritten: {path}")

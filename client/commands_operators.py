@@ -197,7 +197,8 @@ def erase_person(
     if json:
         session.print_json({"operator": code, "erased": erased})
     else:
-        session.console().print(f"erased in {len(erased)} bookings" if erased else "nobody of that name is in any booking")
+        nobody = f"no booking {order.upper()} of {code} has a name in it" if order else "nobody of that name is in any booking"
+        session.console().print(f"erased in {len(erased)} bookings" if erased else nobody)
     return exit_codes.DONE if erased else exit_codes.NOT_FOUND
 
 

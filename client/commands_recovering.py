@@ -50,9 +50,27 @@ def recover(
     locks = [str(row["name"]) for row in session.mapping.get("lockstore", {}).get("server", [])]
     if node == LOCK_SERVER or node in locks:
         return _recover_lock_server(session, name if node == LOCK_SERVER else node, locks, dry_run=dry_run, json=json)
+    _recoverable(session, node, locks)
     if name:
         raise InvalidRequest(f"{shown(name)} is one word too many: operators are named with --operator", field="name")
     return _recover_copies(session, node, [one.upper() for one in operators or []], source, wait=wait, dry_run=dry_run, json=json)
+
+
+def _recoverable(session: Session, name: str, locks: list[str]) -> None:
+    """Refuse what is neither a data node nor a lock server; a node that is not in this configuration may have been added since.
+
+    Raises:
+        InvalidRequest: The message says what it is, or what is nearest.
+    """
+    from client.plan import NODE, plan_of
+
+    kinds = {one.name: one.role.kind for one in plan_of(session.mapping, str(session.config_file)).processes}
+    nodes = [one for one, kind in kinds.items() if kind == NODE]
+    if name in kinds and kinds[name] != NODE:
+        raise InvalidRequest(f"{name} is a {kinds[name]} and keeps no data; there are {', '.join([*nodes, *locks])}", field="node")
+    near = nearest(name, [*nodes, *locks])
+    if name not in kinds and near and near[0] in locks:
+        raise InvalidRequest(f"no lock server {shown(name)}; did you mean {near[0]}?", field="node", nearest=near)
 
 
 def _recover_copies(

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from client.folders import Folders
-from datastore.errors import ConfigInvalid
+from datastore.errors import ConfigInvalid, nearest, shown
 
 KEY_BYTES = 32
 PERSON = b"holdfast-key"
@@ -101,5 +101,7 @@ def operator_key(folders: Folders, service_id: str) -> str:
         path = folders.operator_key(head[:length])
         if path.exists():
             return read_secret(path)
-    reason = f"no operator's key for {service_id[:64]!r} is kept in {folders.keys}; name the file with --key"
-    raise ConfigInvalid(reason, file=str(folders.keys), reason=reason)
+    near = nearest(head, [path.stem for path in sorted(folders.keys.glob("*.key"))])
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    reason = f"no operator's key for {shown(service_id)} is kept in {folders.keys}{hint}; name the file with --key"
+    raise ConfigInvalid(reason, file=str(folders.keys), reason=reason, nearest=near)

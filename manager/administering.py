@@ -74,11 +74,34 @@ class Administering:
                 goals.require(move.node)
                 if move.node in goals.unfit and not move.force:
                     raise InvalidRequest(f"{move.node} is {goals.nodes[move.node].state}: it should lead nothing", field="node")
+        leads = None
+        if len(wish.moves) == 1 and not wish.moves[0].force:
+            leads = self._leads_already(wish.moves[0])
+            if leads is not None and not wish.prefers:
+                raise InvalidRequest(f"{leads.operator}: {leads.after} leads it already; nothing was changed", field="node")
         if wish.prefers:
             self._watch.roster.write({PRIMARY + move.operator: {"node": move.node} for move in wish.moves if move.node}, self._name)
+            if leads is not None:
+                return [leads]
         by = wish.by or "administrator"
         moves = {one.operator: MoveWanted(one.node, one.force, wish.why, f"{by} at {self._name}") for one in wish.moves}
         return self._watch.move(moves, time.monotonic() + deadline_ms / 1000)
+
+    def _leads_already(self, move: wishes.Move) -> wishes.Moved | None:
+        """Return what there is to say where the node named leads already, None where there is something to do.
+
+        Raises:
+            InvalidRequest: That node keeps no voting copy; nothing is written down.
+        """
+        place, serving = self._watch.places().get(move.operator), self._watch.routes().get(move.operator)
+        if not move.node or place is None or not place.voters:
+            return None
+        if move.node not in place.voters:
+            have = f"{', '.join(sorted(place.voters))} have; for one there: holdfast operator place {move.operator} …"
+            raise InvalidRequest(f"{move.operator}: {move.node} has no voting copy; {have}", field="node", nearest=sorted(place.voters))
+        if serving is None or place.leader != move.node:
+            return None
+        return wishes.Moved(move.operator, move.node, move.node, serving.epoch.counter)
 
     def _change_node(self, wish: wishes.ChangeNode) -> wishes.NodeReport:
         goals, copies = self._watch.roster.goals, self._watch.copies()
@@ -151,7 +174,7 @@ class Administering:
         for operator in operators:
             if operator not in known:
                 near = nearest(operator, known)
-                hint = f"; did you mean {', '.join(near)}?" if near else ""
+                hint = f"; did you mean {', '.join(near)}?" if near else "; see: holdfast operator list"
                 raise InvalidRequest(f"no operator {shown(operator)}{hint}", field="operator", nearest=near)
 
 

@@ -175,7 +175,8 @@ class Goals:
         """
         for node in nodes:
             self.require(node)
-        if len(set(nodes)) < len(nodes) or len(nodes) not in (1, 3, 5):
+        # A single copy is for a cluster that was configured so: whoever loses one loses the operator.
+        if len(set(nodes)) < len(nodes) or len(nodes) not in {3, 5, self.copies}:
             raise InvalidRequest(f"{', '.join(nodes)}: copies are kept on 3 or 5 different nodes", field="nodes")
         return {cluster_record.COPIES + operator: {"nodes": list(nodes)}}
 

@@ -17,18 +17,28 @@ from tests.waiting import wait_until
 
 OPERATOR = "AR"
 NAMES = ("node-1", "node-2", "node-3")
-CALL_MS = 5000
-READY_S = 20.0
+CALL_MS = 30_000  # A limit, not an expectation: a machine that others use too may take seconds for anything.
+READY_S = 30.0
+# No manager is here to name the primary again: on a busy machine one that hears nobody for two seconds would be gone for good,
+# and a flush of a second would turn an answer into "unknown".
+CALM = "suspicion_ms = 30000\nsubmit_timeout_ms = 25000\n"
+HASTY = "submit_timeout_ms = 1000\n"
 BASE_MS = 1_795_000_000_000  # November 2026: the log clock of tests, before the services that they sell.
 
 
 class Nodes:
     """Start, stop, kill and promote; every process is ended by the id it was started with."""
 
-    def __init__(self, folder: Path, settings: str = "") -> None:
+    def __init__(self, folder: Path, settings: str = "", patience: str = CALM) -> None:
+        """Write the configuration of three nodes.
+
+        Args:
+            settings: Lines for the table of the nodes.
+            patience: The lines that say after which silence a primary steps down (R10), and for how long a caller waits.
+        """
         self.folder = folder
         ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
-        lines = ["[datastore]", "copies = 3", settings]
+        lines = ["[datastore]", "copies = 3", patience, settings]
         for name, port in ports.items():
             lines += ["[[datastore.node]]", f'name = "{name}"', 'host = "127.0.0.1"', f"port = {port}"]
         lines += ["[[datastore.operator]]", f'code = "{OPERATOR}"', 'name = "Test"', 'kind = "airline"', 'primary = "node-1"']
@@ -75,7 +85,7 @@ class Nodes:
         """End a node with SIGTERM and return its exit code."""
         process = self.running.pop(name)
         process.terminate()
-        return process.wait(timeout=10)
+        return process.wait(timeout=60)
 
     def end(self) -> None:
         for stub in self.stubs.values():
@@ -117,9 +127,11 @@ class Nodes:
     def last_lsn(self, name: str) -> int:
         return self.partition(name).last_lsn
 
-    def submit(self, name: str, *commands: wire.AnyCommand, sides: dict[bytes, bytes] | None = None) -> list[wire.Outcome]:
-        """Return the outcomes, or raise the error of the whole submission."""
-        result = self.stubs[name].submit([wire.SubmitItem(OPERATOR, wire.encode(list(commands)), sides or {})], CALL_MS)[0]
+    def submit(
+        self, name: str, *commands: wire.AnyCommand, sides: dict[bytes, bytes] | None = None, call_ms: int = CALL_MS
+    ) -> list[wire.Outcome]:
+        """Return the outcomes, or raise the error of the whole submission; after `call_ms` nobody listens for it any more."""
+        result = self.stubs[name].submit([wire.SubmitItem(OPERATOR, wire.encode(list(commands)), sides or {})], call_ms)[0]
         wire.Outcome(0, {}, result.error).unwrap()
         outcomes: list[wire.Outcome] = wire.decode(wire.OUTCOMES, result.outcomes)
         return outcomes

@@ -12,7 +12,7 @@ import pytest
 
 from datastore import wire, wire_ledger
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown, QuorumLost, SeatUnavailable
-from tests.integration.datastore.nodes import CALL_MS, NAMES, OPERATOR, Nodes
+from tests.integration.datastore.nodes import CALL_MS, CALM, HASTY, NAMES, OPERATOR, Nodes
 from tests.unit.datastore.inventory import SERVICE
 from tests.waiting import wait_until
 
@@ -20,9 +20,9 @@ CATCH_UP_S = 20.0
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
+def nodes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Nodes]:
     """Three nodes with one operator, node-1 leading, a timetable loaded; no node's log may show a fault."""
-    made = Nodes(tmp_path, "submit_timeout_ms = 1000")
+    made = Nodes(tmp_path, patience=request.param if hasattr(request, "param") else CALM)
     try:
         made.start()
         made.bootstrap()
@@ -95,6 +95,7 @@ def test_a_replica_that_was_down_catches_up_by_log(nodes: Nodes) -> None:
     assert ledger(nodes, "node-1") == ledger(nodes, "node-3")
 
 
+@pytest.mark.parametrize("nodes", [HASTY], indirect=True)
 def test_without_a_majority_the_outcome_is_unknown_and_known_later(nodes: Nodes) -> None:
     """A write that two dead replicas never acknowledged is not refused; the same request id has one outcome in the end."""
     nodes.kill("node-2", "node-3")

@@ -17,13 +17,12 @@ from tests.integration.datastore.nodes import CALL_MS, NAMES, OPERATOR, Nodes
 from tests.waiting import wait_until
 
 BACK_S = 30.0
-SETTINGS = "submit_timeout_ms = 1000\n"
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     """Three nodes with one operator, node-1 leading, some seats held; no node's log may show a fault."""
-    made = Nodes(tmp_path, SETTINGS)
+    made = Nodes(tmp_path)
     try:
         made.start()
         made.bootstrap()
@@ -181,8 +180,10 @@ def test_a_tail_that_nobody_confirmed_is_reported_as_lost(nodes: Nodes) -> None:
     """What a cut-off primary wrote alone: the report names the entry and the request in it, and the old file is kept."""
     wait_level(nodes, *NAMES)
     nodes.kill("node-2", "node-3")
+    acknowledged = nodes.last_lsn("node-1")
     with pytest.raises(HoldfastError):
-        nodes.submit("node-1", nodes.hold("3A", request_id="request-of-nobody"))
+        nodes.submit("node-1", nodes.hold("3A", request_id="request-of-nobody"), call_ms=1_000)
+    wait_until(lambda: nodes.last_lsn("node-1") > acknowledged, "the entry to be written", BACK_S)
     tail, before = nodes.last_lsn("node-1"), nodes.partition("node-1").store_uuid
     nodes.kill("node-1")
     # With its file damaged it cannot follow by log, which would replace the tail before anybody looked.
@@ -200,7 +201,7 @@ def test_a_tail_that_nobody_confirmed_is_reported_as_lost(nodes: Nodes) -> None:
 
 def test_a_damaged_store_is_never_founded_anew_and_waits_for_a_person_where_told_so(tmp_path: Path) -> None:
     """Half a file: it stays as evidence, no manager can found over the empty store, and `recover` brings it back."""
-    nodes = Nodes(tmp_path, SETTINGS + "auto_recover = false")
+    nodes = Nodes(tmp_path, "auto_recover = false")
     try:
         nodes.start()
         nodes.bootstrap()

@@ -75,6 +75,7 @@ def test_drained_nodes_keep_copies_and_lead_nothing() -> None:
         pytest.param(lambda g: g.lines_to_remove("node-33", {}), "did you mean node-3", id="a name that is nearly one"),
         pytest.param(lambda g: g.lines_to_add("node-4", BASE["node-2"], {}), "is the address of node-2", id="an address that is taken"),
         pytest.param(lambda g: g.lines_to_add("node-2", Address("h", 1), {}), "is a member already", id="a name that is taken"),
+        pytest.param(lambda g: g.lines_to_place("AA", THREE[:1]), "3 or 5 different nodes", id="a single copy"),
         pytest.param(lambda g: g.lines_to_place("AA", THREE[:2]), "3 or 5 different nodes", id="two copies"),
         pytest.param(lambda g: g.lines_to_place("AA", ["node-1"] * 3), "3 or 5 different nodes", id="one node thrice"),
     ],

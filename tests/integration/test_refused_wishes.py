@@ -1,0 +1,126 @@
+"""What an administrator types wrong or twice: one sentence names the thing and the nearest right one, and nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from client import administering, exit_codes, keys
+from datastore import administration
+from tests.integration.harness import TOP, ClusterUnderTest
+
+INVALID, DECLINED, NOT_FOUND = exit_codes.INVALID, exit_codes.DECLINED, exit_codes.NOT_FOUND
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), datasets=()) as running:
+        yield running
+
+
+def run(cluster: ClusterUnderTest, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "client", "--config", str(cluster.folders.config), "--data", str(cluster.folders.data), *words]
+    environment = {"HOLDFAST_HOME": str(cluster.folders.data.parent / "home"), "PYTHONPATH": str(TOP), "PATH": os.environ["PATH"]}
+    here = cluster.folders.data
+    return subprocess.run(
+        command, env=environment, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def wishes_of(cluster: ClusterUnderTest) -> tuple[dict[str, object], str]:
+    """Return what must not change: the cluster's record and its configuration."""
+    status = administering.ask(cluster.client(deadline_ms=30_000), keys.ensure_admin(cluster.folders), administration.LookAtCluster())
+    return {key: note.value for key, note in status.record.items()}, cluster.folders.config.read_text(encoding="utf-8")
+
+
+# What is typed, its exit code, and what the answer must name. {taken}: the port of node-1; {led}: who leads AR; {other}: who does not.
+REFUSED = [
+    ("node add {bad}", INVALID, "is not a plain name"),
+    ("node add balancer-1 --port {free}", INVALID, "balancer-1"),
+    ("node add node-4 --port {taken}", INVALID, "something listens at 127.0.0.1:{taken}"),
+    ("node add node-1 --port {free}", INVALID, "node-1 is in the configuration already"),
+    ("node remove nod-3", INVALID, "did you mean node-3"),
+    ("node remove node-3 --yes", INVALID, "no other node can take node-3's copies"),
+    ("node remove node-3", INVALID, "add --yes"),
+    ("node drain nod-1", INVALID, "did you mean node-1"),
+    ("recover nod-1", INVALID, "did you mean node-1"),
+    ("recover lock-9", INVALID, "did you mean lock-"),
+    ("recover manager-1", INVALID, "manager-1 is a manager"),
+    ("recover lock-server balancer-1", INVALID, "no lock server balancer-1"),
+    ("recover node-3 lock-1", INVALID, "one word too many"),
+    ("recover node-3 --operator ZZ", INVALID, "ZZ"),
+    ("recover {other} --operator AR --from {other}", DECLINED, "is the node to be recovered"),
+    ("recover {other} --operator AR --from node-9", INVALID, "did you mean node-"),
+    ("recover {led} --operator AR", DECLINED, "is its primary: move it first with: holdfast switchover AR"),
+    ("switchover ZZ", INVALID, "no operator ZZ; see: holdfast operator list"),
+    ("switchover AR --to {led}", INVALID, "{led} leads it already"),
+    ("switchover AR --to node-9", INVALID, "did you mean node-"),
+    ("failover AR", INVALID, "add --force"),
+    ("failover AR --force", INVALID, "add --yes"),
+    ("operator move AR node-9", INVALID, "did you mean node-"),
+    ("operator move ZZ node-1", INVALID, "no operator ZZ"),
+    ("operator place AR node-1", INVALID, "3 or 5 different nodes"),
+    ("operator place AR node-1 node-2 node-2", INVALID, "3 or 5 different nodes"),
+    ("operator place AR node-1 node-2 node-9", INVALID, "did you mean node-"),
+    ("operator add AR --name Again --kind airline", INVALID, "AR exists already"),
+    ("operator add NEW --name New --kind bus", INVALID, "airline"),
+    ("operator add NEW --name New --kind airline --nodes node-1", INVALID, "3 or 5 different nodes"),
+    ("operator add NEW --name New --kind airline --nodes node-1,node-2,node-9", INVALID, "node-9"),
+    ("operator remove ZZ --yes", INVALID, "no operator ZZ"),
+    ("operator erase-person --operator ARR --name Byron", NOT_FOUND, "the nearest is AR"),
+    ("operator erase-person --operator ZZZ --name Byron", INVALID, "no operator's key for ZZZ"),
+    ("operator erase-person --operator AR", INVALID, "--order REFERENCE or with --name NAME"),
+    ("operator erase-person --operator AR --order QQQQQQ", NOT_FOUND, "no booking QQQQQQ of AR"),
+    ("history --operator ZZ", INVALID, "no operator ZZ"),
+    ("cluster restart --rolling manager-7", INVALID, "did you mean manager-"),
+]
+
+
+@pytest.mark.parametrize(("typed", "code", "said"), REFUSED, ids=[typed for typed, _, _ in REFUSED])
+def test_a_wish_that_cannot_be_granted(cluster: ClusterUnderTest, typed: str, code: int, said: str) -> None:
+    """One sentence, the exit code of its kind, no traceback; the cluster's record and its cluster.toml are as before."""
+    line = next(line for line in cluster.client(deadline_ms=30_000).status().partitions if line.operator == "AR")
+    words = {
+        "bad": "no de",
+        "taken": str(cluster.plan.process("node-1").port),
+        "free": "1",
+        "led": line.primary,
+        "other": min(line.replicas),
+    }
+    before = wishes_of(cluster)
+    done = run(cluster, *(word.format(**words) for word in typed.split()))
+    answer = done.stdout + done.stderr
+    assert (code, True) == (done.returncode, said.format(**words) in answer), answer
+    assert "Traceback" not in answer
+    assert before == wishes_of(cluster)
+
+
+def test_what_is_so_already_is_said_and_stays_so(cluster: ClusterUnderTest) -> None:
+    """Twice the same wish: the second says what was before, truly, and does no harm."""
+    for typed, first, second in (
+        ("pause --why tea", "before: failover was automatic", "before: failover was paused"),
+        ("resume", "before: failover was paused", "before: failover was automatic"),
+        ("node drain node-2", "before: node-2 may lead, and leads", "before: node-2 is drained, and leads 0"),
+        ("node drain node-2 --undo", "before: node-2 is drained", "before: node-2 may lead"),
+    ):
+        for said in (first, second):
+            done = run(cluster, *typed.split())
+            assert (exit_codes.DONE, True) == (done.returncode, said in done.stderr), done.stdout + done.stderr
+    led = next(line.primary for line in cluster.client(deadline_ms=30_000).status().partitions if line.operator == "AR")
+    done = run(cluster, "operator", "move", "AR", led)
+    assert (exit_codes.DONE, True) == (done.returncode, f"after {led}" in done.stdout), done.stdout + done.stderr
+
+
+def test_the_last_node_that_may_lead_is_not_drained(cluster: ClusterUnderTest) -> None:
+    """Two of three are drained; the third is refused, and leads everything."""
+    for name in ("node-1", "node-2"):
+        assert exit_codes.DONE == run(cluster, "node", "drain", name).returncode
+    done = run(cluster, "node", "drain", "node-3")
+    assert (exit_codes.INVALID, True) == (done.returncode, "no other node could lead what node-3 leads" in done.stderr)
+    assert {"node-3"} == {line.primary for line in cluster.client(deadline_ms=30_000).status().partitions}
+    for name in ("node-1", "node-2"):
+        assert exit_codes.DONE == run(cluster, "node", "drain", name, "--undo").returncode
