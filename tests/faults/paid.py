@@ -32,12 +32,17 @@ def selling(folder: Path, overlay: dict[str, Any] | None = None) -> Iterator[Clu
     """Run a cluster that takes payments; at its end every ledger on every disk is verified and all copies are equal."""
     with ClusterUnderTest(folder, profiles.merge(profiles.merge(OVERLAY, PAID), overlay or {}), datasets=("venues",)) as made:
         yield made
-        for operator in OPERATORS:
-            assert_replicas_equal(made, operator)
-        made.stop_all()
-        for operator in OPERATORS:
-            ends = verified_ends(made, operator)
-            assert len(set(ends.values())) == 1, ends
+        verify_at_end(made)
+
+
+def verify_at_end(cluster: ClusterUnderTest) -> None:
+    """Stop everything; fail unless all copies of every ledger are sound and equal on the disks."""
+    for operator in OPERATORS:
+        assert_replicas_equal(cluster, operator)
+    cluster.stop_all()
+    for operator in OPERATORS:
+        ends = verified_ends(cluster, operator)
+        assert len(set(ends.values())) == 1, ends
 
 
 def again(call: Callable[[], Given]) -> Given:
