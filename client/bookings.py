@@ -1,15 +1,20 @@
-"""Confirming so that a lost answer costs nothing: the request id is written down before the question is sent."""
+"""Booking and changing so that a lost answer costs nothing: the request id is written down before the question is sent."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from client.api import new_request_id
 from client.wallet import KeptOrder, Wallet
 from datastore.errors import HoldfastError
-from datastore.messages import OrderAnswer
+from datastore.messages import HoldAnswer, OrderAnswer
 from datastore.model import Passenger
+
+# Not refused for good: it goes on under the same request id, once the bank has its holder's consent or the provider answers.
+PENDING_CODES = ("payment_action_required", "payments_unavailable")
 
 
 class Confirms(Protocol):
@@ -19,6 +24,18 @@ class Confirms(Protocol):
         self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = ""
     ) -> OrderAnswer:
         """Turn a hold into an order."""
+        ...
+
+
+class Alters(Protocol):
+    """What of the client is needed to change a booking."""
+
+    def change(self, reference: str, token: str, quote: str, *, payment_method: str = "", request_id: str = "") -> OrderAnswer:
+        """Change an order as it was quoted."""
+        ...
+
+    def release(self, hold_id: str) -> HoldAnswer:
+        """Give the seats of a hold back."""
         ...
 
 
@@ -47,9 +64,43 @@ def confirm(
         answer = client.confirm(hold_id, people, request_id=noted, **({"payment_method": card} if card else {}))
     except HoldfastError as error:
         # What waits for consent, or for the provider, goes on under the same request id.
-        if not error.maybe_committed and error.code not in ("payment_action_required", "payments_unavailable"):
+        if not error.maybe_committed and error.code not in PENDING_CODES:
             wallet.settle(what)
         raise
     if answer.manage_token:
         wallet.keep(KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id, answer.receipt), what)
+    return answer
+
+
+def change(
+    client: Alters, wallet: Wallet, reference: str, token: str, quote: str, *, card: str = "", request_id: str = ""
+) -> OrderAnswer:
+    """Change a booking as it was quoted; the same call after a lost answer, or the bank's consent, goes on.
+
+    Args:
+        card: What pays the difference, where there is one to pay.
+        request_id: One that the caller insists on; "" takes the one under which the same change was begun before, or a new one.
+    Raises:
+        HoldfastError: The cluster's; where it may have happened or goes on the noted request id is kept.
+    """
+    what = f"change {reference} {blake2b(quote.encode(), digest_size=8).hexdigest()}{f' {card}' if card else ''}"
+    noted = request_id or wallet.pending(what, new_request_id())
+    try:
+        answer = client.change(reference, token, quote, payment_method=card, request_id=noted)
+    except HoldfastError as error:
+        if not error.maybe_committed and error.code not in PENDING_CODES:
+            wallet.settle(what)
+        raise
+    wallet.settle(what)
+    return answer
+
+
+def take_alternative(client: Alters, wallet: Wallet, reference: str, token: str, quote: str, *, request_id: str = "") -> OrderAnswer:
+    """Change a booking to one of the ways that are held for it, and give the seats of the others back."""
+    held = wallet.alternatives(reference)
+    answer = change(client, wallet, reference, token, quote, request_id=request_id)
+    for other, hold_id in held:
+        if other != quote:
+            with contextlib.suppress(HoldfastError):  # It ends by itself.
+                client.release(hold_id)
     return answer

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import date
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,21 +108,15 @@ def change(
 
 
 def _changed(session: Session, client: api.Holdfast, what: tuple[str, str, str], card: str, request_id: str) -> OrderAnswer:
-    """Change a booking (reference, token, quote); the same again after a lost answer, or the bank's consent, goes on."""
-    from client.api import new_request_id
+    """Change a booking (reference, token, quote), saying what goes on where it is not done yet."""
+    from client import bookings
 
-    word = f"change {what[0]} {blake2b(what[2].encode(), digest_size=8).hexdigest()}"
-    noted = request_id or session.wallet.pending(word, new_request_id())
     try:
-        answer = client.change(*what, payment_method=card, request_id=noted)
+        return bookings.change(client, session.wallet, *what, card=card, request_id=request_id)
     except HoldfastError as error:
-        if error.maybe_committed or error.code in ("payment_action_required", "payments_unavailable"):
+        if error.maybe_committed or error.code in bookings.PENDING_CODES:
             tell(f"then: holdfast change {what[0]} --accept {what[2]}{f' --pay {card}' if card else ''}")
-        else:
-            session.wallet.settle(word)
         raise
-    session.wallet.settle(word)
-    return answer
 
 
 def alternatives(
@@ -175,11 +167,9 @@ def accept(
     with session.connect() as client:
         if choice == "keep":
             return show_order(session, client.keep(reference, used, request_id=request_id), json=json)
-        answer = _changed(session, client, (reference, used, quote), "", request_id)
-        for other, hold_id in kept:
-            if other != quote:
-                with contextlib.suppress(HoldfastError):  # It ends by itself.
-                    client.release(hold_id)
+        from client import bookings
+
+        answer = bookings.take_alternative(client, session.wallet, reference, used, quote, request_id=request_id)
     return show_order(session, answer, json=json)
 
 

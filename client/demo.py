@@ -25,6 +25,8 @@ from client.terminal import Session
 # What the demonstration sells: enough for trips over several operators, halls and cinemas, and loaded in a moment.
 DATASETS = ("data/brief", "data/venues")
 OPERATORS = ("AA", "AR", "FO", "LA", "QR", "GRAND", "LUM")
+# Its bookings are paid for, with test cards at the provider that ships.
+PAYMENTS = {"provider": "sandbox", "sandbox": [{"name": "payments-1", "host": "127.0.0.1", "port": 7501}]}
 PREFIX = "holdfast-demo-"
 GONE_S = 60.0
 
@@ -41,6 +43,7 @@ def demo_mapping(mapping: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration cut down to the demonstration: its operators and datasets, the default profile alone."""
     operators = [row for row in mapping.get("datastore", {}).get("operator", []) if row.get("code") in OPERATORS]
     small = {"datastore": {"operator": operators}, "client": {"timetables": list(DATASETS), "timetable_days": 120, "data": "data"}}
+    small["payments"] = PAYMENTS
     return profiles.merge({key: value for key, value in mapping.items() if key != profiles.TABLE}, small)
 
 

@@ -69,6 +69,12 @@ def service_line(service: messages.ServiceInfo) -> str:
     return f"{service.service_id}  {title}{service.operator_name}, {ends}, {times}, {service.layout_name}{state}"
 
 
+def brief_line(service: messages.ServiceInfo) -> str:
+    """Return one short line about a service, for a narrow terminal."""
+    times = f"{service.date} {local_time(service.departs, service.date)} to {local_time(service.arrives, service.date)}"
+    return f"{service.service_id}  {service.title or route(service)}, {service.operator_name}, {times}"
+
+
 def seat_map(console: Console, answer: messages.SeatMapAnswer) -> None:
     """Print a seat map as wide as the console."""
     heading(console, service_line(answer.service))

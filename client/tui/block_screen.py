@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from client.api import new_request_id
 from client.tui.ask_text import AskText
 from client.tui.cabin import Cabin
 from client.tui.happenings import Happening
-from client.tui.page import Page, TopBar
+from client.tui.map_page import MapPage
 from client.tui.seat_grid import SeatGrid
-from client.tui.trip import seat_words
 from datastore.errors import HoldfastError
 from datastore.messages import SeatsChanged, ServiceInfo
 
-WATCH_MS = 4_000
-AGAIN_S = 1.0
 STATES = (("available", "free"), ("held", "held"), ("occupied", "booked"), ("blocked", "blocked"))
 
 
-class BlockScreen(Page[object]):
+class BlockScreen(MapPage[object]):
     """The map of one service, for its operator."""
 
-    heading = "Seats of a service"
+    heading = "Seats"
     HELP = """
     # Blocking seats
     Walk as on a traveller's map; **Space** marks a seat, **r** its whole row, **u** forgets the marks. **Ctrl+B** takes the marked
@@ -46,65 +39,16 @@ class BlockScreen(Page[object]):
     ]
 
     def __init__(self, service: ServiceInfo) -> None:
-        super().__init__()
-        self.service = service
-        self.cabin: Cabin | None = None
+        super().__init__(service.service_id)
         self.marks: list[str] = []
 
-    def content(self) -> ComposeResult:
-        with Horizontal():
-            yield SeatGrid(id="grid")
-            with Vertical(id="beside"):
-                yield Static(id="seat")
-                yield Static(id="chosen")
-
-    def on_mount(self) -> None:
-        self.query_one(TopBar).show(f"Seats of {self.service.service_id}")
-        self.query_one(SeatGrid).focus()
-        self._follow()
-
-    @work(group="map", exclusive=True)
-    async def _follow(self) -> None:
-        """Show the map, then what happens to it, until the screen goes."""
-        service_id, grid = self.service.service_id, self.query_one(SeatGrid)
-        grid.loading = True
-        try:
-            self.cabin = Cabin(await self.holdfast.ask(lambda client: client.seat_map(service_id)))
-        except HoldfastError as error:
-            self.holdfast.say_error(error, "no seat map")
-            return
-        finally:
-            grid.loading = False
-        grid.show(self.cabin)
-        grid.focus()
-        seen = 0
-        while True:
-            try:
-                news = await self.holdfast.ask(lambda client, seen=seen: client.watch_seats(service_id, seen=seen, wait_ms=WATCH_MS))  # type: ignore[misc]
-            except HoldfastError as error:
-                self.query_one("#seat", Static).update(Text(f"not live: {error.detail}", "#E69F00"))
-                await sleep(AGAIN_S)
-                continue
-            seen = news.seen
-            if news.taken is not None:
-                grid.changed(self.cabin.take(news.taken))
-                self._describe()
-
-    @on(SeatGrid.Moved)
-    def _describe(self) -> None:
-        cabin, grid = self.cabin, self.query_one(SeatGrid)
-        if cabin is None or grid.cursor not in cabin.seats:
-            return
-        first, *rest = seat_words(cabin.seats[grid.cursor])
-        self.query_one("#seat", Static).update(Text.assemble((first + "\n", "bold"), "\n".join(rest)))
+    def beside(self, cabin: Cabin) -> Text:
         counts: dict[str, int] = {}
         for seat in cabin.seats.values():
             counts[seat.state] = counts.get(seat.state, 0) + 1
         lines = [f"{counts.get(state, 0):>5} {word}" for state, word in STATES]
         marked = ", ".join(cabin.seats[one].designator for one in self.marks[:24]) + (" …" if len(self.marks) > 24 else "")
-        self.query_one("#chosen", Static).update(
-            Text.assemble(("\n".join(lines) + "\n\n"), (f"{len(self.marks)} marked\n", "bold"), marked)
-        )
+        return Text.assemble(("\n".join(lines) + "\n\n"), (f"{len(self.marks)} marked\n", "bold"), marked)
 
     @on(SeatGrid.Toggled)
     def _toggled(self, event: SeatGrid.Toggled) -> None:
@@ -113,7 +57,7 @@ class BlockScreen(Page[object]):
 
     def _marked(self) -> None:
         self.query_one(SeatGrid).choose(self.marks)
-        self._describe()
+        self.describe()
 
     def action_mark_row(self) -> None:
         """Mark the whole row of the cursor."""
@@ -153,7 +97,7 @@ class BlockScreen(Page[object]):
         return [one for one in self.marks if self.cabin is not None and self.cabin.seats[one].state == state]
 
     async def _do(self, word: str, seats: list[str], reason: str) -> None:
-        desk, service_id, request_id = self.holdfast.desk, self.service.service_id, new_request_id()
+        desk, service_id, request_id = self.holdfast.desk, self.service_id, new_request_id()
         try:
             if desk is None:
                 raise self.holdfast.no_desk()

@@ -30,6 +30,7 @@ from client.tui import (
     bookings_screen,
     break_screen,
     calendar_screen,
+    choice,
     cluster_screen,
     holds_screen,
     log_screen,
@@ -37,10 +38,13 @@ from client.tui import (
     passengers_screen,
     place_field,
     question,
+    quote_screen,
+    rebook_screen,
     search_screen,
     seat_grid,
     seats_screen,
     services_screen,
+    swap_screen,
     ticket_screen,
 )
 from datastore.settings import refuse
@@ -55,6 +59,7 @@ OWNERS: tuple[Any, ...] = (
     bookings_screen.BookingsScreen,
     break_screen.BreakScreen,
     calendar_screen.CalendarScreen,
+    choice.Choice,
     cluster_screen.ClusterScreen,
     holds_screen.HoldsScreen,
     log_screen.LogScreen,
@@ -62,10 +67,13 @@ OWNERS: tuple[Any, ...] = (
     passengers_screen.PassengersScreen,
     place_field.PlaceField,
     question.Question,
+    quote_screen.QuoteScreen,
+    rebook_screen.RebookScreen,
     search_screen.SearchScreen,
     seat_grid.SeatGrid,
     seats_screen.SeatsScreen,
     services_screen.ServicesScreen,
+    swap_screen.SwapScreen,
     ticket_screen.TicketScreen,
 )
 MODIFIERS = ("ctrl", "shift", "alt")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -14,6 +14,9 @@ from textual.widgets import Button, Input, Label, Select, Static
 
 from client import bookings, show, travellers
 from client.api import new_request_id
+from client.tui.amends import PAYABLE_AGAIN, unpaid_words
+from client.tui.clock import countdown
+from client.tui.gateway import now_ms
 from client.tui.legs import legs_of, seats_line
 from client.tui.page import Page
 from client.tui.question import Question
@@ -30,7 +33,8 @@ class PassengersScreen(Page[object]):
     HELP = """
     # Passengers
     One person a seat: given names, then the surname, or Surname/Given; CHD or INS in front of a child's
-    or an infant's. **Ctrl+S** books. **Ctrl+E** lets the hold last longer;
+    or an infant's. Behind the name where needed: `, born=2019-05-01, doc=ARG:AB123:2030-05-01, ffp=AR123, ssr=WCHR`.
+    **Ctrl+S** books. **Ctrl+E** lets the hold last longer;
     after its end **Ctrl+R** takes the same seats again, if they are free.
     **Esc** goes back and asks whether the seats stay held; nothing is lost without that.
     """
@@ -45,6 +49,7 @@ class PassengersScreen(Page[object]):
         """Ask for names. `services`: of the legs, where they are known here."""
         super().__init__()
         self.hold = hold
+        self._total = hold.total
         self.services = {service.service_id: service for service in services}
 
     def content(self) -> ComposeResult:
@@ -52,29 +57,55 @@ class PassengersScreen(Page[object]):
         with VerticalScroll(id="people"):
             for number, seats in enumerate(zip(*(leg.seats for leg in legs_of(self.hold)), strict=False)):
                 with Horizontal(classes="person"):
-                    yield Label(f"{' + '.join(seats):>8}  ")
-                    yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=240)
+                    yield Label(" + ".join(seats), classes="who")
+                    yield Input(placeholder="Given Surname", id=f"person-{number}", max_length=240, compact=True)
+            with Horizontal(classes="person"):
+                yield Label("on laps", classes="who")
+                yield Input(placeholder="nobody; or INF Given Surname; INF …", id="laps", max_length=960, compact=True)
         if self.holdfast.cards:
             with Horizontal(id="paying"):
-                yield Label(f"Pay {self.hold.total} with  ")
+                yield Label(self._pay_words(), id="amount")
                 yield Select(self.holdfast.cards, value=self.holdfast.cards[0][1], allow_blank=False, id="card", compact=True)
+            yield Static(" charged if it is booked, and only then; a declined card leaves the seats held", classes="dim")
         yield Static("", id="wrong")
         with Horizontal(id="buttons"):
-            yield Button("Book (Ctrl+S)", variant="success", id="book")
-            yield Button("Extend (Ctrl+E)", id="extend")
-            yield Button("Back (Esc)", id="back")
+            yield Button("Book (Ctrl+S)", variant="success", id="book", compact=True)
+            yield Button("Extend (Ctrl+E)", id="extend", compact=True)
+            yield Button("Back (Esc)", id="back", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#person-0", Input).focus()
+
+    def _pay_words(self) -> str:
+        return f"Pay {self._total} with  "
+
+    @on(Input.Blurred)
+    def _left_a_name(self) -> None:
+        self._price()
+
+    @work(group="price", exclusive=True)
+    async def _price(self) -> None:
+        """Say what these passengers pay: children and infants pay less than the hold says."""
+        try:
+            people = self._people(focus=False)
+            priced = await self.holdfast.ask(lambda client: client.price_party(self.hold.hold_id, people))
+        except HoldfastError as error:
+            self.log(f"not priced yet: {error.detail}")  # Not all named yet; booking says what is wrong.
+            return
+        self._total = priced.total
+        self.query_one("#summary", Static).update(self._summary())
+        for label in self.query("#amount").results(Label):
+            label.update(self._pay_words())
 
     def _summary(self) -> Text:
         hold, text = self.hold, Text()
         for leg in legs_of(hold):
             service = self.services.get(leg.service_id)
-            text.append((show.service_line(service) if service else leg.service_id) + "\n", "bold")
+            text.append((show.brief_line(service) if service else leg.service_id) + "\n", "bold")
             text.append(f"  {', '.join(f'{seat} {price}' for seat, price in zip(leg.seats, leg.prices, strict=False))}\n")
         terms = f"{hold.refundable_percent} % back if you cancel" if hold.refundable_percent else "not refundable"
-        text.append(f"held for you{', all or none' if hold.legs else ''}   {hold.total} in all   {terms}")
+        party = "" if self._total == hold.total else f"; for these passengers {self._total}"
+        text.append(f"held for you{', all or none' if hold.legs else ''}   {hold.total} in all{party}   {terms}")
         return text
 
     def on_news(self) -> None:
@@ -102,19 +133,33 @@ class PassengersScreen(Page[object]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter goes to the next empty name; behind the last it books."""
-        for field in self.query(Input):
+        for field in self._seats:
             if not field.value.strip():
                 field.focus()
                 return
         self.action_book()
 
-    def _people(self) -> list[Passenger]:
+    @property
+    def _seats(self) -> list[Input]:
+        """Return the fields of those who have a seat."""
+        return [field for field in self.query(Input) if field.id != "laps"]
+
+    def _people(self, *, focus: bool = True) -> list[Passenger]:
+        """Return who travels, infants on laps last.
+
+        Raises:
+            InvalidRequest: Somebody is not named as people are; the cursor goes there with `focus`.
+        """
         people: list[Passenger] = []
-        for field, seat in zip(self.query(Input), self.hold.seats, strict=True):
+        laps = self.query_one("#laps", Input)
+        named = [(field, seat, field.value) for field, seat in zip(self._seats, self.hold.seats, strict=True)]
+        named += [(laps, "on a lap", text) for text in laps.value.split(";") if text.strip()]
+        for field, seat, text in named:
             try:
-                people.append(travellers.passenger(field.value, len(people) + 1))
+                people.append(travellers.passenger(text.strip(), len(people) + 1))
             except InvalidRequest as error:
-                field.focus()
+                if focus:
+                    field.focus()
                 raise InvalidRequest(f"{seat}: {error.detail}", field="passenger") from error
         return people
 
@@ -134,8 +179,7 @@ class PassengersScreen(Page[object]):
         try:
             order = await self.holdfast.ask(lambda client: bookings.confirm(client, wallet, self.hold.hold_id, people, card=card))
         except HoldfastError as error:
-            wrong.update(Text(error.detail, "#D55E00"))
-            self.holdfast.say_error(error, "not booked")
+            self._not_booked(error)
             if error.code == "hold_expired":
                 self.holdfast.holds.expire(self.hold)
             elif error.code == "unknown_hold":
@@ -145,6 +189,18 @@ class PassengersScreen(Page[object]):
             box.loading = False
         self.holdfast.holds.drop(self.hold.hold_id)
         self.app.switch_screen(TicketScreen(order, fresh=True))
+
+    def _not_booked(self, error: HoldfastError) -> None:
+        """Say why, and put the cursor where one goes on: a card that does not pay leaves the hold as it is."""
+        wrong = self.query_one("#wrong", Static)
+        if error.code not in PAYABLE_AGAIN:
+            wrong.update(Text(error.detail, "#D55E00"))
+            self.holdfast.say_error(error, "not booked")
+            return
+        left = countdown(self.holdfast.holds.remaining_ms(self.hold.hold_id, now_ms()))
+        wrong.update(Text(unpaid_words(error, f"the seats stay held for you for {left}"), "#D55E00"))
+        for card in self.query("#card").results(Select):
+            card.focus()
 
     @work(group="leave", exclusive=True)
     async def action_leave(self) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 
 from client.tui.legs import legs_of
 from datastore import messages
-from datastore.errors import HoldExpired, HoldfastError, InvalidRequest, NodeUnreachable, SeatUnavailable, UnknownService
+from datastore.errors import (
+    HoldExpired,
+    HoldfastError,
+    InvalidRequest,
+    NodeUnreachable,
+    PaymentActionRequired,
+    PaymentDeclined,
+    SeatUnavailable,
+    UnknownOrder,
+    UnknownService,
+)
 from datastore.model import Layout, LayoutSpec, Money, Passenger, Section
 
 PRICE = Money(12_300, "USD")
@@ -54,6 +64,8 @@ class FakeClient:
         self.owners: dict[tuple[str, str], str] = {}  # (service, seat) -> whoever has it
         self.held: dict[str, tuple[str, list[tuple[str, list[str]]], float]] = {}  # hold -> (owner, legs, end)
         self.booked: dict[str, messages.OrderAnswer] = {}
+        self.charged: list[str] = []  # Cards that paid.
+        self.consented: list[str] = []  # Requests whose card's holder consented.
         self.version = 1
         self.asked: list[str] = []
         self._lock = threading.RLock()
@@ -189,13 +201,19 @@ class FakeClient:
         self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = ""
     ) -> messages.OrderAnswer:
         self._heard("confirm")
+        with self._lock:
+            return self._confirm(hold_id, passengers, request_id, payment_method)
+
+    def _confirm(self, hold_id: str, passengers: Sequence[Passenger], request_id: str, card: str) -> messages.OrderAnswer:
         self._need(hold_id)
+        self._charge(card, request_id)
         hold = self._answer(hold_id)
         reference = f"REF{len(self.booked):03d}"
         order = messages.OrderAnswer(
             reference=reference, operator="AR", state="confirmed", service=None, service_id=hold.service_id, seats=hold.seats,
             passengers=list(passengers), prices=hold.prices, total=hold.total, refundable_percent=80, refund=None, created_ms=0, history=[],
             lsn=1, receipt="AR:1", manage_token="t" * 22, legs=hold.legs,
+            available_actions=["cancel", "cancel_leg", "change_seat", "change_service"],
         )  # fmt: skip
         self.booked[reference] = order
         del self.held[hold_id]
@@ -206,8 +224,79 @@ class FakeClient:
         self._heard("orders")
         return messages.OrdersAnswer(orders=[self.booked[reference] for reference, _ in tokens if reference in self.booked])
 
-    def cancel(self, reference: str, token: str, *, request_id: str = "") -> messages.OrderAnswer:
-        raise InvalidRequest("not in this fake", field="method")
+    def order(self, reference: str, *, surname: str = "", token: str = "") -> messages.OrderAnswer:
+        self._heard("order")
+        if reference not in self.booked:
+            raise UnknownOrder("no such booking")
+        return self.booked[reference]
+
+    def price_party(self, hold_id: str, passengers: Sequence[Passenger]) -> messages.PartyPriced:
+        """A child pays half."""
+        self._heard("price_party")
+        with self._lock:
+            self._need(hold_id)
+            hold = self._answer(hold_id)
+        children = sum(one.type == "CHD" for one in passengers) * len(legs_of(hold))
+        total = Money(hold.total.minor - children * PRICE.minor // 2, "USD")
+        return messages.PartyPriced(hold_id=hold_id, passengers=list(passengers), legs=legs_of(hold), total=total)
+
+    def query_transaction(self, hold_id: str = "", *, reference: str = "", token: str = "") -> messages.TransactionAnswer:
+        self._heard("transaction")
+        return messages.TransactionAnswer(hold_id="AR.1", operator="AR", state="none")
+
+    def quote_cancel(self, reference: str, token: str, **wanted: Any) -> messages.QuoteAnswer:
+        """Half comes back, or all where it is asked in full."""
+        self._heard("quote_cancel")
+        order = self.booked[reference]
+        back = Money(order.total.minor if wanted.get("full") else order.total.minor // 2, "USD")
+        kept = Money(order.total.minor - back.minor, "USD")
+        return messages.QuoteAnswer(
+            reference=reference, what=f"cancel {wanted}", quote="cancel", lines=[], given_up=order.total, refund=back, retained=kept
+        )
+
+    def quote_change(self, reference: str, token: str, **wanted: Any) -> messages.QuoteAnswer:
+        """A change costs ten more."""
+        self._heard("quote_change")
+        more, none = Money(1_000, "USD"), Money(0, "USD")
+        return messages.QuoteAnswer(
+            reference=reference, what="change", quote=f"change {wanted.get('swaps')}", lines=[], given_up=PRICE, refund=none,
+            retained=none, difference=more, to_pay=more,
+        )  # fmt: skip
+
+    def change(
+        self, reference: str, token: str, quote: str, *, payment_method: str = "", request_id: str = ""
+    ) -> messages.OrderAnswer:
+        self._heard("change")
+        self._charge(payment_method, request_id)
+        self.booked[reference].history.append((0, quote))
+        return self.booked[reference]
+
+    def cancel(self, reference: str, token: str, *, quote: str = "", request_id: str = "") -> messages.OrderAnswer:
+        self._heard("cancel")
+        order = self.booked[reference]
+        order.state, order.refund, order.available_actions, order.action_required = "cancelled", order.total, [], ""
+        return order
+
+    def alternatives(self, reference: str, token: str, *, leg: int = 0) -> messages.AlternativesAnswer:
+        self._heard("alternatives")
+        order = self.booked[reference]
+        lost = order.affected[0]
+        way = messages.Alternative(1, "way 1", "AR.way1", legs_of(order), f"{DAY}T10:00:00", f"{DAY}T12:00:00", 0)
+        return messages.AlternativesAnswer(reference=reference, leg=1, lost=lost, why="was cancelled", alternatives=[way])
+
+    def keep(self, reference: str, token: str) -> messages.OrderAnswer:
+        self._heard("keep")
+        self.booked[reference].action_required = ""
+        return self.booked[reference]
+
+    def _charge(self, card: str, request_id: str) -> None:
+        """Refuse a card that is declined; ask once for consent where its bank wants that."""
+        if "Declined" in card:
+            raise PaymentDeclined("the card was declined")
+        if "authentication" in card and request_id not in self.consented:
+            self.consented.append(request_id)
+            raise PaymentActionRequired("consent is needed", action="http://bank.test/consent")
+        self.charged += [card] if card else []
 
     def block(self, *_: Any, **__: Any) -> messages.SeatsChanged:
         raise InvalidRequest("not in this fake", field="method")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from textual.command import CommandPalette
@@ -15,58 +14,15 @@ from textual.widgets import Input, OptionList, Static
 from client.tui import keymap
 from client.tui.app import HoldfastApp
 from client.tui.calendar_screen import CalendarScreen
-from client.tui.passengers_screen import PassengersScreen
 from client.tui.seat_grid import SeatGrid
-from client.tui.seats_screen import SeatsScreen
 from client.tui.ticket_screen import TicketScreen
-from client.wallet import Wallet
 from datastore.errors import NodeUnreachable
 from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
 from tests.client.fake import RIVAL, FakeClient
-from tests.client.screens import SIZE, shown, until
+from tests.client.screens import shown, until
+from tests.client.stories import hold_best, open_trip, play, search
 
-Story = Callable[[HoldfastApp, Pilot[None], FakeClient], Coroutine[Any, Any, None]]
 FIRST, SECOND = "AR1-EZE-2026-12-01", "QR2-GRU-2026-12-01"
-
-
-def play(
-    folder: Path, story: Story, client: FakeClient | None = None, size: tuple[int, int] = SIZE, wishes: keymap.Wishes | None = None
-) -> None:
-    """Run a story on the application with a fake cluster."""
-    fake = client or FakeClient()
-
-    async def run() -> None:
-        app = HoldfastApp(fake, Wallet(folder, "test"))
-        keymap.apply(app, wishes or keymap.Wishes())
-        async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.cluster is not None or fake.failure is not None, "the first status")
-            await story(app, pilot, fake)
-
-    asyncio.run(run())
-
-
-async def search(app: HoldfastApp, pilot: Pilot[None]) -> None:
-    app.screen.query_one("#origin", Input).value = "EZE"
-    app.screen.query_one("#destination", Input).value = "MIA"
-    await pilot.press("slash", "enter")
-    trips = app.screen.query_one("#trips", OptionList)
-    await until(pilot, lambda: trips.option_count and trips.has_focus, "a trip")
-
-
-async def open_trip(app: HoldfastApp, pilot: Pilot[None]) -> SeatsScreen:
-    await search(app, pilot)
-    await pilot.press("enter")
-    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the first map")
-    screen = cast(SeatsScreen, app.screen)
-    await until(pilot, lambda: screen.query_one(SeatGrid).cursor and screen.query_one(SeatGrid).has_focus, "a cursor")
-    return screen
-
-
-async def hold_best(app: HoldfastApp, pilot: Pilot[None]) -> PassengersScreen:
-    await open_trip(app, pilot)
-    await pilot.press("b")
-    await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
-    return cast(PassengersScreen, app.screen)
 
 
 def test_a_hold_that_ends_on_the_screen_is_taken_again_with_one_key(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from textual.widgets import DataTable, Input, OptionList, Static
 from client.tui.app import HoldfastApp
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.question import Question
+from client.tui.quote_screen import QuoteScreen
 from client.tui.search_screen import SearchScreen
 from client.tui.seat_grid import SeatGrid
 from client.tui.seats_screen import SeatsScreen
+from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
 from tests.client.screens import SIZE, until
@@ -61,13 +63,31 @@ def test_search_choose_hold_book_cancel(cluster: ClusterUnderTest, tmp_path: Pat
             assert "occupied" == cluster.client().query_seat(service, chosen).seat.state
             assert ticket.order.manage_token == app.wallet.token(ticket.order.reference)
             assert [] == app.holds.open()
+            other = await other_seat(app, pilot, ticket, ("3", "1"))
+            assert other != chosen and [other] == ticket.order.seats and chosen in cluster.client().free_seats(service)
             await pilot.press("c")
-            await until(pilot, lambda: app.screen is not ticket, "the question")
+            await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "the quote")
             await pilot.press("y")
             await until(pilot, lambda: ticket.order.state == "cancelled", "cancelled")
-        assert chosen in cluster.client().free_seats(service)
+        assert {chosen, other} <= set(cluster.client().free_seats(service))
 
     asyncio.run(journey())
+
+
+async def other_seat(app: HoldfastApp, pilot: Pilot[None], ticket: TicketScreen, row: tuple[str, ...]) -> str:
+    """Change the ticket's only seat for the one of that row at its column; return it."""
+    await pilot.press("s")
+    await until(pilot, lambda: isinstance(app.screen, SwapScreen) and app.screen.cabin is not None, "the map")
+    grid = app.screen.query_one(SeatGrid)
+    await until(pilot, lambda: grid.cursor == ticket.order.seats[0], "the cursor on the booked seat")
+    await pilot.press(*row, "enter", "space")
+    wanted = grid.cursor
+    await until(pilot, lambda: [wanted] == grid.chosen, "the wish")
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "what it costs")
+    await pilot.press("y")
+    await until(pilot, lambda: app.screen is ticket and ticket.order.seats == [wanted], "the other seat")
+    return wanted
 
 
 def test_anothers_hold_appears_by_itself_and_a_chosen_seat_is_given_up(cluster: ClusterUnderTest, tmp_path: Path) -> None:
