@@ -148,7 +148,13 @@ class StoreFile:
         self._files.flush_names(self.path.parent)
 
     def _bring_up_to_date(self) -> None:
-        """Take a file of an older format to this one: new tables and columns, the digest of the rows that it has."""
+        """Take a file of an older format to this one: new tables and columns, the digest of the rows that it has.
+
+        A minor version is one that this program reads as it is: the file is only marked, so that an older one leaves it alone.
+        """
+        if self._pragma("user_version") // 100 == FORMAT // 100:
+            self._mark()
+            return
         found = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchall()
         if not found or found[0][0] not in FORMATS_BEFORE:
             raise LedgerDamaged(f"{self.path} says no format that ever was")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datastore import store_file
 from datastore.checking import FullCheck
 from datastore.digest import digest_of, from_bytes
 from datastore.errors import SnapshotNeeded, TooNew
@@ -339,6 +342,32 @@ def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> Non
     assert again.scan_digest() == again.state_digest()
     assert 5 == len(read_all(again))
     again.close()
+
+
+def test_a_file_of_an_older_minor_version_is_used_and_marked(tmp_path: Path) -> None:
+    """What a rolling restart onto the next version meets on every disk: nothing is put aside, and the older program leaves it then."""
+    path = tmp_path / "AR.sqlite"
+    store = SqliteStore(path, "AR")
+    fill(store, chain(3))
+    identity = store.store_uuid
+    store._db.close()
+    command, top = [sys.executable, "-c", OPENS_AS_NEWER, str(path)], Path(__file__).parents[2]
+    newer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=top)
+    assert (0, f"'' {identity} 3 {store_file.FORMAT + 1}") == (newer.returncode, newer.stdout.strip()), newer.stderr
+    with pytest.raises(TooNew, match="this program knows"):
+        open_store(path, "AR")
+
+
+# The next version of this program, as far as the file is concerned.
+OPENS_AS_NEWER = """
+import sys
+from pathlib import Path
+from datastore import store_file
+store_file.FORMAT += 1
+from datastore.store import open_store
+store, reason = open_store(Path(sys.argv[1]), "AR")
+print(repr(reason), store.store_uuid, store.summary().tail.lsn, store._pragma("user_version"))
+"""
 
 
 rows = st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from("abcdef"), st.sampled_from([b"", b"x", b"y", b"zz"])), max_size=12)
