@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from client import api, bookings, inputs, keys, processes, seatmap, show
+from client.certificates import ADMIN
 from client.plan import NODE, plan_of
 from client.tables import Rows
 from client.terminal import Session, hints
+from datastore import config as datastore_config
 from datastore import wire, wire_ledger
-from datastore.edge import Address
+from datastore.edge import Address, tls_of
 from datastore.errors import HoldfastError, InvalidRequest, nearest, shown
 from datastore.rows import Kind
 from datastore.stub import NodeStub
@@ -72,8 +74,10 @@ class ClusterConsole:
 
     @cached_property
     def _nodes(self) -> dict[str, NodeStub]:
-        plan = plan_of(self._session.mapping, str(self._session.config_file))
-        return {one.name: NodeStub(Address(one.host, one.port), name=one.name) for one in plan.of(NODE)}
+        session, file = self._session, str(self._session.config_file)
+        # What only managers may ask of a node a person may as the administrator (`ROLES` of the nodes).
+        tls = tls_of(datastore_config.link_security(session.mapping, file), session.folders.data, ADMIN)
+        return {one.name: NodeStub(Address(one.host, one.port), name=one.name, tls=tls) for one in plan_of(session.mapping, file).of(NODE)}
 
     def close(self) -> None:
         if "_nodes" in self.__dict__:

@@ -1,9 +1,9 @@
 """A rolling restart: every process of this machine one after another, each only when the cluster is whole again.
 
 That is how a newer version is taken into use while sales go on: the supervisor starts each process again from the program as
-it is on the disk now. Lower tiers first, so that nobody meets a peer older than itself for longer than its own turn. A
-node's primaries are handed over before it ends where the cluster can do that; otherwise managers promote others, which costs
-callers a pause inside their deadline and no error.
+it is on the disk now, and with certificates that it would read only once, as a lock server does. Lower tiers first, so that
+nobody meets a peer older than itself for longer than its own turn. A node's primaries are handed over before it ends where
+the cluster can do that; otherwise managers promote others, which costs callers a pause inside their deadline and no error.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from client import processes, readiness, supervisor
+from client import certificates, processes, readiness, supervisor
 from client.folders import Folders
 from client.plan import BALANCER, ClusterPlan, ProcessPlan
+from datastore.edge import Tls
 from datastore.errors import ConfigInvalid, HoldfastError, OperatorUnavailable, nearest
 
 POLL_S = 0.05
@@ -55,7 +56,8 @@ def rolling(plan: ClusterPlan, folders: Folders, names: Sequence[str], tell: Tel
         reason = f"no supervisor runs in {folders.data}: nobody would start again what ends; start it with: holdfast cluster up --detach"
         raise ConfigInvalid(reason, file=str(folders.data), reason="no supervisor")
     chosen = [process for process in ours.values() if not names or process.name in names]
-    wait_whole(plan)
+    tls = certificates.caller_tls(plan.mapping, folders.data)
+    wait_whole(plan, tls)
     done: list[Restarted] = []
     for number, process in enumerate(chosen, 1):
         tell(f"{number}/{len(chosen)} {process.name}")
@@ -77,11 +79,11 @@ def _restart(plan: ClusterPlan, folders: Folders, process: ProcessPlan, hand_ove
             raise OperatorUnavailable(f"{process.name} was not started again; its log: {folders.log(process.name)}", process=process.name)
         pause.wait(POLL_S)
     back = time.monotonic()
-    wait_whole(plan, process.name)
+    wait_whole(plan, certificates.caller_tls(plan.mapping, folders.data), process.name)
     return Restarted(process.name, process.role.kind, int((back - began) * 1000), int((time.monotonic() - began) * 1000))
 
 
-def wait_whole(plan: ClusterPlan, after: str = "") -> None:
+def wait_whole(plan: ClusterPlan, tls: Tls | None, after: str = "") -> None:
     """Wait until every balancer sees every process in order and a primary for every operator, for a moment without a break.
 
     Raises:
@@ -92,7 +94,7 @@ def wait_whole(plan: ClusterPlan, after: str = "") -> None:
     end = time.monotonic() + WHOLE_MS / 1000
     whole_since: float | None = None
     pause = threading.Event()
-    clients = [(process, api.connect([api.Address(process.host, process.port)])) for process in plan.of(BALANCER)]
+    clients = [(process, api.connect([api.Address(process.host, process.port)], tls=tls)) for process in plan.of(BALANCER)]
     try:
         while True:
             lacking = next((what for process, client in clients if (what := _lacking(plan, process, client))), "")

@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from client import administering, exit_codes, keys
 from datastore import administration
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.waiting import wait_until
 
 INVALID, DECLINED, NOT_FOUND = exit_codes.INVALID, exit_codes.DECLINED, exit_codes.NOT_FOUND
 
 
+# One process for all commands: what is typed comes as a JSON line, what is answered goes back as one.
+TYPIST = """
+import contextlib, io, json, sys
+from client.cli import run
+for line in sys.stdin:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run(json.loads(line))
+    print(json.dumps([code, said.getvalue()]), flush=True)
+"""
+
+
+class Typist:
+    """Types commands for one cluster."""
+
+    def __init__(self, cluster: ClusterUnderTest) -> None:
+        self.cluster = cluster
+        home = str(cluster.folders.data.parent / "home")
+        environment = {"HOLDFAST_HOME": home, "PYTHONPATH": str(TOP), "PATH": os.environ["PATH"]}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", TYPIST], env=environment, cwd=home_of(cluster), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, *words: str) -> tuple[int, str]:
+        """Return the exit code and everything that was said."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        line = ["--config", str(self.cluster.folders.config), "--data", str(self.cluster.folders.data), *words]
+        print(json.dumps(line), file=self._process.stdin, flush=True)
+        code, said = json.loads(self._process.stdout.readline())
+        return int(code), str(said)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        assert 0 == self._process.wait(60)
+        self._process.stdout.close()
+
+
+def home_of(cluster: ClusterUnderTest) -> Path:
+    """Return an empty folder in which commands are typed: what they write without being told where lies there."""
+    folder = cluster.folders.data.parent / "here"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+def typist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typist]:
     with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), datasets=()) as running:
-        yield running
-
-
-def run(cluster: ClusterUnderTest, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client", "--config", str(cluster.folders.config), "--data", str(cluster.folders.data), *words]
-    environment = {"HOLDFAST_HOME": str(cluster.folders.data.parent / "home"), "PYTHONPATH": str(TOP), "PATH": os.environ["PATH"]}
-    here = cluster.folders.data
-    return subprocess.run(
-        command, env=environment, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-    )
+        made = Typist(running)
+        yield made
+        made.close()
 
 
 def wishes_of(cluster: ClusterUnderTest) -> tuple[dict[str, object], str]:
@@ -81,8 +122,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("typed", "code", "said"), REFUSED, ids=[typed for typed, _, _ in REFUSED])
-def test_a_wish_that_cannot_be_granted(cluster: ClusterUnderTest, typed: str, code: int, said: str) -> None:
-    """One sentence, the exit code of its kind, no traceback; the cluster's record and its cluster.toml are as before."""
+def test_a_wish_that_cannot_be_granted(typist: Typist, typed: str, code: int, said: str) -> None:
+    """One sentence, the exit code of its kind, no traceback; the cluster's record, its cluster.toml and the folder are as before."""
+    cluster = typist.cluster
     line = next(line for line in cluster.client(deadline_ms=30_000).status().partitions if line.operator == "AR")
     words = {
         "bad": "no de",
@@ -92,14 +134,14 @@ def test_a_wish_that_cannot_be_granted(cluster: ClusterUnderTest, typed: str, co
         "other": min(line.replicas),
     }
     before = wishes_of(cluster)
-    done = run(cluster, *(word.format(**words) for word in typed.split()))
-    answer = done.stdout + done.stderr
-    assert (code, True) == (done.returncode, said.format(**words) in answer), answer
+    found, answer = typist(*(word.format(**words) for word in typed.split()))
+    assert (code, True) == (found, said.format(**words) in answer), answer
     assert "Traceback" not in answer
     assert before == wishes_of(cluster)
+    assert [] == [*home_of(cluster).iterdir()]
 
 
-def test_what_is_so_already_is_said_and_stays_so(cluster: ClusterUnderTest) -> None:
+def test_what_is_so_already_is_said_and_stays_so(typist: Typist) -> None:
     """Twice the same wish: the second says what was before, truly, and does no harm."""
     for typed, first, second in (
         ("pause --why tea", "before: failover was automatic", "before: failover was paused"),
@@ -108,19 +150,20 @@ def test_what_is_so_already_is_said_and_stays_so(cluster: ClusterUnderTest) -> N
         ("node drain node-2 --undo", "before: node-2 is drained", "before: node-2 may lead"),
     ):
         for said in (first, second):
-            done = run(cluster, *typed.split())
-            assert (exit_codes.DONE, True) == (done.returncode, said in done.stderr), done.stdout + done.stderr
-    led = next(line.primary for line in cluster.client(deadline_ms=30_000).status().partitions if line.operator == "AR")
-    done = run(cluster, "operator", "move", "AR", led)
-    assert (exit_codes.DONE, True) == (done.returncode, f"after {led}" in done.stdout), done.stdout + done.stderr
+            code, answer = typist(*typed.split())
+            assert (exit_codes.DONE, True) == (code, said in answer), answer
+    led = next(line.primary for line in typist.cluster.client(deadline_ms=30_000).status().partitions if line.operator == "AR")
+    code, answer = typist("operator", "move", "AR", led)
+    assert (exit_codes.DONE, True) == (code, f"after {led}" in answer), answer
 
 
-def test_the_last_node_that_may_lead_is_not_drained(cluster: ClusterUnderTest) -> None:
+def test_the_last_node_that_may_lead_is_not_drained(typist: Typist) -> None:
     """Two of three are drained; the third is refused, and leads everything."""
     for name in ("node-1", "node-2"):
-        assert exit_codes.DONE == run(cluster, "node", "drain", name).returncode
-    done = run(cluster, "node", "drain", "node-3")
-    assert (exit_codes.INVALID, True) == (done.returncode, "no other node could lead what node-3 leads" in done.stderr)
-    assert {"node-3"} == {line.primary for line in cluster.client(deadline_ms=30_000).status().partitions}
+        assert exit_codes.DONE == typist("node", "drain", name)[0]
+    code, answer = typist("node", "drain", "node-3")
+    assert (exit_codes.INVALID, True) == (code, "no other node could lead what node-3 leads" in answer), answer
+    client = typist.cluster.client(deadline_ms=30_000)
+    wait_until(lambda: {"node-3"} == {line.primary for line in client.status().partitions}, "node-3 to be seen leading everything", 30)
     for name in ("node-1", "node-2"):
-        assert exit_codes.DONE == run(cluster, "node", "drain", name, "--undo").returncode
+        assert exit_codes.DONE == typist("node", "drain", name, "--undo")[0]

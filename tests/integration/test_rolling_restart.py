@@ -74,7 +74,8 @@ class Installed(Starter):
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = self.command(*words)
-        return subprocess.run(command, env=self.environment, cwd=self.program.parent, capture_output=True, text=True, timeout=600, check=False)
+        here = self.program.parent
+        return subprocess.run(command, env=self.environment, cwd=here, capture_output=True, text=True, timeout=600, check=False)
 
 
 def replace(path: Path, pattern: str, by: str, least: int = 1) -> None:
