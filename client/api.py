@@ -94,6 +94,8 @@ class Holdfast(Changes):
             messages.decode_request(method, messages.encode(request))
         except UnicodeEncodeError as error:
             raise InvalidRequest(f"{shown(error.object)} is not valid Unicode", field="text") from error
+        except OverflowError as error:
+            raise InvalidRequest(f"{method}: a number in it has more than 64 bits", field="number") from error
         if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
             request = msgspec.structs.replace(request, min_lsn=self._written.get(request.service_id, 0))
         try:

@@ -78,7 +78,7 @@ def passenger(text: str) -> Passenger:
         given, _, surname = word.rpartition(" ")
     surname, given = surname.strip(), given.strip()
     if not surname:
-        raise InvalidRequest(f'{shown(text)} names nobody: write "Given Surname" or "Surname/Given"', field="passenger")
+        raise InvalidRequest(f'"{shown(text)}" names nobody: write "Given Surname" or "Surname/Given"', field="passenger")
     return Passenger(surname, given)
 
 

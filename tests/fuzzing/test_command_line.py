@@ -6,12 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.models import ArgumentInfo, OptionInfo
 
 from client import cli, exit_codes, processes
 from client.cluster import read_config
@@ -71,3 +74,45 @@ def test_words_in_any_order(session: list[str], capfd: pytest.CaptureFixture[str
         assert "Traceback" not in shown.err + shown.out, (command, words, shown.err[-2_000:])
 
     type_it()
+
+
+def number_options() -> list[tuple[str, list[str], str]]:
+    """Return (command, a value for each of its arguments, option) for each option that takes a number, by the commands' signatures."""
+    found = []
+    groups = [
+        ("", cli.app),
+        *((str(one.typer_instance.info.name), one.typer_instance) for one in cli.app.registered_groups if one.typer_instance),
+    ]
+    for group, commands in groups:
+        for command in commands.registered_commands:
+            callback = command.callback
+            assert callback is not None
+            name = f"{group} {command.name or callback.__name__.replace('_', '-')}".strip()
+            if name not in COMMANDS:
+                continue
+            hints, defaults = get_type_hints(callback, include_extras=True), signature(callback).parameters
+            numbers, arguments = [], []
+            for parameter, hint in hints.items():
+                kind, *rest = get_args(hint) or (hint,)
+                for info in rest:
+                    if isinstance(info, ArgumentInfo) and defaults[parameter].default is Parameter.empty:
+                        arguments.append("AR1140-EZE-2026-12-01")
+                    if isinstance(info, OptionInfo) and {int, float} & {kind, *get_args(kind)}:
+                        # In an annotation the first name stands where a default would.
+                        names = [str(one) for one in (info.default, *(info.param_decls or ())) if str(one).startswith("--")]
+                        numbers.append(names[0])
+            found += [(name, arguments, option) for option in numbers]
+    return found
+
+
+def test_numbers_without_end(session: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """A number that no machine word holds is refused or never sent, wherever a number is taken: no traceback."""
+    options = number_options()
+    assert {("hold", "--any"), ("search", "--pax")} <= {(command, option) for command, _, option in options}
+    for command, arguments, option in options:
+        for number in ("9" * 30, f"-{'9' * 30}"):
+            with somewhere_else():
+                code = cli.run([*session, *command.split(), *arguments, option, number])
+            shown = capfd.readouterr()
+            assert code in KNOWN and code != exit_codes.DONE, (command, option, number, code)
+            assert "Traceback" not in shown.err + shown.out, (command, option, shown.err[-2_000:])
