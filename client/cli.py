@@ -36,6 +36,7 @@ from client import (
     commands_search,
     commands_selling,
     commands_simulate,
+    commands_tickets,
     commands_tui,
     commands_verify,
     exit_codes,
@@ -90,6 +91,7 @@ commands_looking.register(app)
 commands_selling.register(app)
 commands_changing.register(app)
 commands_payments.register(app)
+commands_tickets.register(app)
 commands_operating.register(app)
 commands_import.register(app)
 commands_cluster.register(app)

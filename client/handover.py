@@ -21,7 +21,7 @@ from datastore.errors import ConfigInvalid
 ADMIN_FOLDER = "admin"
 CERTIFICATES = "certificates"
 # Of secrets/: what every host needs. The administrator's key itself stays with the administrator.
-SHARED = ("locks.password", "locks-admin.password", "admin.digest", "cluster.name")
+SHARED = ("locks.password", "locks-admin.password", "admin.digest", "cluster.name", "tickets.key")
 
 
 def hosts_of(plan: ClusterPlan) -> list[str]:

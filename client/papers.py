@@ -23,6 +23,24 @@ class Papers(Payments):
         )
         return self._ask("price_party", request, messages.PartyPriced)
 
+    def tickets(self, reference: str, token: str) -> messages.TicketsAnswer:
+        """Return the signed codes of a booking's tickets, as they are now; `client.ticket_pages` makes a PDF of them."""
+        request = messages.GetTickets(reference=reference, token=token, deadline_ms=self.deadline_ms)
+        return self._ask("tickets", request, messages.TicketsAnswer)
+
+    def ticket_key(self, operator: str) -> str:
+        """Return the public key (PEM) with which an operator's tickets are proved without the cluster."""
+        request = messages.GetTicketKey(operator=operator, deadline_ms=self.deadline_ms)
+        return self._ask("ticket_key", request, messages.TicketKey).public_key
+
+    def check_ticket(self, code: str) -> messages.TicketStanding:
+        """Ask whether a ticket still stands (`wrong` is empty): not cancelled, not exchanged, at the time that it says.
+
+        Raises:
+            InvalidRequest: The code is none, or was not signed by this cluster.
+        """
+        return self._ask("check_ticket", messages.CheckTicket(code=code, deadline_ms=self.deadline_ms), messages.TicketStanding)
+
     def check_receipt(self, receipt: str) -> messages.ReceiptAnswer:
         """Ask the operator's ledger about a receipt (`OrderAnswer.receipt`): `differences` is empty where it is proved."""
         return self._ask("receipt", messages.CheckReceipt(receipt=receipt, deadline_ms=self.deadline_ms), messages.ReceiptAnswer)

@@ -155,6 +155,15 @@ from datastore.messages_selling import (
     RenewHold,
     TicketInfo,
 )
+from datastore.messages_tickets import (
+    CheckTicket,
+    GetTicketKey,
+    GetTickets,
+    SignedTicket,
+    TicketKey,
+    TicketsAnswer,
+    TicketStanding,
+)
 from datastore.wire import UNREADABLE
 from datastore.wording import wording
 
@@ -183,6 +192,7 @@ __all__ = [
     "CheckAnswer",
     "CheckCluster",
     "CheckReceipt",
+    "CheckTicket",
     "ConfirmHold",
     "CopyLine",
     "CopyState",
@@ -201,6 +211,8 @@ __all__ = [
     "GetHold",
     "GetOrder",
     "GetOrders",
+    "GetTicketKey",
+    "GetTickets",
     "GetTransaction",
     "HoldAnswer",
     "HoldMany",
@@ -275,10 +287,14 @@ __all__ = [
     "ServiceChanged",
     "ServiceInfo",
     "ServicesAnswer",
+    "SignedTicket",
     "Status",
     "StatusAnswer",
     "Text",
     "TicketInfo",
+    "TicketKey",
+    "TicketStanding",
+    "TicketsAnswer",
     "TransactionAnswer",
     "Trip",
     "TripLeg",
@@ -312,6 +328,9 @@ METHODS: dict[str, tuple[type[Request], type[Answer]]] = {
     "release": (ReleaseHold, HoldAnswer),
     "get_hold": (GetHold, HoldAnswer),
     "my_holds": (MyHolds, HoldsAnswer),
+    "tickets": (GetTickets, TicketsAnswer),
+    "ticket_key": (GetTicketKey, TicketKey),
+    "check_ticket": (CheckTicket, TicketStanding),
     "price_party": (PriceParty, PartyPriced),
     "confirm": (ConfirmHold, OrderAnswer),
     "transaction": (GetTransaction, TransactionAnswer),

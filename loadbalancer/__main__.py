@@ -23,6 +23,7 @@ from loadbalancer import payments_config
 from loadbalancer.payments import provider_of, read_key
 from loadbalancer.sandbox import Sandbox
 from loadbalancer.server import BalancerServer
+from loadbalancer.ticketing import Signer
 from lockstore import config as locks_config
 from lockstore.errors import LockConfigInvalid
 from lockstore.servers import lock_client
@@ -31,6 +32,7 @@ from manager.stub import ManagerStub
 
 DIGEST_BYTES = 32
 SANDBOX_KEY = "secrets/payments.key"  # below the data folder
+TICKET_SECRET = "secrets/tickets.key"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,6 +78,7 @@ def _serve(name: str, file: Path, data: Path) -> int:
         tls=tls,
         payments=payments,
         provider=provider_of(payments, data / SANDBOX_KEY),
+        signer=Signer(data / TICKET_SECRET),
     )
     stop = _stop_signal()
     server.start()

@@ -122,6 +122,25 @@ class Booking:
                 return self.answer(operator, value, passengers, reduced=True)
         raise found.trouble or _unknown(reference)
 
+    def owned(self, word: str, token: str, deadline_ms: int) -> messages.OrderAnswer:
+        """Return the whole booking that this token shows. Raises as `own` does."""
+        operator, value = self.own(word, token, deadline_ms)
+        return self.answer(operator, value, travelling(value["record"], value))
+
+    def of_operator(self, operator: str, reference: str, deadline_ms: int) -> messages.OrderAnswer | None:
+        """Return the booking that this operator decides, None where it has none. Not to be shown as it is: nobody's right was asked about.
+
+        Raises:
+            WorldFailure: An operator that may have it does not answer.
+        """
+        found = self._find([normalised(reference)], deadline_ms)
+        for code, value in found.values:
+            if code == operator:
+                return self.answer(operator, value, travelling(value["record"], value))
+        if found.trouble is not None:
+            raise found.trouble
+        return None
+
     def orders(self, request: messages.GetOrders) -> messages.OrdersAnswer:
         """Return the bookings whose tokens the caller has."""
         deadline_ms = now_ms() + request.deadline_ms

@@ -32,6 +32,7 @@ from loadbalancer.rebooking import Rebooking
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.searching import Searching
 from loadbalancer.selling import Begun, Selling
+from loadbalancer.ticketing import Signer, Ticketing
 from loadbalancer.view import Catalogue
 from loadbalancer.watching import Watching
 from lockstore.seatlocks import SeatLocks
@@ -61,6 +62,7 @@ class BalancerServer:
         tls: Tls | None = None,
         payments: PaymentsConfig | None = None,
         provider: PaymentProvider | None = None,
+        signer: Signer | None = None,
         on_broken: Callable[[], None] = lambda: os._exit(EXIT_FAULT),
     ) -> None:
         """Prepare; `start` starts.
@@ -70,6 +72,7 @@ class BalancerServer:
             addresses: Of nodes and managers by name, for the status.
             payments: Whether and how payments are taken; None takes none.
             provider: Who moves the money, where payments are taken.
+            signer: Of tickets; None makes keys that nobody else knows.
             on_broken: Called when the pipeline meets a fault of our own; it should end the process.
         """
         catalogue = Catalogue(threading.RLock)
@@ -81,7 +84,7 @@ class BalancerServer:
         self.reconciler = Reconciler(self.balancer)
         cashier = Cashier(self.balancer, payments, provider)
         self.collector = Collector(self.balancer, cashier)
-        self._handlers = _handlers(self.balancer, self._watching, self.reconciler, cashier)
+        self._handlers = _handlers(self.balancer, self._watching, self.reconciler, cashier, signer or Signer())
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
         self._edge = EdgeServer(
             address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name
@@ -148,11 +151,14 @@ def _naming(error: HoldfastError, request: Any) -> HoldfastError:
     return error
 
 
-def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, cashier: Cashier) -> dict[str, Handler]:
+def _handlers(
+    balancer: Balancer, watching: Watching, reconciler: Reconciler, cashier: Cashier, signer: Signer
+) -> dict[str, Handler]:
     looking, selling = Looking(balancer), Selling(balancer, reconciler.follow)
     itineraries = Itineraries(balancer, reconciler, selling.proposals)
     booking = Booking(balancer, itineraries)
     paying = Paying(balancer, booking, itineraries, cashier)
+    ticketing = Ticketing(balancer, booking, signer)
     changing = Changing(balancer, booking, itineraries)
     rebooking = Rebooking(balancer, changing, itineraries, cashier)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
@@ -179,6 +185,9 @@ def _handlers(balancer: Balancer, watching: Watching, reconciler: Reconciler, ca
         "my_holds": selling.my_holds,
         "confirm": paying.confirm,
         "price_party": paying.price_party,
+        "tickets": ticketing.tickets,
+        "ticket_key": ticketing.key,
+        "check_ticket": ticketing.check,
         "transaction": paying.transaction,
         "accounts": Accounting(balancer, cashier).accounts,
         "orders": booking.orders,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import segno
@@ -16,7 +17,9 @@ from textual.widgets import Static
 
 from client import bookings, show
 from client.api import new_request_id
+from client.ticket_files import write_pdf
 from client.tui.amends import PAYABLE_AGAIN, alternative_words, parts_of, unpaid_words
+from client.tui.ask_text import AskText
 from client.tui.choice import Choice
 from client.tui.gateway import Client
 from client.tui.legs import legs_of
@@ -48,12 +51,14 @@ class TicketScreen(Page[object]):
     **c** cancels it, or a leg or a passenger of it; **s** takes other seats; **v** goes with another service of the same operator.
     Each says first what it costs or gives back, and asks. **a** decides what now, after a service of it was cancelled or moved:
     another way that is held for you, keeping it, or the whole price back. **t** says what became of the payment.
+    **w** writes the tickets to a PDF, with a code that proves them without the cluster.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "decide", "What now", id="ticket.decide"),
         Binding("s", "seats", "Other seats", id="ticket.seats"),
         Binding("v", "service", "Other service", id="ticket.service"),
         Binding("c", "cancel", "Cancel", id="ticket.cancel"),
+        Binding("w", "write", "Write PDF", id="ticket.write"),
         Binding("t", "transaction", "Payment", id="ticket.transaction"),
         Binding("escape", "back", "Back", id="ticket.back"),
     ]
@@ -172,6 +177,26 @@ class TicketScreen(Page[object]):
             words.append(f"{answer.intent} {answer.provider_state or 'does not answer'}")
         words += [f"case: {answer.case}"] if answer.case else []
         self.notify("\n".join(words), title="payment", timeout=12)
+
+    @work(group="write", exclusive=True)
+    async def action_write(self) -> None:
+        """Ask for a name, write the tickets there."""
+        reference, token = self._reference, await self._token()
+        if not token:
+            return
+        name = await self.app.push_screen_wait(AskText("The tickets of this booking as PDF, in the file:", f"{reference}.pdf"))
+        if not name:
+            return
+        home, file = self.holdfast.wallet.folder, Path(name).expanduser()
+        try:
+            await self.holdfast.ask(lambda client: write_pdf(client, home, reference, token, file))
+        except HoldfastError as error:
+            self.holdfast.say_error(error, "not written")
+            return
+        except OSError as error:
+            self.notify(f"not written: {file}: {error.strerror}", severity="error")
+            return
+        self.notify(f"{file.absolute()} is written", timeout=8)
 
     def action_back(self) -> None:
         self.app.pop_screen()

@@ -298,6 +298,9 @@ class FakeClient:
             raise PaymentActionRequired("consent is needed", action="http://bank.test/consent")
         self.charged += [card] if card else []
 
+    def tickets(self, reference: str, token: str) -> messages.TicketsAnswer:
+        raise InvalidRequest("not in this fake", field="method")
+
     def block(self, *_: Any, **__: Any) -> messages.SeatsChanged:
         raise InvalidRequest("not in this fake", field="method")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,9 @@ from typing import cast
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList, Static
 
+from client.commands_tickets import read
 from client.tui.app import HoldfastApp
+from client.tui.ask_text import AskText
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.question import Question
 from client.tui.quote_screen import QuoteScreen
@@ -20,6 +23,7 @@ from client.tui.seats_screen import SeatsScreen
 from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
+from datastore.ticket_codes import facts_of
 from tests.client.screens import SIZE, until
 from tests.integration.harness import ClusterUnderTest
 
@@ -191,10 +195,25 @@ def test_a_trip_over_two_operators_is_held_and_booked_as_one(cluster: ClusterUnd
             assert "confirmed" == order.state
             text = ticket_text(order).plain
             assert all(service in text for service in services) and 2 == text.count("Ada Byron")
+            await write_tickets(app, pilot, tmp_path / "trip.pdf", services)
         for service, seat in zip(services, chosen, strict=True):
             assert seat not in cluster.client().free_seats(service)
 
     asyncio.run(journey())
+
+
+async def write_tickets(app: HoldfastApp, pilot: Pilot[None], file: Path, services: Sequence[str]) -> None:
+    """w asks for a file and writes the tickets there: all segments, and a code that says the same. A second time it replaces nothing."""
+    ticket = app.screen
+    for said in ("is written", "is there already"):
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, AskText), "the question for a file")
+        app.screen.query_one(Input).value = str(file)
+        await pilot.press("enter")
+        await until(pilot, lambda said=said: any(said in one.message for one in app._notifications), said)  # type: ignore[misc]
+        assert app.screen is ticket
+    codes, wrong = read(str(file))
+    assert [] == wrong and list(services) == [one.service_id for one in facts_of(codes[0]).segments]
 
 
 def test_a_refused_trip_names_what_was_in_the_way_and_gives_up_only_that(cluster: ClusterUnderTest, tmp_path: Path) -> None:
