@@ -206,7 +206,7 @@ class Holdfast(Changes):
             request_id=request_id or new_request_id(),
             owner_key=self.owner_key,
             service_id=service_id,
-            seats=list(seats),
+            seats=self.listed(seats),
             ttl_ms=ttl_ms,
             deadline_ms=deadline_ms or self.deadline_ms,
         )
@@ -389,7 +389,7 @@ class Holdfast(Changes):
             request_id=request_id or new_request_id(),
             operator_key=operator_key,
             service_id=service_id,
-            seats=list(seats),
+            seats=self.listed(seats),
             reason=reason,
             deadline_ms=self.deadline_ms,
         )
@@ -401,7 +401,7 @@ class Holdfast(Changes):
             request_id=request_id or new_request_id(),
             operator_key=operator_key,
             service_id=service_id,
-            seats=list(seats),
+            seats=self.listed(seats),
             deadline_ms=self.deadline_ms,
         )
         return self._ask("unblock", request, messages.SeatsChanged)

@@ -60,7 +60,7 @@ class Changes(Papers):
             leg=leg,
             swaps=[messages.SeatSwap(old, new) for old, new in swaps],
             service_id=service_id,
-            seats=list(seats),
+            seats=self.listed(seats),
             deadline_ms=self.deadline_ms,
         )
         return self._ask("quote_change", request, messages.QuoteAnswer)

@@ -19,7 +19,7 @@ def duration_ms(text: str) -> int:
     """Return the milliseconds of "15m", "90s", "1h30m"; a bare number counts as minutes.
 
     Raises:
-        InvalidRequest: It is none of these, or zero.
+        InvalidRequest: It is none of these, zero, or longer than a day, which no hold lasts.
     """
     word = text.strip().lower()
     if word.isascii() and word.isdigit() and len(word) < 10:
@@ -30,6 +30,8 @@ def duration_ms(text: str) -> int:
         raise InvalidRequest(f"{shown(text)} is not a duration: write e.g. 15m, 90s or 1h30m", field="for")
     if total <= 0:
         raise InvalidRequest(f"{shown(text)} is no time at all: write e.g. 15m", field="for")
+    if total > UNIT_MS["d"]:
+        raise InvalidRequest(f"{shown(text)} is longer than any hold: at most 24h", field="for")
     return total
 
 

@@ -19,6 +19,11 @@ class Searches:
         """Return the answer to any question."""
         raise NotImplementedError
 
+    @staticmethod
+    def listed(seats: Sequence[str]) -> list[str]:
+        """Return the seats as a list: one seat's id alone means that seat, not its letters."""
+        return [seats] if isinstance(seats, str) else list(seats)
+
     def _ask(self, method: str, request: messages.Request, kind: type[Given]) -> Given:
         return cast(Given, self.call(method, request))
 

@@ -71,6 +71,14 @@ def test_the_library_refuses_it_too() -> None:
     """Before anybody is asked."""
     with api.connect(["127.0.0.1:1"]) as client, pytest.raises(InvalidRequest, match="not valid Unicode"):
         client.hold("AR1140-EZE-2026-12-01", [NO_UNICODE])
+    with api.connect(["127.0.0.1:1"]) as client, pytest.raises(InvalidRequest, match="64 bits"):
+        client.hold_any("AR1140-EZE-2026-12-01", 10**30)
+
+
+def test_one_seat_alone_is_that_seat() -> None:
+    """Not a seat for each of its letters."""
+    with api.connect(["127.0.0.1:1"]) as client:
+        assert client.hold_request("AR1140-EZE-2026-12-01", "20A").seats == ["20A"]
 
 
 def test_a_wallet_that_cannot_be_made(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_durations(text: str, expected: int) -> None:
     assert expected == inputs.duration_ms(text)
 
 
-@pytest.mark.parametrize("text", ["", "m", "fifteen", "-5m", "1.5h", "0s", "0", "9" * 40, "15m\0", "１５m"])
+@pytest.mark.parametrize("text", ["", "m", "fifteen", "-5m", "1.5h", "0s", "0", "9" * 40, "15m\0", "１５m", "1d1s", "99999d", "1441"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """Nothing is guessed: a wrong guess holds seats for the wrong time."""
     with pytest.raises(InvalidRequest) as caught:
