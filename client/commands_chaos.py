@@ -16,6 +16,7 @@ from datastore.errors import ConfigInvalid
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDED = ("PIL", "tomlkit")
+SCENARIOS = "kill, freeze, partition, links, clocks, locks, full, damage, payments, hosts, storm, or all."
 
 
 def register(app: typer.Typer) -> None:
@@ -24,11 +25,12 @@ def register(app: typer.Typer) -> None:
 
 
 def chaos(
-    scenario: Annotated[str, typer.Argument(help="kill, freeze, partition, links, clocks, locks, full, damage, payments, storm, or all.")],
+    scenario: Annotated[str, typer.Argument(help=SCENARIOS)],
     minutes: Annotated[float, typer.Option("--minutes", min=0.05, help="How long each scenario goes on.")] = 1.0,
     seed: Annotated[int | None, typer.Option("--seed", help="What decides who is hurt, how and when; drawn by default, and told.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where history, report and chart are written.")] = Path("chaos"),
     report: Annotated[Path | None, typer.Option("--report", help="A page whose table of figures is written anew.")] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", help="A page whose list of figures is written anew.")] = None,
     json: Json = False,
 ) -> int:
     """Break a cluster of real processes while people buy, and see whether every promise is kept; from a source checkout.
@@ -46,6 +48,7 @@ def chaos(
     told = [scenario, "--minutes", str(minutes), "--out", str(out.resolve())]
     told += ["--seed", str(seed)] if seed is not None else []
     told += ["--report", str(report.resolve())] if report is not None else []
+    told += ["--figures", str(figures.resolve())] if figures is not None else []
     told += ["--json"] if json else []
     code = subprocess.run([sys.executable, "-m", "tests.faults.chaos", *told], cwd=CHECKOUT, check=False).returncode
     return code if code >= 0 else exit_codes.NO_ANSWER

@@ -32,6 +32,7 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Attributes:
     history: The format's number.
     clock_shift_ms: How far clocks were shifted meanwhile: holds may end so much earlier than by their own time.
+    late_payments: Whether a payment that was good when its hold had ended takes the same seats anew, if they are free (Q7).
     """
 
     history: int = FORMAT
@@ -39,6 +40,7 @@ class Header(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     began: str = ""  # for people to read
     clock_shift_ms: int = 0
+    late_payments: bool = False
 
 
 class Leg(msgspec.Struct, forbid_unknown_fields=True):

@@ -33,6 +33,7 @@ class Judgement(NamedTuple):
     faults: Sentences, [] where all is well.
     undecided: Seats whose search was given up.
     seats: How many seats were searched.
+    unexplained: Those of which no order explains the answers.
     counts: (kind, outcome) -> records.
     gap_us: The longest time in which nothing was done, and when it began, after the first record.
     """
@@ -43,6 +44,7 @@ class Judgement(NamedTuple):
     counts: dict[tuple[str, str], int]
     gap_us: int
     gap_at_us: int
+    unexplained: Sequence[str] = ()
 
 
 def judge(history: History, situations_max: int = SITUATIONS_MAX) -> Judgement:
@@ -53,17 +55,19 @@ def judge(history: History, situations_max: int = SITUATIONS_MAX) -> Judgement:
     for operator, of_operator in _by_operator(records).items():
         faults += witness(operator, of_operator, holds)
     undecided: list[str] = []
-    steps = steps_of(header, records)
+    unexplained: list[str] = []
+    steps = steps_of(header, records, holds)
     for seat, part in sorted(steps.items()):
         found = search(part, situations_max)
         if found.verdict is None:
             undecided.append(seat)
         elif not found.verdict:
+            unexplained.append(seat)
             stuck = "; ".join(name for name in found.stuck if name) or "a hold that ended"
             faults.append(f"seat {seat}: no order of its {len(part)} steps explains the answers; none of these can come next: {stuck}")
     counts = Counter((record.operation.kind, record.answer.outcome) for record in records)
     gap_us, gap_at_us = longest_gap(records)
-    return Judgement(faults, undecided, len(steps), dict(counts), gap_us, gap_at_us)
+    return Judgement(faults, undecided, len(steps), dict(counts), gap_us, gap_at_us, unexplained)
 
 
 def longest_gap(records: Sequence[Record]) -> tuple[int, int]:
@@ -125,7 +129,7 @@ def _maps_that_lag(records: Iterable[Record]) -> list[str]:
 # --- a seat's steps --------------------------------------------------------------------------------------------------
 
 
-def steps_of(header: Header, records: Sequence[Record]) -> dict[str, list[Step]]:
+def steps_of(header: Header, records: Sequence[Record], holds: Holds) -> dict[str, list[Step]]:
     """Return each seat's part of a history, as the search takes it; seats that nobody may ever have had are left out."""
     found: dict[str, list[Step]] = defaultdict(list)
     references: dict[str, str] = {}
@@ -141,6 +145,11 @@ def steps_of(header: Header, records: Sequence[Record]) -> dict[str, list[Step]]
             _hold_steps(header, record, found)
         elif kind in (CONFIRM, RELEASE, CANCEL):
             _later_steps(record, made, found)
+        if holds.may_take_anew(record):
+            # For a moment, or for the sale; the hold's own end may have come before.
+            for seat in record.seats():
+                found[seat].append(Step(record.call_us, FOREVER, Act.TAKE, record.operation.hold, optional=True))
+                found[seat].append(Step(record.call_us, FOREVER, Act.END, record.operation.hold, optional=True))
     for record in records:
         if record.operation.kind == MANIFEST and record.answer.outcome == DONE:
             _manifest_steps(record, references, found)

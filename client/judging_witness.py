@@ -21,6 +21,7 @@ class Holds:
 
     def __init__(self, header: Header, records: Sequence[Record]) -> None:
         self._shift_ms = header.clock_shift_ms
+        self._late_payments = header.late_payments
         self._made: dict[str, Record] = {}
         self._unknown_ends: dict[str, int] = {}  # hold -> when the first end of unknown outcome was asked for
         self._unknown_takers: dict[str, int] = {}  # seat -> when the first hold of unknown outcome was asked for
@@ -36,6 +37,9 @@ class Holds:
                 self._unknown_ends[operation.hold] = min(first, record.call_us)
             if answer.reference:
                 self.references[answer.reference] = operation.hold
+        for record in records:
+            if self.may_take_anew(record):
+                self._note_taker(record)
 
     def _note_hold(self, record: Record) -> None:
         if record.answer.outcome == DONE:
@@ -43,8 +47,11 @@ class Holds:
         if record.is_trip:
             self.trip_seats.update(record.seats())
         if record.answer.outcome == UNKNOWN:
-            for seat in record.seats():
-                self._unknown_takers[seat] = min(self._unknown_takers.get(seat, record.call_us), record.call_us)
+            self._note_taker(record)
+
+    def _note_taker(self, record: Record) -> None:
+        for seat in record.seats():
+            self._unknown_takers[seat] = min(self._unknown_takers.get(seat, record.call_us), record.call_us)
 
     def may_have_ended(self, hold: str, at_us: float) -> bool:
         """Return whether a hold may be over at a moment without an entry of the history that says so."""
@@ -54,6 +61,17 @@ class Holds:
         if made is None or not made.operation.lasts_ms:
             return made is None
         return made.call_us + 1000 * (made.operation.lasts_ms - self._shift_ms) <= at_us
+
+    def may_be_free(self, state: State, at_us: float) -> bool:
+        """Return whether a seat may have become free by a moment; what is booked does not run out, it can only be given back."""
+        if state.booked:
+            return self._unknown_ends.get(state.hold, at_us + 1) <= at_us
+        return state == FREE or self.may_have_ended(state.hold, at_us)
+
+    def may_take_anew(self, record: Record) -> bool:
+        """Return whether a confirmation may have found its hold's time over and, being paid, have taken the seats once more (Q7)."""
+        operation = record.operation
+        return self._late_payments and operation.kind == CONFIRM and self.may_have_ended(operation.hold, record.end_us)
 
     def may_be_taken(self, seat: str, at_us: float) -> bool:
         """Return whether a hold of unknown outcome may have a seat at a moment."""
@@ -115,9 +133,10 @@ def _do(record: Record, states: dict[str, State], holds: Holds, *, try_only: boo
     for seat in (f"{leg.service_id}/{name}" for name in leg.seats):
         state = states[seat]
         if kind == HOLD:
-            right, then = state == FREE or holds.may_have_ended(state.hold, record.end_us), State(hold)
+            right, then = holds.may_be_free(state, record.end_us), State(hold)
         elif kind == CONFIRM:
-            right, then = state == State(hold), State(hold, True)
+            taken_anew = holds.may_take_anew(record) and holds.may_be_free(state, record.end_us)
+            right, then = state == State(hold) or taken_anew, State(hold, True)
         elif kind == RELEASE:
             right, then = state == State(hold), FREE
         else:
@@ -157,17 +176,17 @@ def _compare(record: Record, states: dict[str, State], holds: Holds) -> list[str
 def _manifest_is_right(reference: str, state: State, holds: Holds, seat: str, record: Record) -> bool:
     at_us = record.end_us
     if not reference:
-        return not state.booked or holds.may_have_ended(state.hold, at_us)
+        return not state.booked or holds.may_be_free(state, at_us)
     known = holds.references.get(reference)
     if known is None:  # Somebody's who was never told: of unknown outcome, or it is nobody's.
-        return holds.may_be_taken(seat, at_us) or (state.hold != "" and holds.may_have_ended(state.hold, at_us))
+        return holds.may_be_taken(seat, at_us) or (state != FREE and holds.may_be_free(state, at_us))
     return state == State(known, True)
 
 
 def _map_is_right(what: str, state: State, holds: Holds, seat: str, record: Record) -> bool:
     at_us = record.end_us
     if what not in (HELD, OCCUPIED):
-        return state == FREE or holds.may_have_ended(state.hold, at_us)
+        return holds.may_be_free(state, at_us)
     if state == FREE:
         return holds.may_be_taken(seat, at_us)
-    return state.booked == (what == OCCUPIED) or holds.may_have_ended(state.hold, at_us) or holds.may_be_taken(seat, at_us)
+    return state.booked == (what == OCCUPIED) or holds.may_be_free(state, at_us) or holds.may_be_taken(seat, at_us)

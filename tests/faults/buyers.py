@@ -28,8 +28,8 @@ OVERLAY = {
     "lockstore": {"ttl_ms": 2_000},
     "loadbalancer": {"owner_holds_max": 10_000, "service_holds_max": 10_000},
 }
-QUIET_S = 30
-VIEW_S = 5
+QUIET_S = 60
+VIEW_S = 30
 Given = TypeVar("Given")
 BOTH = ("balancer-1", "balancer-2")
 
@@ -38,9 +38,16 @@ class Buyer:
     """One owner at one or both balancers; every call is noted in the history, its error is raised."""
 
     def __init__(
-        self, cluster: ClusterUnderTest, history: History, name: str, balancers: Sequence[str] = BOTH, deadline_ms: int = 10_000
+        self,
+        cluster: ClusterUnderTest,
+        history: History,
+        name: str,
+        balancers: Sequence[str] = BOTH,
+        deadline_ms: int = 10_000,
+        card: str = "",
     ) -> None:
         self.name = name
+        self.card = card  # Of a cluster that takes payments.
         self.history = history
         self.owner_key = f"owner-key-of-{name}"
         self.client = cluster.client(self.owner_key, balancers, deadline_ms)
@@ -65,7 +72,7 @@ class Buyer:
         operation = Operation(self.name, "confirm", request_id, hold.service_id, tuple(hold.seats), hold.hold_id)
         with self._noted(operation):
             passengers = [api.Passenger(f"Passenger-{self.name}", seat) for seat in hold.seats]
-            answer = self.client.confirm(hold.hold_id, passengers, request_id=request_id)
+            answer = self.client.confirm(hold.hold_id, passengers, request_id=request_id, payment_method=self.card)
             self.history.done(operation, reference=answer.reference)
             return answer
 

@@ -6,6 +6,7 @@ HOLDFAST_CHAOS_SEED and HOLDFAST_CHAOS_S choose another run, or a longer one; `h
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from client import cli, exit_codes
 from client.history import DONE, MANIFEST, History, read
 from client.judging import judge
 from tests.faults.chaos import __main__ as command
-from tests.faults.chaos import report
+from tests.faults.chaos import figures, report
 from tests.faults.chaos.run import NothingToDo, Outcome, run
 from tests.faults.chaos.scenarios import SCENARIOS
 
@@ -47,7 +48,22 @@ def test_every_promise_is_kept(name: str, tmp_path: Path) -> None:
     with Image.open(tmp_path / "chart.png") as picture:
         colours = picture.convert("RGB").getcolors(1_000_000) or []
         assert report.COLOURS[DONE].lower() in {"#{:02x}{:02x}{:02x}".format(*colour) for _, colour in colours}  # type: ignore[misc]
+    assert_figures_are_told(outcome, tmp_path / "page.md")
     assert_a_lost_booking_is_missed(outcome)
+
+
+def assert_figures_are_told(outcome: Outcome, page: Path) -> None:
+    """The page has what was counted, between its marks, and nothing else is changed."""
+    page.write_text("before\n" + "\n".join(figures.FIGURES) + "\nafter\n", encoding="utf-8")
+    worse = replace(outcome, sold_twice=2, lost=1)
+    for one, numbers in ((worse, ("**2**", "**1**")), (outcome, ("**0**", "**0**"))):
+        figures.write_section(page, figures.FIGURES, figures.figures([one], command.SIMULATOR_PAGE))
+        told_now = page.read_text(encoding="utf-8")
+        assert (f"seats sold twice: {numbers[0]}" in told_now, f"lost: {numbers[1]}" in told_now) == (True, True), told_now
+        assert told_now.startswith("before\n") and told_now.endswith("\nafter\n")
+    assert f"| {len(outcome.happened)} |" in figures.table([outcome])
+    with pytest.raises(ValueError, match="chaos: begin"):
+        figures.write_section(page, figures.CHAOS, "")
 
 
 def assert_a_lost_booking_is_missed(outcome: Outcome) -> None:

@@ -24,7 +24,7 @@ from datastore.edge import Tls
 from datastore.errors import HoldfastError
 from tests.waiting import wait_until
 
-READY_S = 40
+READY_S = 60
 STOP_S = 10
 TOP = Path(__file__).resolve().parent.parent.parent
 # What a frame of a log may hold of a fault that nobody foresaw.

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from client.exit_codes import DAMAGED, DONE, INVALID, PARTIAL
 from datastore.errors import nearest
-from tests.faults.chaos import report
+from tests.faults.chaos import figures, report
 from tests.faults.chaos.run import NothingToDo, Outcome, run
 from tests.faults.chaos.scenarios import SCENARIOS
 
 EVERY = "all"
+SIMULATOR_PAGE = Path(__file__).resolve().parents[3] / "docs" / "proof.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("chaos"))
     parser.add_argument("--report", type=Path, default=None)
+    parser.add_argument("--figures", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
     told = parser.parse_args(arguments)
     if told.scenario not in (*SCENARIOS, EVERY):
@@ -42,12 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = _one(name, 60 * told.minutes, seed, told.out, as_json=told.json)
         if outcome is not None:
             outcomes.append(outcome)
-    if told.report is not None:
-        report.write_section(told.report, report.table(outcomes))
+    command = f"holdfast chaos {told.scenario} --minutes {told.minutes:g} --seed {seed}"
+    if outcomes and told.report is not None:
+        _write(told.report, figures.CHAOS, f"{command} --report", [figures.table(outcomes), figures.figures(outcomes, SIMULATOR_PAGE)])
+    if outcomes and told.figures is not None:
+        _write(told.figures, figures.FIGURES, f"{command} --figures", [figures.figures(outcomes, SIMULATOR_PAGE)])
     verdicts = {outcome.verdict for outcome in outcomes}
     if "broken" in verdicts:
         return DAMAGED
     return DONE if verdicts == {"kept"} else PARTIAL
+
+
+def _write(page: Path, marks: tuple[str, str], command: str, parts: Sequence[str]) -> None:
+    figures.write_section(page, marks, "\n\n".join([figures.origin(f"{command} {page.name}"), *parts]))
 
 
 def _one(name: str, seconds: float, seed: int, out: Path, *, as_json: bool) -> Outcome | None:

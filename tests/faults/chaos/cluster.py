@@ -142,8 +142,11 @@ class HurtCluster(ClusterUnderTest):
         while not self._ending.is_set():
             self._admission_due.wait()
             self._admission_due.clear()
-            done = subprocess.run(command, cwd=TOP, capture_output=True, timeout=60, check=False)
-            if done.returncode and not self._ending.wait(ADMISSION_PAUSE_S):
+            try:
+                failed = subprocess.run(command, cwd=TOP, capture_output=True, timeout=ADMISSION_S, check=False).returncode != 0
+            except subprocess.TimeoutExpired:
+                failed = True
+            if failed and not self._ending.wait(ADMISSION_PAUSE_S):
                 self._admission_due.set()
 
     def _port(self, source: str, target: str) -> int:

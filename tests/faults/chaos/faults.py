@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from client import keys, processes
 from client.plan import BALANCER, LOCK_SERVER, MANAGER, NODE
 from tests.faults.chaos.cluster import CALLERS, EXIT_DISK, SANDBOX_NAME, HurtCluster
+from tests.faults.chaos.hosts import HOSTS, HostsCluster, Network
 from tests.faults.chaos.liar import Liar
 from tests.faults.chaos.links import CUT, FAIR, Weather, both_ways, one_way
 
@@ -230,6 +231,49 @@ class BadLinks(Fault):
 
     def heal(self) -> None:
         self.cluster.links.set(self.directions, FAIR)
+
+
+class PulledCable(Fault):
+    """A whole host is off the network: what it was told before arrives, what is told now is lost. A `HostsCluster`'s."""
+
+    kind = "cable pulled"
+
+    def __init__(self, cluster: HurtCluster, dice: random.Random) -> None:
+        super().__init__(cluster, dice)
+        self.needs = frozenset({LINKS})
+        self.lasts_s = dice.uniform(0.5, 5.0)
+        self.host = dice.randint(1, HOSTS)
+        self.what = f"the cable of host {self.host} is pulled"
+
+    def inject(self) -> None:
+        _network(self.cluster).pull(self.host)
+
+    def heal(self) -> None:
+        _network(self.cluster).plug(self.host)
+
+
+class SwallowingRoute(Fault):
+    """What one host sends to another is lost, and only in this direction. A `HostsCluster`'s."""
+
+    kind = "one-way route"
+
+    def __init__(self, cluster: HurtCluster, dice: random.Random) -> None:
+        super().__init__(cluster, dice)
+        self.needs = frozenset({LINKS})
+        self.lasts_s = dice.uniform(0.5, 5.0)
+        self.source, self.target = dice.sample(range(1, HOSTS + 1), 2)
+        self.what = f"what host {self.source} sends to host {self.target} is lost (one way)"
+
+    def inject(self) -> None:
+        _network(self.cluster).swallow(self.source, self.target)
+
+    def heal(self) -> None:
+        _network(self.cluster).restore(self.source, self.target)
+
+
+def _network(cluster: HurtCluster) -> Network:
+    assert isinstance(cluster, HostsCluster), "only hosts have cables and routes"
+    return cluster.network
 
 
 class ShiftClocks(Fault):

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from client.history import DONE, WRITES, Record
+from client.history import CONFIRM, DONE, WRITES, Record
 from datastore.checking import LedgerReader
 from datastore.errors import HoldfastError, InvariantBroken
 from datastore.ledger import unseal
 from datastore.verification import verify_store
+from loadbalancer.charging import again_request_id
 from tests.faults.chaos.cluster import HurtCluster
 
 
@@ -22,9 +23,19 @@ class Ledger(NamedTuple):
     where: dict[str, list[int]]
 
 
-def ledger_faults(cluster: HurtCluster, records: Sequence[Record]) -> list[str]:
-    """Return what is wrong with the ledgers on all disks: chains, owners, equality, and whether they hold what was acknowledged."""
-    faults = []
+class Verdict(NamedTuple):
+    """What is wrong, sentences; and how often the two worst things happened."""
+
+    faults: list[str]
+    sold_twice: int
+    lost: int
+
+
+def judged(cluster: HurtCluster, records: Sequence[Record]) -> Verdict:
+    """Judge the ledgers on all disks: chains, owners, equality, and whether they hold what was acknowledged."""
+    faults: list[str] = []
+    twice: set[str] = set()
+    lost = 0
     for operator in [one.code for one in cluster.plan.operators]:
         found: dict[str, Ledger] = {}
         for node in cluster.nodes:
@@ -32,14 +43,18 @@ def ledger_faults(cluster: HurtCluster, records: Sequence[Record]) -> list[str]:
             try:
                 _, report = verify_store(path)
                 faults += [f"{operator} at {node}: {violation}" for violation in report.violations]
+                twice.update(f"{operator} {violation}" for violation in report.violations)
                 found[node] = _read(path, operator)
             except (HoldfastError, InvariantBroken) as error:
                 faults.append(f"{operator} at {node}: {error}")
         faults += _unequal(operator, found)
         if found:
             mine = [record for record in records if record.operation.operator == operator]
-            faults += _missing(operator, max(found.values(), key=lambda ledger: len(ledger.hashes)), mine)
-    return faults
+            ledger = max(found.values(), key=lambda ledger: len(ledger.hashes))
+            missing = _missing(operator, ledger, mine)
+            lost += len(missing)
+            faults += [*missing, *_repeated(operator, ledger)]
+    return Verdict(faults, len(twice), lost)
 
 
 def _read(path: Path, operator: str) -> Ledger:
@@ -69,13 +84,21 @@ def _unequal(operator: str, found: Mapping[str, Ledger]) -> list[str]:
 
 
 def _missing(operator: str, ledger: Ledger, records: Sequence[Record]) -> list[str]:
-    """What was acknowledged is in the entry that its answer named, under its request id; each is there once (I2, I10)."""
-    faults = [f"{operator}: {request_id} was decided in entries {lsns}" for request_id, lsns in ledger.where.items() if len(lsns) > 1]
+    """What was acknowledged is in the entry that its answer named, under its request id (I2)."""
+    faults = []
     for record in records:
         operation, answer = record.operation, record.answer
         # A trip's steps go under ids that its coordinator derives from the caller's.
         if operation.kind in WRITES and answer.outcome == DONE and not record.is_trip:
             known = ledger.where.get(operation.request_id, [])
+            if operation.kind == CONFIRM:
+                # Q7: a payment that came after the hold's end bought the same seats, held anew.
+                known = known + ledger.where.get(again_request_id(operation.request_id, "sale"), [])
             if answer.lsn not in known:
                 faults.append(f"{operator}: {record.named()} was told done in entry {answer.lsn}; the ledger has it in {known or 'none'}")
     return faults
+
+
+def _repeated(operator: str, ledger: Ledger) -> list[str]:
+    """Each request is decided once (I10)."""
+    return [f"{operator}: {request_id} was decided in entries {lsns}" for request_id, lsns in ledger.where.items() if len(lsns) > 1]

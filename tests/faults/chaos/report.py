@@ -1,18 +1,16 @@
-"""What a run came to, as text that a person can read, as a picture, and as a line of a table for the documentation."""
+"""What a run came to, as text that a person can read, and as a picture."""
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from client.history import DONE, OUTCOMES, REFUSED, UNKNOWN, WRITES, Record
-from tests.faults.chaos.run import Happened, Outcome
+from tests.faults.chaos.run import Happened, Outcome, Pause
 
 BUCKET_US = 500_000
 WIDTH, HEIGHT = 1280, 720
@@ -24,13 +22,13 @@ FAULT_COLOURS = {
     "kill": "#D55E00", "freeze": "#0072B2", "partition": "#CC79A7", "bad links": "#56B4E9", "clock": "#F0E442",
     "locks flushed": "#E69F00", "lying locks": "#B57B00", "disk full": "#555555", "damaged file": "#000000",
     "provider killed": "#AA3377", "provider trouble": "#4477AA",
+    "cable pulled": "#CC79A7", "one-way route": "#882255",
 }  # fmt: skip
 VERDICTS = {
     "kept": "every promise was kept",
     "broken": "A PROMISE WAS BROKEN",
     "undecided": "no fault was found, but some seats' histories are too long to be judged",
 }
-BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 
 
 def text(outcome: Outcome) -> str:
@@ -49,7 +47,7 @@ def text(outcome: Outcome) -> str:
     lines += [
         "",
         f"seats judged: {judgement.seats}; of unknown outcome in the end: {outcome.unknown_left}",
-        f"longest time without progress: {judgement.gap_us / 1e6:.1f} s, from second {judgement.gap_at_us / 1e6:.0f} on",
+        *[f"longest time in which {paused(one, outcome)}" for one in outcome.pauses],
         f"after everything was healed a sale was done within {outcome.resumed_s:.1f} s",
         "",
         f"verdict: {VERDICTS[outcome.verdict]}",
@@ -58,6 +56,13 @@ def text(outcome: Outcome) -> str:
     if len(outcome.faults) > 40:
         lines.append(f"  - and {len(outcome.faults) - 40} more")
     return "\n".join(lines)
+
+
+def paused(pause: Pause, outcome: Outcome) -> str:
+    """Return an operator's longest pause in words."""
+    start = min((one.call_us for one in outcome.history.records), default=0)
+    then = "; ".join(pause.during) or "nothing was being done to the cluster"
+    return f"{pause.operator} sold nothing: {pause.lasted_us / 1e6:.1f} s, from second {(pause.at_us - start) / 1e6:.0f} on ({then})"
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "left_out": outcome.left_out,
         "operations": {f"{kind} {answer}": count for (kind, answer), count in sorted(counts.items())},
         "unknown_in_the_end": outcome.unknown_left,
-        "longest_gap_s": round(outcome.judgement.gap_us / 1e6, 2),
+        "longest_pause_s": {one.operator: round(one.lasted_us / 1e6, 2) for one in outcome.pauses},
         "resumed_s": round(outcome.resumed_s, 2),
         "violations": outcome.faults,
         "undecided": outcome.judgement.undecided,
@@ -164,38 +169,3 @@ def _lanes(happened: Sequence[Happened]) -> list[int]:
     for place, lane in zip(order, found, strict=True):
         lanes[place] = lane
     return lanes
-
-
-# --- for the documentation -------------------------------------------------------------------------------------------
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Return the figures of runs as a Markdown section, with the date and the machine."""
-    lines = [
-        f"Written by `holdfast chaos ... --report` ({date.today().isoformat()}, {platform.machine()}, Python {platform.python_version()}).",
-        "",
-        "| scenario | seed | time | faults | done | refused | unknown | longest pause | seats sold twice | acknowledged, lost | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in outcomes:
-        counts = Counter[str]()
-        for (kind, answer), count in one.judgement.counts.items():
-            if kind in WRITES:
-                counts[answer] += count
-        wrong = "0 | 0" if one.verdict == "kept" else "see the verdict | see the verdict"
-        figures = f"{counts[DONE]:,} | {counts[REFUSED]:,} | {one.unknown_left:,} | {one.judgement.gap_us / 1e6:.1f} s | {wrong}"
-        lines.append(f"| {one.scenario.name} | {one.seed} | {one.seconds:.0f} s | {len(one.happened)} | {figures} | {one.verdict} |")
-    return "\n".join(lines)
-
-
-def write_section(file: Path, section: str) -> None:
-    """Put a section between the marks of a page.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    before, mark, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise ValueError(f"{file} has no {BEGIN} and {END}")
-    file.write_text(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}", encoding="utf-8")

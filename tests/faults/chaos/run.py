@@ -5,22 +5,24 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from client import keys
-from client.history import DONE, WRITES, Header, History
+from client.history import DONE, WRITES, Header, History, Record
 from client.judging import Judgement, judge
 from datastore import messages
 from datastore.errors import HoldfastError
 from tests.faults.chaos.callers import OPERATORS, OURS, Buyer, Caller, Clerk, Reader, Recorder, Stage, Traveller
 from tests.faults.chaos.cluster import EXIT_DISK, HurtCluster
 from tests.faults.chaos.faults import KINDS, Fault, ShiftClocks
-from tests.faults.chaos.ledgers import ledger_faults
+from tests.faults.chaos.hosts import HostsCluster
+from tests.faults.chaos.ledgers import judged
 from tests.faults.chaos.machine import require
 from tests.faults.chaos.scenarios import SCENARIOS, Scenario
 from tests.integration.harness import FAULT_MARKS
@@ -44,9 +46,26 @@ class Happened(NamedTuple):
     until_us: int
 
 
+class Pause(NamedTuple):
+    """The longest time in which nothing of an operator's was sold or given back; `during`: what was being done to the cluster then."""
+
+    operator: str
+    lasted_us: int
+    at_us: int
+    during: list[str]
+
+
 @dataclass
 class Outcome:
-    """What a run came to. `faults`: what is wrong, sentences; `left_out`: what the machine could not do."""
+    """What a run came to.
+
+    Attributes:
+        faults: What is wrong, sentences.
+        left_out: What the machine could not do.
+        pauses: The longest one of each operator.
+        sold_twice: Seats with two owners by a ledger, and seats of which no order explains the answers.
+        lost: Acknowledged writes that are not in the ledger.
+    """
 
     scenario: Scenario
     seed: int
@@ -58,6 +77,9 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
     unknown_left: int = 0
     resumed_s: float = 0.0
+    pauses: list[Pause] = field(default_factory=list)
+    sold_twice: int = 0
+    lost: int = 0
     file: Path = Path()
 
     @property
@@ -144,22 +166,14 @@ def run(
 
     Raises:
         AssertionError: The cluster did not start, or a capability that was declared is missing.
+        NothingToDo: This machine can do none of it.
     """
-    scenario = SCENARIOS[name]
-    left_out = []
-    for capability in scenario.needs:
-        reason = require(capability)
-        if reason:
-            left_out.append(f"{capability}: {reason}")
-            scenario = scenario.without(capability)
-    if not scenario.faults:
-        raise NothingToDo("; ".join(left_out))
-    shift_ms = 1000 * ShiftClocks.SHIFT_S_MAX if scenario.clocks else 0
-    header = Header(scenario=name, seed=seed, began=datetime.now(UTC).isoformat(timespec="seconds"), clock_shift_ms=shift_ms)
+    scenario, left_out = _possible(SCENARIOS[name])
+    header = _header(scenario, seed)
     dice = random.Random(seed)
     recorder = Recorder(file or folder / "history.jsonl", header)
     faults: list[str] = []
-    with HurtCluster(folder, seed, clocks=scenario.clocks, small_disk=scenario.small_disk) as cluster:
+    with _cluster_for(scenario, folder, seed) as cluster:
         cluster.faults_expected = set(cluster.names)  # Its logs are read below, and a fault found there is part of the verdict.
         say("the cluster serves")
         stage = Stage(cluster, max(STAGE_S, seconds / 40))
@@ -170,19 +184,61 @@ def run(
             healed_us = recorder.now_us()
             say("all is healed")
             faults += _wait_progress(cluster, recorder, healed_us)
+            over_us = recorder.now_us()
         resumed_s = _resumed_s(recorder, healed_us)
+        pauses = [_longest_pause(recorder.records, operator, over_us, nemesis.happened) for operator in OPERATORS]
         unknown_left, more = _settle(cluster, recorder, stage)
         faults += [*more, *_unbalanced(cluster), *nemesis.unexpected]
         recorder.close()
         history = History(header, sorted(recorder.records, key=lambda record: record.call_us))
         cluster.stop_all()
-        faults += ledger_faults(cluster, history.records)
+        ledgers = judged(cluster, history.records)
+        faults += ledgers.faults
         faults += _log_faults(cluster, {scenario.small_disk})
     say("judging")
     judgement = judge(history)
     faults = [*judgement.faults, *_heard(history), *_vacuous(history, nemesis.happened), *faults]
-    evidence = file or folder / "history.jsonl"
-    return Outcome(scenario, seed, seconds, history, judgement, nemesis.happened, faults, left_out, unknown_left, resumed_s, evidence)
+    return Outcome(
+        scenario,
+        seed,
+        seconds,
+        history,
+        judgement,
+        nemesis.happened,
+        faults,
+        left_out,
+        unknown_left,
+        resumed_s,
+        pauses,
+        sold_twice=ledgers.sold_twice + len(judgement.unexplained),
+        lost=ledgers.lost,
+        file=file or folder / "history.jsonl",
+    )
+
+
+def _possible(scenario: Scenario) -> tuple[Scenario, list[str]]:
+    """Return what this machine can do of a scenario, and why not the rest."""
+    left_out = []
+    for capability in scenario.needs:
+        reason = require(capability)
+        if reason:
+            left_out.append(f"{capability}: {reason}")
+            scenario = scenario.without(capability)
+    if not scenario.faults:
+        raise NothingToDo("; ".join(left_out))
+    return scenario, left_out
+
+
+def _header(scenario: Scenario, seed: int) -> Header:
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    shift_ms = 1000 * ShiftClocks.SHIFT_S_MAX if scenario.clocks else 0
+    return Header(scenario=scenario.name, seed=seed, began=began, clock_shift_ms=shift_ms, late_payments=True)
+
+
+def _cluster_for(scenario: Scenario, folder: Path, seed: int) -> HurtCluster:
+    if scenario.hosts:
+        return HostsCluster(folder, seed)
+    return HurtCluster(folder, seed, clocks=scenario.clocks, small_disk=scenario.small_disk)
 
 
 class NothingToDo(Exception):
@@ -247,6 +303,16 @@ def _resumed_s(recorder: Recorder, healed_us: int) -> float:
         if one.return_us is not None and one.operation.kind in WRITES and one.answer.outcome == DONE and one.return_us >= healed_us
     ]
     return min(found, default=0) / 1e6
+
+
+def _longest_pause(records: Sequence[Record], operator: str, until_us: int, happened: Sequence[Happened]) -> Pause:
+    """Return an operator's longest pause from the first question until everybody stopped asking."""
+    mine = [one for one in records if one.operation.operator == operator and one.operation.kind in WRITES]
+    done = sorted(one.return_us for one in mine if one.answer.outcome == DONE and one.return_us is not None and one.return_us < until_us)
+    moments = [min((one.call_us for one in mine), default=until_us), *done, until_us]
+    lasted_us, at_us = max((after - before, before) for before, after in pairwise(moments))
+    during = [one.what for one in happened if one.at_us < at_us + lasted_us and one.until_us > at_us]
+    return Pause(operator, lasted_us, at_us, during)
 
 
 def _settle(cluster: HurtCluster, recorder: Recorder, stage: Stage) -> tuple[int, list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.faults.chaos import faults
 from tests.faults.chaos.cluster import HurtCluster
 from tests.faults.chaos.faults import Fault
-from tests.faults.chaos.machine import CLOCKS, SMALL_DISKS
+from tests.faults.chaos.machine import CLOCKS, NAMESPACES, SMALL_DISKS
 
 Kind = type[Fault]
 SMALL_DISK_NODE = "node-2"
@@ -30,13 +30,17 @@ class Scenario:
         return faults.ShiftClocks in self.faults
 
     @property
+    def hosts(self) -> bool:
+        return NAMESPACES in self.needs
+
+    @property
     def small_disk(self) -> str:
         return SMALL_DISK_NODE if faults.FullDisk in self.faults else ""
 
     def without(self, capability: str) -> Scenario:
         """Return the scenario without the faults that need what this machine has not."""
-        kind = {CLOCKS: faults.ShiftClocks, SMALL_DISKS: faults.FullDisk}[capability]
-        left = tuple(one for one in self.faults if one is not kind)
+        kinds = {CLOCKS: [faults.ShiftClocks], SMALL_DISKS: [faults.FullDisk], NAMESPACES: list(self.faults)}[capability]
+        left = tuple(one for one in self.faults if one not in kinds)
         needs = tuple(one for one in self.needs if one != capability)
         return Scenario(self.name, self.what, left, self.at_once, self.pause_s, needs)
 
@@ -60,6 +64,13 @@ SCENARIOS = {
             "processes and the payment provider die, stall and lose answers while people pay",
             (*[faults.KillSandbox] * 2, *[faults.SandboxTrouble] * 3, *[faults.Kill] * 2, faults.Freeze),
             2,
+        ),
+        Scenario(
+            "hosts",
+            "three hosts lose their cables or one direction to another, processes die and stop",
+            (*[faults.PulledCable] * 3, *[faults.SwallowingRoute] * 3, *[faults.Kill] * 2, faults.Freeze),
+            2,
+            needs=(NAMESPACES,),
         ),
         Scenario(
             "storm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,8 @@ def sold(client: str, start: int, lsn: int, seats: str = "1A", reference: str = 
     return [hold, booking]
 
 
-def faults(*records: Record, clock_shift_ms: int = 0) -> list[str]:
-    return judge(History(Header(clock_shift_ms=clock_shift_ms), list(records))).faults
+def faults(*records: Record, **header: Any) -> list[str]:
+    return judge(History(Header(**header), list(records))).faults
 
 
 def refused(start: int, end: int, seats: str = "1A", client: str = "bob") -> Record:
@@ -185,6 +186,34 @@ def test_holds_that_run_out_are_no_fault() -> None:
     early = [record("hold", 0, 10, client="ada", lsn=1, lasts_ms=50_000), record("hold", 60, 70, client="bob", lsn=2)]
     assert [] != faults(*early)
     assert [] == faults(*early, clock_shift_ms=60_000)
+
+
+def test_a_late_payment_may_take_its_seats_anew() -> None:
+    """After its hold's time a paid confirmation may still be done, if nobody has the seat, and only where the header says so."""
+    held = record("hold", 0, 10, client="ada", lsn=1, lasts_ms=1, request="h-ada")
+    other = [record("hold", 2_000, 2_010, client="bob", lsn=2, request="h-bob")]
+    given_back = record("release", 2_020, 2_030, client="bob", lsn=3, hold="h-bob")
+    late = record("confirm", 5, 3_000, client="ada", lsn=5, hold="h-ada", reference="REF1")
+    assert [] == faults(held, *other, given_back, late, late_payments=True)
+    assert [] != faults(held, *other, given_back, late)
+    assert [] != faults(held, *other, late, late_payments=True)
+    early = record("confirm", 5, 900, client="ada", lsn=5, hold="h-ada", reference="REF1")
+    assert [] != faults(held, record("release", 20, 30, client="ada", lsn=2, hold="h-ada"), early, late_payments=True)
+    # While it tries, others may be refused, and see the seat as held.
+    in_vain = record("confirm", 5, 3_000, client="ada", outcome="refused", code="hold_expired", hold="h-ada")
+    assert [] == faults(held, *other, given_back, refused(2_500, 2_600, client="eve"), in_vain, late_payments=True)
+    assert any(map(no_order, faults(held, *other, given_back, refused(2_500, 2_600, client="eve"), in_vain)))
+
+
+def test_what_is_booked_does_not_run_out() -> None:
+    """A booking outlives the time of the hold that it was made from, for both judges."""
+    held = record("hold", 0, 10, client="ada", lsn=1, lasts_ms=1, request="h-ada")
+    booked = record("confirm", 20, 30, client="ada", lsn=2, hold="h-ada", reference="REF1")
+    for header in ({}, {"late_payments": True}):
+        again = faults(held, booked, record("hold", 5_000, 5_010, client="bob", lsn=3), **header)
+        assert any("was booked for h-ada at entry 3" in one for one in again) and any(map(no_order, again))
+        missing = faults(held, booked, record("manifest", 5_000, 5_010, client="clerk", lsn=2, booked={}), **header)
+        assert any("as not booked at entry 2" in one for one in missing) and any(map(no_order, missing))
 
 
 def test_later_legs_follow_the_anchor() -> None:
