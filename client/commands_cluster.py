@@ -239,8 +239,14 @@ def _show_status(session: Session, *, json: bool, operators: bool = False) -> in
     console.print(health.verdict(answer, supervised=supervised), soft_wrap=True)
     following = health.suggestion(answer, supervised=supervised)
     if following:
-        console.print(f"next: {following}", soft_wrap=True)
+        console.print(f"next: {_of_this_cluster(session, following)}", soft_wrap=True)
     return code
+
+
+def _of_this_cluster(session: Session, words: str) -> str:
+    """Return a suggested command with the options that make it mean this cluster: without, it might start or change another."""
+    started = words.replace("./start-cluster", f"./start-cluster{_options(session, SHIPPED)}")
+    return started.replace("holdfast ", f"holdfast{_options(session, _found_here())} ")
 
 
 def _from_below(session: Session, error: HoldfastError) -> StatusAnswer | None:

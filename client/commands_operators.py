@@ -12,7 +12,7 @@ import typer
 from client import commands_affected, exit_codes
 from client.commands_looking import Json
 from client.terminal import Session, tell
-from datastore.errors import ConfigInvalid, InvalidRequest, nearest
+from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest, nearest
 
 if TYPE_CHECKING:
     from datastore import messages
@@ -115,7 +115,12 @@ def remove(
     _write_export(session, code, file, admin_key)
     with session.connect(deadline_ms=EXPORT_MS) as client:
         request = messages.RemoveOperator(request_id=api.new_request_id(), admin_key=admin_key, code=code)
-        client.call("remove_operator", request)
+        try:
+            client.call("remove_operator", request)
+        except HoldfastError as error:
+            if not error.maybe_committed:
+                file.unlink()  # A refusal changes nothing, here neither; the next try writes it anew.
+            raise
     if json:
         session.print_json({"operator": code, "removed": True, "export": str(file)})
     else:

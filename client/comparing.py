@@ -140,7 +140,7 @@ def proposals(
     """
     made: list[Proposal] = []
     if dead and not supervised:
-        made.append(Proposal(("cluster", "up", "--detach"), f"{', '.join(sorted(dead))} do not run, and no supervisor starts them again"))
+        made.append(Proposal(("cluster", "up", "--detach"), f"not running, and no supervisor starts it again: {', '.join(sorted(dead))}"))
     made += [Proposal(("recover", "lock-server", name), f"{name} does not vote: it lost its data") for name in forgetful]
     for one in lost:
         made.append(Proposal(("recover", one.node, "--operator", one.operator), f"{one.operator} lacks its copy at {one.node}: {one.why}"))

@@ -230,9 +230,10 @@ def status(console: Console, answer: messages.StatusAnswer, addresses: Mapping[s
         console.print(f"\nautomatic failover is {answer.paused}", soft_wrap=True)
     well = [line for line in answer.partitions if line.verdict == "ok"]
     primaries: dict[str, int] = {}
-    for partition in well:
-        primaries[partition.primary] = primaries.get(partition.primary, 0) + 1
-    spread = ", ".join(f"{node} {count}" for node, count in sorted(primaries.items()))
+    for partition in answer.partitions:
+        if partition.primary:
+            primaries[partition.primary] = primaries.get(partition.primary, 0) + 1
+    spread = ", ".join(f"{node} {count}" for node, count in sorted(primaries.items())) or "none"
     console.print(f"\n{len(well)} of {len(answer.partitions)} operators in order; primaries: {spread}")
     for partition in answer.partitions:
         if partition.changing:

@@ -300,7 +300,7 @@ class Recoverer:
         if job.cause is Cause.EMPTY and mine is not None and mine.applied_lsn > 0:
             # The log brought it meanwhile.
             Incoming(self._folder, job.operator).discard()
-            report.state = "done"
+            report.state, report.source, report.detail = "done", "", "the log brought it"
             return True
         why_not = recovery.refusal(self._host.name, mine, peers) if job.cause is Cause.ASKED else ""
         at_least = mine.applied_lsn + 1 if mine is not None and not job.fresh_uuid and mine.last_lsn else 0

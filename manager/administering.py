@@ -13,7 +13,7 @@ from typing import Any
 from datastore import administration as wishes
 from datastore import cluster_record, wire
 from datastore.cluster_record import DRAINING, LEAVING, MEMBER, PRIMARY, REMOVED
-from datastore.errors import HoldfastError, InvalidRequest, nearest, shown
+from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable, nearest, shown
 from datastore.rows import ReignRow
 from manager import membership
 from manager.failover_steps import MoveWanted
@@ -162,12 +162,21 @@ class Administering:
         """Pass the wish to its node, which knows what it has, from whom it could take it, and how far it is.
 
         Raises:
-            NodeUnreachable, OutcomeUnknown: The node does not answer; asking again is harmless.
+            InvalidRequest: The node does not run, so nothing can be begun there.
+            NodeUnreachable, OutcomeUnknown: The node does not answer any more; asking again is harmless.
         """
         name = wish.ask.node
         self._watch.roster.goals.require(name)
         node = self._watch.roster.nodes[name]
-        return wire.decode(wishes.ANSWERS[type(wish)], node.call("recover", wire.encode(wish.ask), deadline_ms))
+        try:
+            answer = node.call("recover", wire.encode(wish.ask), deadline_ms)
+        except NodeUnreachable as error:
+            if wish.ask.action != "plan":
+                raise  # Begun already: who waits for it waits until it is back.
+            # Whoever asks again asks in vain: it is to be started first, and may then bring back by itself what it lost.
+            reason = f"{name} does not run: start it first, then look at: holdfast cluster status ({error.detail})"
+            raise InvalidRequest(reason, field="node") from error
+        return wire.decode(wishes.ANSWERS[type(wish)], answer)
 
     def _require_operators(self, operators: list[str]) -> None:
         known = self._watch.operators()

@@ -167,3 +167,19 @@ def test_the_last_node_that_may_lead_is_not_drained(typist: Typist) -> None:
     wait_until(lambda: {"node-3"} == {line.primary for line in client.status().partitions}, "node-3 to be seen leading everything", 30)
     for name in ("node-1", "node-2"):
         assert exit_codes.DONE == typist("node", "drain", name, "--undo")[0]
+
+
+def test_a_node_that_does_not_run_is_not_recovered(typist: Typist) -> None:
+    """The command says so at once, and what to do; the status counts every primary, and names the dead node and its operators."""
+    cluster = typist.cluster
+    cluster.kill("node-2")
+    try:
+        wait_until(lambda: typist("recover", "node-2", "--dry-run")[0] == exit_codes.INVALID, "the managers to miss it", 30)
+        code, answer = typist("recover", "node-2")
+        assert (exit_codes.INVALID, True) == (code, "node-2 does not run: start it first" in answer), answer
+        wait_until(lambda: "node-1 " in typist("cluster", "status")[1].partition("primaries: ")[2], "others to lead", 30)
+        code, answer = typist("cluster", "status")
+        assert code in (exit_codes.PARTIAL, exit_codes.NO_ANSWER), answer
+        assert "not in order: node-2" in answer, answer
+    finally:
+        cluster.restart("node-2")
