@@ -81,7 +81,7 @@ def test_drained_nodes_keep_copies_and_lead_nothing() -> None:
     ],
 )
 def test_bad_wishes_name_the_thing(ask: object, said: str) -> None:
-    """Nothing is written, and the message has the nearest right one."""
+    """Nothing is written, and the message has the nearest right one; copies are kept on three nodes or five (R16)."""
     with pytest.raises(InvalidRequest, match=said):
         ask(goals())  # type: ignore[operator]
 
