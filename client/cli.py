@@ -31,6 +31,7 @@ from client import (
     commands_operators,
     commands_payments,
     commands_primaries,
+    commands_recording,
     commands_recovering,
     commands_restarting,
     commands_search,
@@ -102,6 +103,7 @@ commands_restarting.register(commands_cluster.cluster)
 commands_nodes.register(app)
 commands_primaries.register(app, commands_operators.operator)
 commands_recovering.register(app)
+commands_recording.register(app)
 commands_certificates.register(app)
 commands_tui.register(app)
 commands_demo.register(app)

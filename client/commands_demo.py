@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from client import exit_codes
-from client.commands_tui import open_application, refuse_without_terminal
+from client.commands_tui import names_of, open_application, refuse_without_terminal
 from client.terminal import Session, tell
 
 
@@ -56,7 +56,7 @@ def demo(
             else:
                 from client.rivals import Rivals
 
-                open_application(running.session, keys_file, rivals=Rivals(folders.config))
+                open_application(running.session, keys_file, rivals=Rivals(folders.config), command_names=names_of(context))
     except KeyboardInterrupt:
         pass
     tell("gone: the cluster, its folder and all that was in it")

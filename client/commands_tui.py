@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +49,7 @@ def tui(
     if keys:
         return _list_keys(session, wallet.home(os.environ) / "keys.toml", json=json)
     refuse_without_terminal("tui")
-    open_application(session, wallet.home(os.environ) / "keys.toml", theme=theme)
+    open_application(session, wallet.home(os.environ) / "keys.toml", theme=theme, command_names=names_of(context))
     return exit_codes.DONE
 
 
@@ -81,12 +81,25 @@ def refuse_without_terminal(command: str) -> None:
         raise ConfigInvalid(f"{command}: {reason}", file="-", key="-", reason=reason)
 
 
-def open_application(session: Session, keys_file: Path, *, theme: str = "", rivals: Rivals | None = None) -> None:
+def names_of(context: typer.Context) -> list[str]:
+    """Return the names of all commands of the program that was called, those of groups with their group: "node add"."""
+    commands: Mapping[str, Any] = getattr(context.find_root().command, "commands", {})
+    names = []
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        names += [name] if inner is None else [f"{name} {one}" for one in inner]
+    return names
+
+
+def open_application(
+    session: Session, keys_file: Path, *, theme: str = "", rivals: Rivals | None = None, command_names: Sequence[str] = ()
+) -> None:
     """Show the application for a session's cluster until it is left.
 
     Args:
         keys_file: The user's own keys and theme; need not exist.
         rivals: Buyers to compete with, where that is wanted.
+        command_names: What can be run from within, see `names_of`.
     Raises:
         ConfigInvalid: The file names a binding, key or theme that there is not.
     """
@@ -94,7 +107,15 @@ def open_application(session: Session, keys_file: Path, *, theme: str = "", riva
     from client.tui.app import HoldfastApp
 
     wishes = keymap.read(keys_file, theme)
-    app = HoldfastApp(session.connect(), session.wallet, cards=cards_of(session.mapping), desk=desk_of(session), rivals=rivals)
+    app = HoldfastApp(
+        session.connect(),
+        session.wallet,
+        cards=cards_of(session.mapping),
+        desk=desk_of(session),
+        rivals=rivals,
+        command_names=command_names,
+        command_options=["--config", str(session.config_file), "--profile", session.profile, "--data", str(session.folders.data)],
+    )
     keymap.apply(app, wishes)
     app.run()
 

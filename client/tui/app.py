@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from textual import work
@@ -14,10 +15,13 @@ from textual.screen import Screen
 
 from client.api import new_request_id
 from client.inputs import duration_text
+from client.recordings import opened
 from client.rivals import Rivals
+from client.tui.ask_text import AskText
 from client.tui.bookings_screen import BookingsScreen
 from client.tui.clock import Holds
 from client.tui.cluster_screen import ClusterScreen
+from client.tui.command_screen import CommandScreen
 from client.tui.desk import Desk
 from client.tui.figures_screen import FiguresScreen
 from client.tui.gateway import Client, Gateway, now_ms
@@ -28,6 +32,8 @@ from client.tui.locks_screen import LocksScreen
 from client.tui.log_screen import LogScreen
 from client.tui.page import News
 from client.tui.palette import HoldfastCommands
+from client.tui.payments_screen import PaymentsScreen
+from client.tui.replay_screen import ReplayScreen
 from client.tui.search_screen import SearchScreen
 from client.tui.seats_screen import SeatsScreen
 from client.tui.services_screen import ServicesScreen
@@ -58,6 +64,7 @@ class HoldfastApp(App[None]):
         "locks": LocksScreen,
         "log": LogScreen,
         "figures": FiguresScreen,
+        "payments": PaymentsScreen,
     }
     DEFAULT_MODE = "travel"
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {HoldfastCommands}
@@ -70,6 +77,8 @@ class HoldfastApp(App[None]):
         Binding("6,f9", "go('locks')", "Locks", show=False, id="app.locks"),
         Binding("7,f10", "go('log')", "Log", show=False, id="app.log"),
         Binding("8,f11", "go('figures')", "Figures", show=False, id="app.figures"),
+        Binding("9", "go('payments')", "Payments", show=False, id="app.payments"),
+        Binding("colon", "command", "Command", show=False, id="app.command"),
         Binding("f12", "rivals", "Rivals", id="app.rivals"),
         Binding("f1", "explain", "Help", id="app.help"),
         Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
@@ -83,6 +92,8 @@ class HoldfastApp(App[None]):
         cards: Sequence[tuple[str, str]] = (),
         desk: Desk | None = None,
         rivals: Rivals | None = None,
+        command_names: Sequence[str] = (),
+        command_options: Sequence[str] = (),
     ) -> None:
         """Prepare; `run` shows it.
 
@@ -91,11 +102,16 @@ class HoldfastApp(App[None]):
             cards: (what people read, what the provider knows) of the cards offered; none where no payments are taken.
             rivals: Buyers to compete with, in a demonstration.
             desk: The cluster's data folder, where it is on this machine: keys, logs, processes.
+            command_names: Of all commands of `holdfast`, which can be run from here too.
+            command_options: What stands in front of a command so that it means this cluster.
         """
         super().__init__()
         self.cards = list(cards)
         self.desk = desk
         self.rivals = rivals
+        self.command_names = list(command_names)
+        self.command_options = list(command_options)
+        self.commands_typed: list[str] = []
         self.series = Series()
         self.happened: deque[Happening] = deque(maxlen=HAPPENED_MAX)
         self.frozen: set[str] = set()  # Processes that were frozen here and not continued yet.
@@ -197,6 +213,24 @@ class HoldfastApp(App[None]):
         """Show another part; what lies behind keeps its state."""
         if self.current_mode != mode:
             self.switch_mode(mode)
+
+    def action_command(self, text: str = "") -> None:
+        """Run any command of `holdfast`."""
+        self.push_screen(CommandScreen(text))
+
+    @work(group="replay", exclusive=True)
+    async def action_replay(self, file: str = "") -> None:
+        """Show a recording's seat maps over time."""
+        asked = AskText("Replay which file? (`record OPERATOR --out FILE` makes one)")
+        named: str | None = file or await self.push_screen_wait(asked)
+        if not named:
+            return
+        try:
+            replay = await self.ask(lambda _: opened(Path(named)))
+        except HoldfastError as error:
+            self.say_error(error, "no recording")
+            return
+        self.push_screen(ReplayScreen(replay))
 
     def action_explain(self) -> None:
         """Show or hide what the focused widget and its keys do."""

@@ -50,6 +50,14 @@ class Desk:
         """
         return keys.operator_key(self.folders, service_id)
 
+    def admin_key(self) -> str:
+        """Return the administrator's key.
+
+        Raises:
+            ConfigInvalid: It is not kept here.
+        """
+        return administering.admin_key(self._session)
+
     def administer(self, client: Client, wish: administration.AnyWish) -> Any:
         """Have the managers do what is wished, as the administrator.
 
@@ -57,7 +65,7 @@ class Desk:
             ConfigInvalid: The administrator's key is not kept here.
             HoldfastError: What the managers say.
         """
-        return administering.ask(client, administering.admin_key(self._session), wish, ADMIN_MS)
+        return administering.ask(client, self.admin_key(), wish, ADMIN_MS)
 
     def logs(self) -> list[Path]:
         """Return the log files of this machine's processes."""

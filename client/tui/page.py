@@ -30,6 +30,7 @@ PARTS = (
     ("6", "locks", "Locks"),
     ("7", "log", "Log"),
     ("8", "figures", "Figures"),
+    ("9", "payments", "Pay"),
 )
 HOLDS_SHOWN = 3
 R = TypeVar("R")
@@ -82,7 +83,7 @@ def _parts(current: str) -> Content:
     words = []
     for key, mode, word in PARTS:
         style = "reverse bold" if mode == current else ""
-        words.append(Content.from_markup(f"[@click=\"app.go('{mode}')\"] $key $word [/]", key=key, word=word).stylize(style))
+        words.append(Content.from_markup(f"[@click=\"app.go('{mode}')\"]$key $word[/] ", key=key, word=word).stylize(style))
     return Content("").join(words)
 
 

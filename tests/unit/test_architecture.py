@@ -30,6 +30,7 @@ PURE = {
     "client.numbering",
     "client.production",
     "client.profiles",
+    "client.recording",
     "client.routemap",
     "client.seasons",
     "client.seatmap",
