@@ -244,7 +244,6 @@ def test_close_on_a_frozen_peer() -> None:
         relay.frozen = True
         ours = Attempt(client.close)
         assert ours.ends_within(SLOW_S)
-        assert ours.elapsed_s < 2
 
 
 def test_large_send_to_a_peer_that_does_not_read() -> None:
