@@ -101,7 +101,10 @@ def remove(
     yes: Yes = False,
     json: Json = False,
 ) -> int:
-    """Take an operator out of sale for good, once it is exported; refused while anything of it is open. Its ledger stays."""
+    """Take an operator out of sale for good, once it is exported; refused while anything of it is open.
+
+    Its ledger stays on its nodes: what was sold can be proved for as long as a disk lasts. Names go with `erase-person`.
+    """
     from client import api, keys
     from datastore import messages
 
@@ -109,6 +112,12 @@ def remove(
     code = code.upper()
     admin_key = keys.read_secret(session.folders.secrets / "admin.key")
     file = out or Path(f"{code}.holdfast")
+    with session.connect() as client:
+        _known(client.operators(), code)
+        lines = [line for line in client.status().partitions if line.operator == code]
+    kept = sorted({copy.node for line in lines for copy in line.copies})
+    stays = f"its files stay on {', '.join(kept) or 'its nodes'} (partitions/{code}.sqlite in each node's folder): no ledger is deleted"
+    tell(f"before: {stays}")
     if not yes and not typer.confirm(f"export {code} to {file}, then take it out of sale for good?", err=True):
         tell("nothing was changed")
         return exit_codes.DECLINED
@@ -122,9 +131,9 @@ def remove(
                 file.unlink()  # A refusal changes nothing, here neither; the next try writes it anew.
             raise
     if json:
-        session.print_json({"operator": code, "removed": True, "export": str(file)})
+        session.print_json({"operator": code, "removed": True, "export": str(file), "nodes": kept})
     else:
-        session.console().print(f"{code} sells nothing any more; its ledger is in {file} and on its nodes", soft_wrap=True)
+        session.console().print(f"after: {code} sells nothing any more; its ledger is in {file}, and {stays}", soft_wrap=True)
     return exit_codes.DONE
 
 
