@@ -8,7 +8,7 @@
 Starts its own cluster on free loopback ports in a temporary folder, imports one operator with a hall of 20,000 seats,
 and holds seats of three of its services, each seat once. Callers are threads of other processes; everything shares
 the machine, so the figures are for comparison within one run. Prints operations per second, p50 and p99 in
-milliseconds, and the mean batch: holds in one entry of the log.
+milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a hold costs each tier in microseconds.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ from loadbalancer.stub import BalancerStub
 OPERATOR = "BEN"
 ROWS, COLUMNS = 200, 100
 SERVICES = 3
+TIERS = ("balancer", "lock", "manager", "primary", "followers")
+TIER_OF_NAME = {"node-1": "primary", "node-2": "followers", "node-3": "followers"}
 
 
 class Phase(NamedTuple):
@@ -179,7 +181,18 @@ def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, g
     results.put((durations, refused))
 
 
-def measure(addresses: list[str], number: int, phase: Phase, first: date, operator_lsn: Any) -> dict[str, Any]:
+def cpu_seconds(data: Path) -> dict[str, float]:
+    """Return the CPU time so far of each tier's processes, user and system (proc(5), fields 14 and 15 of stat)."""
+    tiers = dict.fromkeys(TIERS, 0.0)
+    for file in (data / "run").glob("*.pid"):
+        tier = TIER_OF_NAME.get(file.stem, file.stem.partition("-")[0])
+        if tier in tiers:
+            fields = Path(f"/proc/{file.read_text().split()[0]}/stat").read_text().rpartition(")")[2].split()
+            tiers[tier] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return tiers
+
+
+def measure(addresses: list[str], number: int, phase: Phase, first: date, operator_lsn: Any, data: Path) -> dict[str, Any]:
     """Run one phase and return its figures."""
     context = multiprocessing.get_context("spawn")
     total = phase.processes * phase.threads * phase.size * phase.calls
@@ -191,13 +204,15 @@ def measure(addresses: list[str], number: int, phase: Phase, first: date, operat
         context.Process(target=call_all, args=(addresses, seats[place * share : (place + 1) * share], phase, gate, results))
         for place in range(phase.processes)
     ]
-    before = operator_lsn()
     for worker in workers:
         worker.start()
+    before = operator_lsn()
+    cpu_before = cpu_seconds(data)
     gate.wait()
     began = time.perf_counter()
     reports = [results.get(timeout=300) for _ in workers]
     took = time.perf_counter() - began
+    cpu_after = cpu_seconds(data)
     for worker in workers:
         worker.join()
     entries = operator_lsn() - before
@@ -210,6 +225,7 @@ def measure(addresses: list[str], number: int, phase: Phase, first: date, operat
         "p50_ms": round(1000 * statistics.median(durations), 2),
         "p99_ms": round(1000 * durations[int(len(durations) * 0.99)], 2),
         "mean_batch": round(total / max(1, entries), 1),
+        "cpu_us": {tier: round((cpu_after[tier] - cpu_before[tier]) / total * 1e6) for tier in TIERS},
     }
 
 
@@ -231,7 +247,7 @@ def run(appendfsync: str) -> list[dict[str, Any]]:
                     lines = {line.operator: line for line in holdfast.status().partitions}
                     return lines[OPERATOR].lsn
 
-                return [measure(addresses, number, phase, first, operator_lsn) for number, phase in enumerate(PHASES)]
+                return [measure(addresses, number, phase, first, operator_lsn, data) for number, phase in enumerate(PHASES)]
         finally:
             subprocess.run([*command, "down"], check=False, stdout=subprocess.DEVNULL)
 
@@ -250,6 +266,13 @@ The design asks for 600 holds/s of one caller, 5,800 of 32 and 40,000 of callers
 lock servers that do not flush (`appendfsync no`). The shipped configuration flushes every write (`always`), because a lock
 server that forgets breaks the order of buyers; the rows beside each other say what that costs.
 
+What one hold costs in CPU time, in microseconds, by tier (all lock servers and both followers together, callers not counted), in the
+same runs. On a machine of {cores} cores the sum is what bounds the bulk rows.
+
+| callers | lock servers | balancer | lock servers' | manager | primary | followers' | sum |
+|---|---|---:|---:|---:|---:|---:|---:|
+{costs}
+
 Other measurements: `python -m benchmarks.locks` (SeatLocks beside plain redlock-py), `python -m benchmarks.edge` (our RPyC
 edge beside plain RPyC), `python -m benchmarks.importing FOLDER --cluster` (a large timetable).
 """
@@ -261,14 +284,20 @@ def machine() -> str:
 
 def report(file: Path) -> None:
     """Measure with and without flushing lock servers and write the page."""
+    found = [(appendfsync, row) for appendfsync in ("no", "always") for row in run(appendfsync)]
     lines = [
         f"| {row['callers']} | `{appendfsync}` | {row['holds_per_second']:,} | {row['p50_ms']} | {row['p99_ms']} | {row['mean_batch']} |"
-        for appendfsync in ("no", "always")
-        for row in run(appendfsync)
+        for appendfsync, row in found
+    ]
+    costs = [
+        f"| {row['callers']} | `{appendfsync}` | {' | '.join(str(row['cpu_us'][tier]) for tier in TIERS)} | {sum(row['cpu_us'].values())} |"
+        for appendfsync, row in found
     ]
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     kept = re.search(r"\n## Failover\n.*", before, re.S)  # Written by benchmarks.failover.
-    page = REPORT.format(date=date.today().isoformat(), machine=machine(), rows="\n".join(lines))
+    page = REPORT.format(
+        date=date.today().isoformat(), machine=machine(), rows="\n".join(lines), costs="\n".join(costs), cores=os.cpu_count()
+    )
     file.write_text(page + (kept.group() if kept else ""), encoding="utf-8")
 
 
@@ -286,10 +315,11 @@ def main() -> None:
         print(json.dumps({"machine": machine(), "appendfsync": options.appendfsync, "phases": figures}, indent=2))
         return
     print(f"{machine()}, appendfsync {options.appendfsync}")
-    print(f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}")
+    print(f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}")
     for row in figures:
         print(
             f"{row['callers']:<22}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
+            f"{sum(row['cpu_us'].values()):>8}"
         )
 
 
