@@ -1,11 +1,16 @@
-"""What a trip over three operators costs beside one over one: hold and confirm, one caller, in turns on one cluster.
+"""What a trip over three operators costs beside one over one, and what a fight over A+B and B+A leaves of the rate.
 
-    python -m benchmarks.baskets            # 3 lock servers, 1 balancer, 1 manager, 3 nodes, AOF off
+    python -m benchmarks.baskets            # 3 lock servers, 2 balancers, 1 manager, 3 nodes, AOF off
     python -m benchmarks.baskets --rounds 500 --json
+    python -m benchmarks.baskets --report docs/benchmarks.md
 
 Starts its own cluster on free loopback ports in a temporary folder, with three operators whose primaries are on three
 nodes. Every round buys one seat of one operator and one trip of a seat at each of the three, in turns, so that both meet
-the same machine. Prints p50 and p99 in milliseconds of hold, confirm and both, and their ratio (aim: at most 2.5).
+the same machine: p50 and p99 in milliseconds of hold, confirm and both, and their ratio (aim: at most 2.5).
+
+Then one buyer holds and releases a seat at A and one at B, alone; and two buyers, each at a balancer of his own, want the same two seats,
+one as A+B and the other as B+A. Both in turns of a few seconds. The trips that are held a second in the fight are compared with those
+of the buyer alone (aim: at least half), and nobody may win nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -26,13 +32,14 @@ from typing import Any
 
 import tomlkit
 
+from benchmarks.pages import machine, put_section
 from client.api import Holdfast, Passenger, connect
 from client.folders import Folders
 from client.keys import digest, ensure_admin
 from client.processes import free_ports
 from datastore import messages
 from datastore.edge import Address
-from datastore.errors import HoldfastError
+from datastore.errors import HoldfastError, LockTimeout, SeatUnavailable
 from datastore.model import LayoutSpec, Place, Schedule, Section
 from datastore.wire import ImportBody, encode
 from loadbalancer.stub import BalancerStub
@@ -41,11 +48,13 @@ OPERATORS = ("BENA", "BENB", "BENC")
 ROWS, COLUMNS = 100, 40
 WARM_UP = 20
 SEEN_S = 20
+TURN_S = 3.0
+RATIO_MOST, PROGRESS_LEAST = 2.5, 0.5
 
 
-def configuration() -> tuple[str, str]:
-    """Return a cluster.toml and its balancer's address."""
-    ports = free_ports(8)
+def configuration() -> tuple[str, list[str]]:
+    """Return a cluster.toml and its balancers' addresses."""
+    ports = free_ports(9)
     tables: dict[str, Any] = {
         "lockstore": {"appendfsync": "no", "server": _rows("lock", ports[:3])},
         "datastore": {
@@ -55,10 +64,10 @@ def configuration() -> tuple[str, str]:
             ],
         },
         "manager": {"manager": _rows("manager", ports[6:7])},
-        "loadbalancer": {"owner_holds_max": 1_000_000, "service_holds_max": 1_000_000, "balancer": _rows("balancer", ports[7:8])},
+        "loadbalancer": {"owner_holds_max": 1_000_000, "service_holds_max": 1_000_000, "balancer": _rows("balancer", ports[7:9])},
         "client": {"timetables": []},
     }
-    return tomlkit.dumps(tables), f"127.0.0.1:{ports[7]}"
+    return tomlkit.dumps(tables), [f"127.0.0.1:{port}" for port in ports[7:9]]
 
 
 def _rows(name: str, ports: Sequence[int]) -> list[dict[str, Any]]:
@@ -149,6 +158,60 @@ def measure(address: str, rounds: int, first: date) -> list[dict[str, Any]]:
     return [figures(operators, times) for operators, times in taken.items()]
 
 
+class Fight:
+    """Buyers of one seat at A and one at B, who hold and release: one alone, or two who want the same in either order."""
+
+    def __init__(self, addresses: Sequence[str], first: date) -> None:
+        """Prepare; `addresses` are the balancers'."""
+        day = (first + timedelta(days=32)).isoformat()
+        self._legs = [(f"{code}SHOW-HALL-{day}", ["R1S1"]) for code in OPERATORS[:2]]
+        self._addresses = addresses
+
+    def turn(self, buyers: int) -> list[int]:
+        """Return how many trips each of one or two buyers held in a turn."""
+        won = [0] * buyers
+        gate = threading.Barrier(buyers)
+
+        def want(number: int) -> None:
+            legs = self._legs if number % 2 == 0 else self._legs[::-1]
+            with connect([self._addresses[number]], owner_key=f"owner-key-of-fighter-{number}") as holdfast:
+                wait_seen(holdfast, [service for service, _ in legs])
+                gate.wait(SEEN_S)
+                end = time.monotonic() + TURN_S
+                while time.monotonic() < end:
+                    try:
+                        held = holdfast.hold_trip(legs)
+                    except (SeatUnavailable, LockTimeout):
+                        continue
+                    won[number] += 1
+                    holdfast.release(held.hold_id)
+
+        threads = [threading.Thread(target=want, args=(number,)) for number in range(buyers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return won
+
+
+def fight(addresses: Sequence[str], seconds: float, first: date) -> dict[str, Any]:
+    """Return trips a second of one buyer alone and of two who cross, in turns, for about so many seconds each."""
+    scene = Fight(addresses, first)
+    scene.turn(2)  # Not counted: connections and views.
+    turns = max(1, round(seconds / TURN_S))
+    alone, crossing = [], []
+    for _ in range(turns):
+        alone += scene.turn(1)
+        crossing.append(scene.turn(2))
+    return {
+        "seconds": turns * TURN_S,
+        "alone_per_s": round(sum(alone) / (turns * TURN_S), 1),
+        "crossing_per_s": round(sum(map(sum, crossing)) / (turns * TURN_S), 1),
+        "won": [sum(one) for one in zip(*crossing, strict=True)],
+        "progress": round(sum(map(sum, crossing)) / max(1, sum(alone)), 2),
+    }
+
+
 def figures(operators: int, times: Sequence[tuple[float, float]]) -> dict[str, Any]:
     parts = {"hold": [one for one, _ in times], "confirm": [two for _, two in times], "both": [one + two for one, two in times]}
     row: dict[str, Any] = {"operators": operators}
@@ -158,40 +221,71 @@ def figures(operators: int, times: Sequence[tuple[float, float]]) -> dict[str, A
     return row
 
 
-def run(rounds: int) -> list[dict[str, Any]]:
+def run(rounds: int, seconds: float) -> dict[str, Any]:
     """Start a cluster, measure, stop it."""
     first = date.today()
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         data, config = Path(folder) / "data", Path(folder) / "cluster.toml"
-        text, address = configuration()
+        text, addresses = configuration()
         config.write_text(text)
         command = [sys.executable, "-m", "client", "--config", str(config), "--data", str(data), "cluster"]
         subprocess.run([*command, "up", "--detach"], check=True, stdout=subprocess.DEVNULL)
         try:
-            import_halls(address, data, first)
-            return measure(address, rounds, first)
+            import_halls(addresses[0], data, first)
+            rows = measure(addresses[0], rounds, first)
+            ratios = {name: round(rows[1][f"{name}_p50_ms"] / rows[0][f"{name}_p50_ms"], 2) for name in ("hold", "confirm", "both")}
+            return {"rows": rows, "ratios": ratios, "fight": fight(addresses, seconds, first)}
         finally:
             subprocess.run([*command, "down"], check=False, stdout=subprocess.DEVNULL)
 
 
-def main() -> None:
+HEADING = "Trips over several operators"
+
+
+def section(found: dict[str, Any]) -> str:
+    """Return the section of the docs about one measurement."""
+    ratios, fought = found["ratios"], found["fight"]
+    lines = [
+        f"| {row['operators']} | {row['hold_p50_ms']} | {row['hold_p99_ms']} | {row['confirm_p50_ms']} | {row['confirm_p99_ms']}"
+        f" | {row['both_p50_ms']} | {row['both_p99_ms']} |"
+        for row in found["rows"]
+    ]
+    won = " and ".join(f"{one:,}" for one in fought["won"])
+    return "\n".join(
+        [
+            f"## {HEADING}\n",
+            f"Written by `python -m benchmarks.baskets --report docs/benchmarks.md` on {machine()}, the machine shared with others:",
+            "one caller buys a seat of one operator, then a trip of a seat at each of three, in turns; milliseconds.\n",
+            "| operators | hold p50 | p99 | confirm p50 | p99 | both p50 | p99 |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+            *lines,
+            "",
+            f"Three operators cost {ratios['hold']} times one for a hold, {ratios['confirm']} for a confirm and {ratios['both']} for"
+            f" both (p50); the aim is {RATIO_MOST} at most.\n",
+            f"A fight: one buyer who holds and releases a seat at A and one at B makes {fought['alone_per_s']} trips a second alone. Two"
+            " buyers at two balancers who want",
+            f"the same two seats, one as A+B and the other as B+A, make {fought['crossing_per_s']} together, in turns with the first,"
+            f" {fought['seconds']:.0f} s each: {fought['progress']} of the",
+            f"undisturbed rate (the aim is {PROGRESS_LEAST} at least). They won {won}.\n",
+        ]
+    )
+
+
+def main() -> int:
+    """Measure, print, and write the section where asked; return 1 where an aim is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=60, help="of the fight, and as long again of one buyer alone")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the section into this page of the docs")
     options = parser.parse_args()
-    rows = run(options.rounds)
-    ratios = {name: round(rows[1][f"{name}_p50_ms"] / rows[0][f"{name}_p50_ms"], 2) for name in ("hold", "confirm", "both")}
-    if options.json:
-        print(json.dumps({"rows": rows, "ratios": ratios}, indent=2))
-        return
-    print(f"{'operators':<11}{'hold p50':>10}{'p99':>8}{'confirm p50':>13}{'p99':>8}{'both p50':>10}{'p99':>8}   (ms)")
-    for row in rows:
-        print(
-            f"{row['operators']:<11}{row['hold_p50_ms']:>10}{row['hold_p99_ms']:>8}{row['confirm_p50_ms']:>13}{row['confirm_p99_ms']:>8}"
-            f"{row['both_p50_ms']:>10}{row['both_p99_ms']:>8}"
-        )
-    print(f"three operators cost {ratios['hold']} times one for a hold, {ratios['confirm']} for a confirm, {ratios['both']} for both (p50)")
+    found = run(options.rounds, options.seconds)
+    print(json.dumps(found, indent=2) if options.json else section(found))
+    if options.report:
+        put_section(options.report, HEADING, section(found))
+    fought = found["fight"]
+    return 0 if found["ratios"]["both"] <= RATIO_MOST and fought["progress"] >= PROGRESS_LEAST and all(fought["won"]) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

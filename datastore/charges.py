@@ -5,6 +5,7 @@
        └───── the same seats, held anew (Q7) ┘
 
 Money is moved by balancers' reconcilers, by the intent's id, after the row that asks for it is committed; each says here what it did.
+What the provider refuses for good is a case (Z15), which a person closes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from datastore import commands, errors
 from datastore.model import PaymentState
 from datastore.overlay import Batch
-from datastore.rows import PaymentRow
+from datastore.rows import PaymentRow, by_hand
 from datastore.taking import copy
 
 
@@ -57,18 +58,43 @@ def settle(batch: Batch, command: commands.Settle) -> dict[str, Any]:
     if payment.state == PaymentState.CAPTURE:
         captured = command.moved_minor
     elif payment.state == PaymentState.REFUND:
-        if command.moved_minor < payment.step_minor:
+        if command.moved_minor < payment.step_minor - by_hand(payment.closings)[1]:
             return payment_value(payment)  # Said of an earlier step.
         refunded = command.moved_minor
-    refund_due = bool(payment.reference) and payment.refund_minor > refunded
+    moved = copy(payment, note=command.note, captured_minor=captured, refunded_minor=refunded)
+    return _done(batch, moved)
+
+
+def close_case(batch: Batch, command: commands.CloseCase) -> dict[str, Any]:
+    """Z15: what the provider will not do was done without it, or given up: the books count it as moved by hand.
+
+    Raises:
+        InvalidRequest: There is no such open case; nothing changed.
+    """
+    payment = _known(batch, command.intent)
+    what = f"payment {errors.shown(command.intent)}"
+    if not payment.case or payment.state == PaymentState.SETTLED:
+        raise errors.InvalidRequest(f"{what} is no open case", field="intent")
+    if payment.state != command.state:
+        raise errors.InvalidRequest(f"{what} is another case than the one that was looked at; list the cases again", field="intent")
+    if payment.state == PaymentState.CAPTURE:
+        minor = payment.amount_minor
+    elif payment.state == PaymentState.REFUND:
+        minor = payment.refunded_minor + by_hand(payment.closings)[1] - payment.step_minor
+    else:
+        minor = 0  # Nothing was sold: nothing is due either way.
+    closing = (batch.now_ms, command.who, command.why, minor)
+    return {**_done(batch, copy(payment, note="closed by hand", closings=(*payment.closings, closing))), "lsn": batch.lsn}
+
+
+def _done(batch: Batch, payment: PaymentRow) -> dict[str, Any]:
+    """Write that what a row asked for is done; a refund that came up meanwhile is next."""
+    refund_due = bool(payment.reference) and payment.refund_minor > payment.refunded_minor + by_hand(payment.closings)[1]
     payment = copy(
         payment,
         state=PaymentState.REFUND if refund_due else PaymentState.SETTLED,
         step_minor=payment.refund_minor if refund_due else payment.step_minor,
-        note=command.note,
         since_ms=batch.now_ms,
-        captured_minor=captured,
-        refunded_minor=refunded,
         case="",
     )
     batch.put_payment(payment)
@@ -108,4 +134,5 @@ def payment_value(payment: PaymentRow) -> dict[str, Any]:
         "refunded_minor": payment.refunded_minor,
         "case": payment.case,
         "step_minor": payment.step_minor,
+        "closings": [list(one) for one in payment.closings],
     }

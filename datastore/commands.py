@@ -225,6 +225,18 @@ class PaymentCase(Command, frozen=True, tag="payment_case"):
     why: str
 
 
+class CloseCase(Command, frozen=True, tag="close_case"):
+    """Z15: a person has seen to an open case without the provider: it counts as done, and who says so and why is written down.
+
+    `state`: the `PaymentState` of the case that was looked at; `who` is staff, never a traveller.
+    """
+
+    intent: str
+    state: int
+    who: str
+    why: str
+
+
 class Retire(Command, frozen=True, tag="retire"):
     """Take an operator out of sale for good: its timetables go, its ledger stays. Refused while anything of it is open."""
 
@@ -246,4 +258,5 @@ OfBaskets = (
     | Retire
     | BeginVoid
     | PaymentCase
+    | CloseCase
 )

@@ -313,4 +313,5 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     commands.Settle: charges.settle,
     commands.BeginVoid: charges.begin_void,
     commands.PaymentCase: charges.note_case,
+    commands.CloseCase: charges.close_case,
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
 
-from datastore.messages_base import Answer, OperatorCodes, Request, Secret, Word
+import msgspec
+from msgspec import Meta
+
+from datastore.messages_base import Answer, OperatorCodes, Request, Secret, Word, Write
 from datastore.model import Money
 
 
@@ -49,7 +52,8 @@ class AccountLine(msgspec.Struct):
     """One operator and currency, in minor units.
 
     Of the orders that the operator decides on: what is `booked`, what is `retained` of cancelled ones, what was `captured` and
-    `refunded` for them; `difference` is captured - refunded - booked - retained. `share`: of all orders, the part of its own legs.
+    `refunded` for them, and what people took less gave back `by_hand` where the provider would not; `difference` is captured -
+    refunded + by_hand - booked - retained. `share`: of all orders, the part of its own legs.
     `open`: payments that are still to be finished; they and their orders are in no other figure.
     """
 
@@ -63,13 +67,77 @@ class AccountLine(msgspec.Struct):
     difference: int = 0
     share: int = 0
     open: int = 0
+    by_hand: int = 0
 
 
 class AccountsAnswer(Answer, kw_only=True):
-    """`findings`: what does not agree, one sentence each; `cases`: payments that a person has to look at."""
+    """`findings`: what does not agree, one sentence each; `cases`: payments that a person has to look at; `closings`: cases that
+    people closed."""
 
     provider: str
     lines: list[AccountLine]
     findings: list[str]
     cases: list[str]
     intents: int
+    closings: list[str] = msgspec.field(default_factory=list)
+
+
+class PaymentCases(Request, frozen=True, kw_only=True):
+    """List the payments that a person has to look at (Z15), of these operators, of all by default; with `closed`, also closed ones."""
+
+    admin_key: Secret
+    operators: OperatorCodes = msgspec.field(default_factory=list)
+    closed: bool = False
+
+
+class CaseClosing(msgspec.Struct):
+    """Who closed a case, when and why. `amount`: what was taken (positive) or given back (negative) by hand."""
+
+    stamp_ms: int
+    who: str
+    why: str
+    amount: Money
+
+
+class CaseInfo(msgspec.Struct):
+    """A payment that the provider will not do what is due about.
+
+    `due`: "capture", "refund" or "cancel"; "" where nothing is open any more. `amount`: how much of it. `since_ms`: when it became
+    due. `why`: what the provider said.
+    """
+
+    operator: str
+    intent: str
+    hold_id: str
+    reference: str
+    due: str
+    amount: Money
+    since_ms: int
+    why: str
+    closings: list[CaseClosing]
+
+
+class CasesAnswer(Answer, kw_only=True):
+    """The cases, the oldest first; `partial` names operators that did not answer."""
+
+    cases: list[CaseInfo]
+
+
+class ClosePaymentCase(Write, frozen=True, kw_only=True):
+    """Say that a person has seen to a case without the provider: what was due counts as done by hand.
+
+    `who`: who says so, `why`: what was done; both stay in the ledger for ever, so no traveller's name belongs there.
+    """
+
+    admin_key: Secret
+    intent: Word
+    who: Annotated[str, Meta(min_length=1, max_length=64)]
+    why: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class CaseClosed(Answer, kw_only=True):
+    """`closed`: False where the provider did what was due after all, so that there was nothing to close. `lsn`: of the ledger's entry."""
+
+    closed: bool
+    case: CaseInfo
+    lsn: int = 0

@@ -17,7 +17,7 @@ from datastore.errors import HoldfastError, InvariantBroken
 from datastore.ledger import LedgerDamaged, SealedEntry, erased_sides, genesis, unseal
 from datastore.model import OrderState, PaymentState, SeatState
 from datastore.receipts import Receipt, differences
-from datastore.rows import Kind, OrderRow, PaymentRow, decode_row
+from datastore.rows import Kind, OrderRow, PaymentRow, by_hand, decode_row
 
 SEAT_WORDS = {SeatState.FREE: "free_again", SeatState.HELD: "held", SeatState.BOOKED: "booked", SeatState.BLOCKED: "blocked"}
 
@@ -142,7 +142,7 @@ def balance(orders: Mapping[str, OrderRow], payments: Mapping[str, PaymentRow]) 
             continue
         booked_minor = _price(order) if order.state == OrderState.CONFIRMED else 0
         kept_minor = booked_minor + sum(minor for _, minor in order.retained)
-        taken_minor = sum(row.captured_minor - row.refunded_minor for row in rows)
+        taken_minor = sum(row.captured_minor - row.refunded_minor + sum(minor for *_, minor in row.closings) for row in rows)
         if taken_minor != kept_minor:
             wrong.append(f"booking {order.reference}: payments took {taken_minor} {order.currency}, it keeps {kept_minor}")
         _add(money, rows, kept_minor)
@@ -159,8 +159,10 @@ def balance(orders: Mapping[str, OrderRow], payments: Mapping[str, PaymentRow]) 
 
 def _add(money: dict[str, list[int]], rows: Sequence[PaymentRow], kept_minor: int) -> None:
     line = money.setdefault(rows[0].currency, [0, 0, 0])
-    line[0] += sum(row.captured_minor for row in rows)
-    line[1] += sum(row.refunded_minor for row in rows)
+    for row in rows:
+        taken_minor, back_minor = by_hand(row.closings)
+        line[0] += row.captured_minor + taken_minor
+        line[1] += row.refunded_minor + back_minor
     line[2] += kept_minor
 
 

@@ -6,6 +6,7 @@ and nothing else, so no version of the code can make replicas differ. Values are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -247,6 +248,8 @@ class PaymentRow(msgspec.Struct, array_like=True):
         refund_minor: What goes back in all. `step_minor`: in REFUND, how much of it the step under way reaches: the next step
             begins when this one is settled, so that two balancers never refund one amount under two names.
         case: Why the provider will not do what is to be done; a person has to look at it (Z15).
+        closings: (stamp_ms, who, why, minor units) of cases that a person closed: what was taken (positive) or given back
+            (negative) without the provider.
     """
 
     intent: str
@@ -263,6 +266,13 @@ class PaymentRow(msgspec.Struct, array_like=True):
     refunded_minor: int = 0
     case: str = ""
     step_minor: int = 0
+    closings: tuple[tuple[int, str, str, int], ...] = ()
+
+
+def by_hand(closings: Sequence[tuple[int, str, str, int]]) -> tuple[int, int]:
+    """Return (taken, given back) without the provider, in minor units."""
+    amounts = [minor for *_, minor in closings]
+    return sum(minor for minor in amounts if minor > 0), -sum(minor for minor in amounts if minor < 0)
 
 
 class ServiceRow(msgspec.Struct, array_like=True):

@@ -1,4 +1,4 @@
-"""Do the books balance: captured - refunded = booked + retained, to the cent, per operator and currency and over all (Z15). Pure.
+"""Do the books balance: captured - refunded + by hand = booked + retained, to the cent, per operator and over all (Z15). Pure.
 
 Three sources that know nothing of each other are compared: the orders, the ledger's rows of payments, and the provider's own list.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from datastore.messages import AccountLine
-from datastore.model import OrderState, PaymentState
+from datastore.model import Money, OrderState, PaymentState
 
 
 class Paid(Protocol):
@@ -34,11 +34,12 @@ class Ledger(NamedTuple):
 
 
 class Books(NamedTuple):
-    """What the comparison came to; `findings` empty means that all agrees."""
+    """What the comparison came to; `findings` empty means that all agrees. `closings`: cases that people closed."""
 
     lines: list[AccountLine]
     findings: list[str]
     cases: list[str]
+    closings: list[str]
 
 
 def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_operators: bool) -> Books:
@@ -51,6 +52,7 @@ def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_opera
     lines: dict[tuple[str, str], AccountLine] = {}
     findings: list[str] = []
     cases: list[str] = []
+    closings: list[str] = []
     known: set[str] = set()
     for ledger in ledgers:
         payments = {row["intent"]: row for row in ledger.payments}
@@ -66,22 +68,24 @@ def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_opera
             line = _line(lines, ledger.operator, row["currency"])
             if row["case"]:
                 cases.append(f"{ledger.operator} {row['reference'] or row['hold_id']} {row['intent']}: {row['case']}")
+            closings += [case_closed(ledger.operator, row, closing) for closing in row["closings"]]
             if row["state"] != PaymentState.SETTLED:
                 line.open += 1
             if row["state"] != PaymentState.SETTLED or row["intent"] in unsettled:
                 continue
             line.captured += row["captured_minor"]
             line.refunded += row["refunded_minor"]
+            line.by_hand += sum(minor for *_, minor in row["closings"])
             findings += _against_provider(ledger.operator, row, intents.get(row["intent"]))
         for order in ledger.orders:
             findings += _missing(ledger.operator, order, payments)
             if not unsettled & set(order["intents"]):
                 _add_order(lines, ledger.operator, order)
     for line in lines.values():
-        line.difference = line.captured - line.refunded - line.booked - line.retained
+        line.difference = line.captured - line.refunded + line.by_hand - line.booked - line.retained
         if line.difference:
             amount = f"{line.difference} {line.currency}"
-            findings.append(f"{line.operator}: captured less refunded differs from booked and retained by {amount}")
+            findings.append(f"{line.operator}: captured less refunded, and by hand, differs from booked and retained by {amount}")
     if all_operators:
         findings += [
             f"{one.id}: the provider has taken or set aside money that no ledger knows"
@@ -89,7 +93,14 @@ def compare(ledgers: Sequence[Ledger], intents: Mapping[str, Paid], *, all_opera
             if one.id not in known and (one.received_minor != one.refunded_minor or one.status == "requires_capture")
         ]
         findings += _over_all(lines.values())
-    return Books([lines[key] for key in sorted(lines)], findings, cases)
+    return Books([lines[key] for key in sorted(lines)], findings, cases, closings)
+
+
+def case_closed(operator: str, row: Mapping[str, Any], closing: Sequence[Any]) -> str:
+    """Return a sentence on a case that a person closed."""
+    _, who, why, minor = closing
+    amount = f", {Money(abs(minor), row['currency'])} {'taken' if minor > 0 else 'given back'} by hand" if minor else ""
+    return f"{operator} {row['reference'] or row['hold_id']} {row['intent']}: closed by {who}{amount}: {why}"
 
 
 def _line(lines: dict[tuple[str, str], AccountLine], operator: str, currency: str) -> AccountLine:
@@ -141,9 +152,9 @@ def _over_all(lines: Iterable[AccountLine]) -> list[str]:
     totals: dict[str, tuple[int, int]] = {}
     for line in lines:
         net, share = totals.get(line.currency, (0, 0))
-        totals[line.currency] = (net + line.captured - line.refunded, share + line.share)
+        totals[line.currency] = (net + line.captured - line.refunded + line.by_hand, share + line.share)
     return [
-        f"over all: captured less refunded is {net} {currency}, the operators' shares are {share}"
+        f"over all: captured less refunded, and by hand, is {net} {currency}, the operators' shares are {share}"
         for currency, (net, share) in sorted(totals.items())
         if net != share
     ]

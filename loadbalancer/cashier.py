@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from datastore import commands
 from datastore.errors import HoldfastError, InvalidRequest, OrderNotPayable, OutcomeUnknown, PaymentDeclined, PaymentsUnavailable
 from datastore.model import HoldState, PaymentState
-from datastore.rows import PaymentRow
+from datastore.rows import PaymentRow, by_hand
 from loadbalancer import charging
 from loadbalancer.balancer import Balancer
 from loadbalancer.charging import Act
@@ -191,7 +191,8 @@ class Cashier:
         if provider is None or row.state in (PaymentState.PAYING, PaymentState.SETTLED):
             return
         deadline_ms = now_ms() + STEP_MS
-        state, step_minor = PaymentState(row.state), row.step_minor
+        # Of what is to go back in all, what went back by hand is not the provider's to do.
+        state, step_minor = PaymentState(row.state), row.step_minor - by_hand(row.closings)[1]
         if state == PaymentState.VOID:
             begun = self._balancer.decide(operator, commands.BeginVoid("", b"", row.intent), deadline_ms)
             state = PaymentState(begun["state"])
@@ -204,7 +205,11 @@ class Cashier:
             return
         act = charging.judge_step(state, standing, step_minor)
         if act not in (Act.NOTHING, Act.WAIT, Act.CASE):
-            standing = self._act(provider, act, row, charging.refund_due(state, standing, step_minor, row.refunded_minor))
+            try:
+                standing = self._act(provider, act, row, charging.refund_due(state, standing, step_minor, row.refunded_minor))
+            except (InvalidRequest, PaymentDeclined) as error:
+                self._note_case(operator, row, state, f"cannot {act.value}: {error.detail}")
+                return
             act = charging.judge_step(state, standing, step_minor)
         if act is Act.NOTHING:
             done = commands.Settle("", b"", row.intent, int(state), standing.status, charging.moved(state, standing))

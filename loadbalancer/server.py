@@ -162,6 +162,7 @@ def _handlers(
     changing = Changing(balancer, booking, itineraries)
     rebooking = Rebooking(balancer, changing, itineraries, cashier)
     operating, searching, auditing = Operating(balancer), Searching(balancer), Auditing(balancer)
+    accounting = Accounting(balancer, cashier)
     alternatives = Alternatives(balancer, changing, rebooking, itineraries, searching)
     plain: dict[str, Callable[[Any], messages.Answer | Begun]] = {
         "operators": looking.operators,
@@ -189,7 +190,9 @@ def _handlers(
         "ticket_key": ticketing.key,
         "check_ticket": ticketing.check,
         "transaction": paying.transaction,
-        "accounts": Accounting(balancer, cashier).accounts,
+        "accounts": accounting.accounts,
+        "payment_cases": accounting.cases,
+        "close_payment_case": accounting.close_case,
         "orders": booking.orders,
         "quote_cancel": changing.quote_cancel,
         "cancel": changing.cancel,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 from datetime import date, timedelta
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
-from client import keys
+from client import exit_codes, keys
 from datastore import messages
 from datastore.errors import HoldfastError, PaymentDeclined
 from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
 from tests.integration.harness import ClusterUnderTest
+from tests.integration.test_cli import Terminal
 from tests.waiting import wait_until
 
 SERVICE = f"AR1140-EZE-{(date.today() + timedelta(days=20)).isoformat()}"
@@ -97,3 +99,26 @@ def test_a_refund_by_the_fare(shop: Shop) -> None:
     paid = shop.buyer.query_transaction(reference=order.reference, token=order.manage_token)
     assert (paid.captured, paid.refunded) == (held.total, refund)
     assert shop.books().findings == []
+
+
+def test_a_case_is_listed_and_closed_from_the_command_line(shop: Shop, tmp_path: Path) -> None:
+    """What the provider will not capture is listed with why; once a person has closed it, the audit says who, and balances."""
+    staff = Terminal(shop.cluster, tmp_path)
+    held = shop.buyer.hold_any(SERVICE, 1, ttl_ms=30_000)
+    shop.fault(on="capture", kind="down", count="1000")
+    order = shop.buyer.process_payment(held.hold_id, ADA, CARD)
+    intent = shop.buyer.query_transaction(reference=order.reference, token=order.manage_token).intent
+    shop.provider.cancel(intent, "")
+    shop.fault(kind="none")
+    wait_until(lambda: any(case["intent"] == intent for case in staff.json("payments", "cases")["cases"]), "the case", 60)
+    (case,) = staff.json("payments", "cases")["cases"]
+    assert (case["reference"], case["due"], case["amount"]["minor"]) == (order.reference, "capture", held.total.minor)
+    assert staff.json("audit", code=exit_codes.PARTIAL)["cases"] != []
+    refused = staff.json("payments", "close", "pi_nobody", "--why", "a slip", "--yes", code=exit_codes.INVALID)
+    assert refused["code"] == "invalid_request"
+    done = staff.json("payments", "close", intent, "--why", "paid at the desk", "--by", "The bursar", "--yes")
+    assert done["closed"] and done["case"]["closings"][0]["who"] == "The bursar"
+    assert staff.json("payments", "cases")["cases"] == []
+    books = staff.json("audit")
+    assert (books["findings"], books["cases"]) == ([], [])
+    assert any("The bursar" in closing and "paid at the desk" in closing for closing in books["closings"])

@@ -34,12 +34,15 @@ from tests.waiting import wait_until
 SEED = int(os.environ.get("HOLDFAST_CRASH_SEED", "1"))
 EVERY = os.environ.get("HOLDFAST_CRASHES", "") == "all"
 DECLINED, SLOW = "pm_card_visa_chargeDeclined", "pm_card_sandbox_slow"
-SETTINGS = {"payments": {"paying_ms": 2_000}}
+# A slow card takes 3 s: just longer than its hold lasts, and well before what was set aside is given back (Q7).
+SETTINGS = {"payments": {"paying_ms": 2_700}}
 SOON_MS = 1_500  # of a hold that is to end by itself, or before its card is done
 LONG_MS = 15_000
 DEADLINE_MS = 8_000
 HEARD_S = 90
 A_DAY = 100  # travellers of one day's shows
+TRIES = 8
+SPARE = 60
 SHARE = 3  # Of the points, one in so many is met when not all are.
 
 
@@ -186,8 +189,12 @@ def apart(cluster: GatedCluster) -> None:
     wait_until(are_apart, "the operators to be led by different nodes", 30)
 
 
-def meet(cluster: GatedCluster, travellers: Travellers, run: Run, dice: random.Random) -> None:
-    """Let one traveller come to the point, kill the victim there, and start it again."""
+def meet(cluster: GatedCluster, travellers: Travellers, run: Run, dice: random.Random) -> bool:
+    """Let one traveller come to the point, kill the victim there, and start it again.
+
+    Returns:
+        Whether he came there: on a busy machine a hold can end before, and its traveller is told so.
+    """
     cluster.wait_ready()
     apart(cluster)
     # The balancer that dies is the one that is asked; the other one finishes, or the same request does there.
@@ -199,8 +206,18 @@ def meet(cluster: GatedCluster, travellers: Travellers, run: Run, dice: random.R
         run.heard.append(code_of((lambda: again(act)) if run.asks_again else act))
 
     traveller = threading.Thread(target=travel, daemon=True)
+    heard_before = len(run.heard)
     traveller.start()
-    wait_until(watch.caught.is_set, f"{run.name}: to come there", HEARD_S)
+
+    def arrived() -> bool:
+        return watch.caught.is_set() or any(run.heard[heard_before:])
+
+    wait_until(arrived, f"{run.name}: to come there", HEARD_S)
+    if not watch.caught.is_set():
+        cluster.gates.open(lost=False)
+        traveller.join(HEARD_S)
+        cluster.close_clients()
+        return False
     print(run.name, flush=True)
     victim = victim_of(cluster, run, watch.at)
     cluster.kill(victim)
@@ -208,6 +225,8 @@ def meet(cluster: GatedCluster, travellers: Travellers, run: Run, dice: random.R
     cluster.restart(victim)
     traveller.join(HEARD_S)
     assert not traveller.is_alive(), f"{run.name}: the traveller heard nothing"
+    cluster.close_clients()
+    return True
 
 
 def orders_of(ledgers: dict[str, Ledger], run: Run) -> list[OrderRow]:
@@ -275,11 +294,20 @@ def test_whoever_dies_between_whichever_steps(cluster: GatedCluster) -> None:
         pairs = [(point, victim) for point in POINTS for victim in VICTIMS]
     else:
         pairs = [(point, VICTIMS[(number + SEED) % len(VICTIMS)]) for number, point in enumerate(POINTS[SEED % SHARE :: SHARE])]
-    places = places_for(cluster, len(pairs))
+    places = places_for(cluster, len(pairs) + SPARE)
     runs = [Run(number, point, victim, places[number], dice.random() < 0.5) for number, (point, victim) in enumerate(pairs)]
     travellers = Travellers()
-    for run in runs:
-        meet(cluster, travellers, run, dice)
+    spare = places[len(pairs) :]
+    for run in list(runs):
+        tried = run
+        for _ in range(TRIES):
+            if meet(cluster, travellers, tried, dice):
+                break
+            print("did not come there:", tried.name, tried.heard, flush=True)
+            tried = Run(len(runs), run.point, run.victim, spare.pop(), run.asks_again)
+            runs.append(tried)
+        else:
+            raise AssertionError(f"{run.name}: nobody came there in {TRIES} tries; the last heard {tried.heard}")
     cluster.wait_ready()
     books = books_closed(cluster)
     ledgers = wait_nothing_open(cluster, OPERATORS, CLOSED_S)

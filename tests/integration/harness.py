@@ -150,9 +150,7 @@ class ClusterUnderTest:
 
     def stop_all(self) -> None:
         """End everything that runs, in order."""
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
+        self.close_clients()
         for name in reversed(self.names):
             process = self.running.pop(name, None)
             if process is not None:
@@ -168,6 +166,12 @@ class ClusterUnderTest:
         made = api.connect(addresses, owner_key=owner_key, deadline_ms=deadline_ms, tls=self.tls)
         self._clients.append(made)
         return made
+
+    def close_clients(self) -> None:
+        """Close every client that was made so far: a balancer takes a bounded number of connections."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
 
     def operator_key(self, code: str) -> str:
         return keys.read_secret(self.folders.operator_key(code))
