@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NODE_MS = 2_000
 DEFAULT_OPERATOR = "AR"
 LOG_LINES = 10
+LOG_LINES_MAX = 500
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "continue": signal.SIGCONT}
 Words = Sequence[str]
 
@@ -180,9 +181,12 @@ class ClusterConsole:
     def _is_primary(self, words: Words) -> None:
         wanted = words[0].upper() if words else ""
         rows = Rows("OPERATOR", "PRIMARY", "EPOCH", "ENTRIES", "REPLICAS (LAG)", right=("EPOCH", "ENTRIES"))
-        lines = [line for line in self._client.status().partitions if wanted in ("", line.operator)]
+        known = self._client.status().partitions
+        lines = [line for line in known if wanted in ("", line.operator)]
         if not lines:
-            raise InvalidRequest(f"no operator {shown(wanted)}", field="operator")
+            near = nearest(wanted, {line.operator for line in known})
+            hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(line.operator for line in known))}"
+            raise InvalidRequest(f"no operator {shown(wanted)}{hint}", field="operator", nearest=near)
         for line in lines:
             replicas = ", ".join(f"{node} ({lag})" for node, lag in sorted(line.replicas.items()))
             rows.add_row(line.operator, line.primary or "nobody", str(line.epoch), str(line.lsn), replicas)
@@ -199,6 +203,8 @@ class ClusterConsole:
 
     def _log(self, words: Words) -> None:
         operator, most = _operator(words), _number(words, 1, LOG_LINES)
+        if not 1 <= most <= LOG_LINES_MAX:
+            raise InvalidRequest(f"{most} entries are not within 1..{LOG_LINES_MAX}", field="entries")
         node, position = max(self._copies(operator), key=lambda copy: copy[1].commit_lsn)
         first = max(1, position.commit_lsn - most + 1)
         self._say(f"{operator} at {node}, entries {first} to {position.commit_lsn}")
@@ -252,7 +258,7 @@ class ClusterConsole:
         rest = [word for word in words if word != "add"]
         number = _number(rest, 0, 1)
         operator = rest[1].upper() if len(rest) > 1 else self._operator or DEFAULT_OPERATOR
-        key = keys.read_secret(self._session.folders.operator_key(operator))
+        key = keys.operator_key(self._session.folders, operator)
         answer = self._client.count(key, operator, "console", number)
         self._say(f"{answer.counter} = {answer.value}, entry {answer.lsn} of {operator}")
 

@@ -88,7 +88,7 @@ def serve(name: str, file: Path, data: Path) -> int:
         removed.append(reason)
         ended.set()
 
-    node = Node(name, config, data, on_fatal=stop_now, on_removed=end_removed, tls=tls)
+    node = Node(name, config, data, on_fatal=stop_now, on_removed=end_removed, tls=tls, configured_ms=file.stat().st_mtime_ns // 1_000_000)
     server = NodeServer(node, Address(where.host, where.port), tls=tls)
     server.start()
     node.start()

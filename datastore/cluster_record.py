@@ -72,14 +72,25 @@ def written(record: Mapping[str, Note], lines: Mapping[str, dict[str, Any]], by:
     return {key: Note(record[key].counter + 1 if key in record else 1, by, wall_ms, dict(value)) for key, value in lines.items()}
 
 
-def nodes_of(record: Mapping[str, Note]) -> dict[str, NodeWish]:
-    """Return the nodes that the record names."""
+def nodes_of(
+    record: Mapping[str, Note], configured: Mapping[str, tuple[str, int]] | None = None, configured_ms: int = 0
+) -> dict[str, NodeWish]:
+    """Return the nodes that the record names.
+
+    Args:
+        configured: Name -> (host, port) as in cluster.toml. Where it was written after a node's line, its address counts: a
+            node that was once drained must not be looked for where it listened then.
+        configured_ms: When that file was written, by the wall clock; only the address depends on it, which no safety rests on.
+    """
     found = {}
     for key, note in record.items():
         if key.startswith(NODE) and note.value:
             name = key.removeprefix(NODE)
             value = note.value
-            found[name] = NodeWish(name, str(value["host"]), int(value["port"]), str(value["state"]), note.wall_ms)
+            host, port = str(value["host"]), int(value["port"])
+            if configured and name in configured and configured_ms > note.wall_ms:
+                host, port = configured[name]
+            found[name] = NodeWish(name, host, port, str(value["state"]), note.wall_ms)
     return found
 
 

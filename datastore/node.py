@@ -55,6 +55,7 @@ class Node:
         on_fatal: Callable[[BaseException], None],
         on_removed: Callable[[str], None] = lambda _reason: None,
         tls: Tls | None = None,
+        configured_ms: int = 0,
     ) -> None:
         """Take the folder, open and verify every store in it.
 
@@ -62,6 +63,7 @@ class Node:
             data: The data folder; this node's files are in `data/name/`.
             on_fatal: Must end the process: called when a disk failed or an invariant is broken.
             on_removed: Must end the process too, in order: called when the cluster's record says that this node was removed.
+            configured_ms: When the configuration was written, by the wall clock; see `cluster_record.nodes_of`.
         Raises:
             ConfigInvalid: The configuration has no such node, another process has its folder, or the node was removed.
             DiskFailed: The folder or a store cannot be read or written.
@@ -80,6 +82,7 @@ class Node:
         self._on_fatal = on_fatal
         self._on_removed = on_removed
         self._tls = tls
+        self._configured, self._configured_ms = {peer.name: (peer.host, peer.port) for peer in config.nodes}, configured_ms
         self._mutex = threading.Lock()
         self._record_mutex = threading.Lock()
         self._partitions: dict[str, Partition] = {}
@@ -204,7 +207,7 @@ class Node:
 
     def _meet(self, record: ClusterRecord) -> None:
         """Know the nodes that were added since the configuration was written, and forget those that were removed."""
-        for name, wish in cluster_record.nodes_of(record).items():
+        for name, wish in cluster_record.nodes_of(record, self._configured, self._configured_ms).items():
             address = Address(wish.host, wish.port)
             if name == self.name:
                 continue

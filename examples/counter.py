@@ -36,7 +36,7 @@ def add(number: int, operator: Operator = "AR", name: Name = "example", data: Da
     session = Session(data=data)
     request_id = request_id or api.new_request_id()
     with session.connect() as client:
-        answer = client.count(keys.read_secret(session.folders.operator_key(operator)), operator, name, number, request_id=request_id)
+        answer = client.count(keys.operator_key(session.folders, operator), operator, name, number, request_id=request_id)
     print(f"{answer.counter} = {answer.value}, entry {answer.lsn} of {operator}; asked again with --request-id {request_id} it stays so")
 
 
@@ -45,7 +45,7 @@ def show(operator: Operator = "AR", name: Name = "example", data: Data = None) -
     """Show the sum, as the primary has it now."""
     session = Session(data=data)
     with session.connect() as client:
-        answer = client.count(keys.read_secret(session.folders.operator_key(operator)), operator, name, 0)
+        answer = client.count(keys.operator_key(session.folders, operator), operator, name, 0)
     print(f"{answer.counter} = {answer.value}")
 
 

@@ -71,7 +71,8 @@ def _server(name: str, file: Path, data: Path) -> ManagerServer:
     config = manager_config.from_toml(mapping, str(file))
     store = datastore_config.from_toml(mapping, str(file))
     nodes = {node.name: Address(node.host, node.port) for node in store.nodes}
-    goals = Goals(nodes, {operator.code: operator.primary for operator in store.operators}, store.copies)
+    primaries = {operator.code: operator.primary for operator in store.operators}
+    goals = Goals(nodes, primaries, store.copies, base_ms=file.stat().st_mtime_ns // 1_000_000)
     locks: SeatLocks | None = None
     if lockstore_config.TABLE in mapping:
         locks = lock_client(lockstore_config.from_toml(mapping, str(file)), data, name)

@@ -42,21 +42,23 @@ class Goals:
         base: The nodes of cluster.toml.
         primaries: Operator -> its configured primary.
         copies: How many nodes keep an operator that is new.
+        base_ms: When cluster.toml was written, by the wall clock: where it is newer than a node's line, its address counts.
     """
 
     base: Mapping[str, Address]
     primaries: Mapping[str, str]
     copies: int
     record: ClusterRecord = field(default_factory=dict)
+    base_ms: int = 0
 
     def with_record(self, record: Mapping[str, Note]) -> Goals:
-        return Goals(self.base, self.primaries, self.copies, dict(record))
+        return Goals(self.base, self.primaries, self.copies, dict(record), self.base_ms)
 
     @cached_property
     def nodes(self) -> dict[str, Member]:
         """Return every node that there is or was, by name."""
         found = {name: Member(address, MEMBER) for name, address in self.base.items()}
-        for name, wish in cluster_record.nodes_of(self.record).items():
+        for name, wish in cluster_record.nodes_of(self.record, self.base, self.base_ms).items():
             found[name] = Member(Address(wish.host, wish.port), wish.state)
         return found
 

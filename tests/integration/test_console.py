@@ -63,7 +63,9 @@ def test_the_protocol_can_be_watched(cluster: ClusterUnderTest) -> None:
     assert "promised" in console(cluster, "promise AR", dev=True)
     wait_until(lambda: next(line.epoch for line in cluster.client().status().partitions if line.operator == "AR") > before, "an epoch", 20)
     assert "console = 7" in console(cluster, "counter add 2 AR", dev=True)
-    assert "did you mean node-2" in console(cluster, "kill node-22", dev=True)
+    said = console(cluster, "kill node-22", "log AR 0", "log AR -5", "is-primary ARR", "counter add 1 ARR", "counter add x", dev=True)
+    assert "did you mean node-2" in said and "0 entries are not within 1..500" in said and "-5 entries are not within" in said
+    assert "no operator ARR; did you mean AR?" in said and "Traceback" not in said and "x is not a whole number" in said
 
 
 def test_the_example_adds_once(cluster: ClusterUnderTest) -> None:

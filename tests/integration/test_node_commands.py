@@ -22,6 +22,7 @@ COMMENTS = ("# Ours, kept by hand.", "# the one in the cellar")
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     made = Starter(tmp_path_factory.mktemp("nodes"))
+    made.environment["COLUMNS"] = "200"  # Sentences stay on one line.
     text = made.config.read_text(encoding="utf-8").replace('name = "node-2"', f'name = "node-2"  {COMMENTS[1]}', 1)
     made.config.write_text(f"{COMMENTS[0]}\n{text}", encoding="utf-8")
     try:
@@ -102,3 +103,14 @@ def test_operators_come_and_go(starter: Starter, tmp_path: Path) -> None:
     said(starter.run("verify", str(out)), DONE)
     stores = [*starter.folders.data.glob("node-[1-4]/partitions/XA.sqlite")]
     assert 3 == len(stores)
+
+
+def test_after_a_start_at_other_ports_every_node_is_found(starter: Starter) -> None:
+    """What the record says of nodes that were added or drained is older than the cluster.toml of this start, which has their ports."""
+    said(starter.run("node", "drain", "node-1"), DONE, "after: node-1 leads nothing")
+    said(starter.run("cluster", "down"), DONE)
+    before = starter.folders.config.read_text(encoding="utf-8")
+    starter.up()
+    assert before != starter.folders.config.read_text(encoding="utf-8")
+    said(starter.run("cluster", "status"), DONE, "all is well")
+    said(starter.run("node", "list"), DONE, "draining")

@@ -95,6 +95,16 @@ def test_a_removed_node_is_gone_and_may_be_added_anew() -> None:
     assert after(gone, gone.lines_to_add("node-3", Address("127.0.0.1", 7203), {})).members == THREE
 
 
+def test_where_a_node_listens_is_said_by_whoever_was_written_last() -> None:
+    """A node that was once drained and is started at another port is looked for there; one that was added since is where that says."""
+    drained: dict[str, object] = {"host": "127.0.0.1", "port": 9999, "state": "draining"}
+    record = {"node:node-3": Note(1, "m", 1_000, drained), "node:node-4": Note(1, "m", 1_000, drained)}
+    for base_ms, port in ((0, 9999), (999, 9999), (1_001, 7203)):
+        found = Goals(BASE, PRIMARIES, 3, base_ms=base_ms).with_record(record)
+        assert (port, "draining") == (found.nodes["node-3"].address.port, found.nodes["node-3"].state)
+        assert 9999 == found.nodes["node-4"].address.port, "the file does not name it"
+
+
 def test_spreading_ends() -> None:
     """Primaries go where they are preferred, the rest evenly; asked again it has nothing to do."""
     leaders = {f"O{number}": "node-1" for number in range(9)} | {"P": "node-3"}
