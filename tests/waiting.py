@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datastore.errors import WorldFailure
 
 POLL_S = 0.01
-LEAST_S = 30.0  # What is broken fails a little later for it; what is only slow, on a machine that others use too, does not fail.
+LEAST_S = 60.0  # What is broken fails a little later for it; what is only slow, on a machine that others use too, does not fail.
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float) -> None:
