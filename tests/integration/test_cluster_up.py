@@ -24,6 +24,9 @@ from tests.waiting import wait_until
 
 SERVICE = f"AR1140-EZE-{(date.today() + timedelta(days=2)).isoformat()}"
 
+# A busy machine takes its time to start ten processes, and to answer.
+PATIENT = {"start_ms": 120_000, "call_ms": 30_000}
+
 
 class Starter:
     """The commands of one cluster.toml and one data folder."""
@@ -31,7 +34,8 @@ class Starter:
     def __init__(self, folder: Path) -> None:
         self.config = folder / "cluster.toml"
         self.folders = Folders(folder / "data")
-        mapping = profiles.merge(SMALL, {"client": {"timetables": [str(TOP / "data" / "brief"), "data/venues"], "restart_pause_ms": 50}})
+        timetables = [str(TOP / "data" / "brief"), "data/venues"]
+        mapping = profiles.merge(SMALL, {"client": {"timetables": timetables, "restart_pause_ms": 50, **PATIENT}})
         self.config.write_text(tomlkit.dumps(mapping))
         self.environment = {**os.environ, "HOLDFAST_HOME": str(folder / "home"), "PYTHONPATH": str(TOP)}
         self.environment.pop("HOLDFAST_CONFIG", None)
@@ -40,7 +44,7 @@ class Starter:
         return [sys.executable, "-m", "client", "--config", str(self.config), "--data", str(self.folders.data), *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=240, check=False)
 
     def up(self, *words: str) -> subprocess.CompletedProcess[str]:
         done = self.run("cluster", "up", "--detach", "--free-ports", *words)

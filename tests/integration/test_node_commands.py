@@ -16,6 +16,7 @@ from tests.integration.test_cluster_up import SERVICE, Starter
 from tests.waiting import wait_until
 
 DONE, INVALID = exit_codes.DONE, exit_codes.INVALID
+pytestmark = pytest.mark.timeout(480)  # A busy machine starts a dozen processes, several times.
 COMMENTS = ("# Ours, kept by hand.", "# the one in the cellar")
 
 

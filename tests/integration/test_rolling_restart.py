@@ -139,6 +139,7 @@ class Writer:
                 self.stop.wait(0.02)
 
 
+@pytest.mark.timeout(480)
 def test_a_rolling_restart_onto_a_newer_version_costs_no_caller_an_error(tmp_path: Path) -> None:
     """Lock servers, nodes, managers and balancers: all are new processes of the new version afterwards, and every booking is there."""
     starter = Installed(tmp_path)
