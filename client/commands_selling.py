@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +16,7 @@ from client import completion, inputs
 from client.commands_looking import Json, Watch
 from client.terminal import Session, tell
 from client.watching import watch
-from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownHold, UnknownOrder
+from datastore.errors import InvalidRequest, OperatorUnavailable, PriceChanged, UnknownHold, UnknownOrder
 
 if TYPE_CHECKING:
     from client import api
@@ -120,7 +123,7 @@ def hold(
     if any_count is None and (cabin or together):
         raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
     service = inputs.service_id(service, date.today())
-    with session.connect() as client:
+    with session.connect() as client, _keeping_new_offer(session, offer):
         if any_count is None:
             answer = client.hold(service, named, ttl_ms=ttl_ms, request_id=request_id, offer=offer)
         else:
@@ -143,7 +146,7 @@ def _hold_offered_trip(
 ) -> int:
     if named or any_count is None:
         raise InvalidRequest("a trip of several services is held with the best seats: name none", field="seats")
-    with session.connect() as client:
+    with session.connect() as client, _keeping_new_offer(session, offer):
         answer = client.hold_trip(
             [(service, any_count) for service in services],
             together=together,
@@ -174,6 +177,20 @@ def _show_hold(session: Session, answer: HoldAnswer, json: bool) -> int:
     tell(f"      holdfast extend {answer.hold_id} --for 20m")
     tell(f"      holdfast release {answer.hold_id}")
     return session.done(answer)
+
+
+@contextmanager
+def _keeping_new_offer(session: Session, offer: str) -> Iterator[None]:
+    """Where an offer of the last search is refused for what has changed, keep the new one under its number."""
+    try:
+        yield
+    except PriceChanged as error:
+        kept, new = session.wallet.offers(), str(error.fields.get("offer", ""))
+        numbers = [number for number, one in enumerate(kept, 1) if one.offer == offer]
+        if new and numbers:
+            session.wallet.keep_offers([replace(one, offer=new) if one.offer == offer else one for one in kept])
+            error.fields["kept_as"] = numbers[0]
+        raise
 
 
 def _offered(session: Session, service: str, named: list[str], any_count: int | None, word: str) -> tuple[list[str], int | None, str]:

@@ -14,6 +14,7 @@ WIDTH, HEIGHT_MIN, HEIGHT_MAX = 1600, 700, 1600
 SCALE = 2  # Drawn larger and reduced: smooth lines.
 PAPER, ROUTE, PLACE, NAME = "#ffffff", (0, 114, 178, 70), "#d55e00", "#222222"
 NAME_SIZE = 15
+NAMED_OVER = 5  # The busiest places have their names, though these stand over other marks.
 
 
 def write(answer: RoutesAnswer, path: Path) -> None:
@@ -33,10 +34,11 @@ def write(answer: RoutesAnswer, path: Path) -> None:
             thickness = max(1, round(SCALE * (0.5 + log2(1 + route.weekly) / 3)))
             canvas.line([_point(one, size), _point(two, size)], fill=ROUTE, width=thickness)
     spots = sorted(drawn.spots.values(), key=lambda spot: (-spot.weight, spot.place.code))
-    boxes = [_mark(canvas, spot, size) for spot in spots]
+    marks = [_mark(canvas, spot, size) for spot in spots]
+    names: list[Box] = []
     font = ImageFont.load_default(NAME_SIZE * SCALE)
-    for spot in spots:
-        _name(canvas, spot, size, font, boxes)
+    for number, spot in enumerate(spots):
+        _name(canvas, spot, size, font, marks, names, over_marks=number < NAMED_OVER)
     picture.resize((WIDTH, high), Image.Resampling.LANCZOS).save(path)
 
 
@@ -60,16 +62,27 @@ def _name(
     spot: Spot,
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    boxes: list[Box],
+    marks: list[Box],
+    names: list[Box],
+    *,
+    over_marks: bool,
 ) -> None:
-    """Write a place's code beside its mark, on the first side where nothing stands yet."""
+    """Write a place's code beside its mark, on the first side where nothing stands yet; `over_marks`: else over the fewest marks."""
     x, y = _point(spot, size)
     left, top, right, bottom = canvas.textbbox((0, 0), spot.place.code, font=font)
     wide, high, gap = right - left, bottom - top, 8 * SCALE
+    free: list[tuple[int, Box]] = []
     for at_x, at_y in ((x + gap, y - high / 2), (x - gap - wide, y - high / 2), (x - wide / 2, y - gap - high), (x - wide / 2, y + gap)):
         box = (at_x, at_y, at_x + wide, at_y + high)
-        inside = box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
-        if inside and not any(box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in boxes):
-            canvas.text((at_x - left, at_y - top), spot.place.code, fill=NAME, font=font)
-            boxes.append(box)
-            return
+        if box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]:
+            met = sum(_meet(box, mark) for mark in marks)
+            if not any(_meet(box, name) for name in names) and (not met or over_marks):
+                free.append((met, box))
+    if free:
+        _, box = min(free, key=lambda one: one[0])
+        canvas.text((box[0] - left, box[1] - top), spot.place.code, fill=NAME, font=font, stroke_width=SCALE, stroke_fill=PAPER)
+        names.append(box)
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

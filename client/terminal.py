@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from client import exit_codes
 from client.folders import Folders
 from datastore.errors import ConfigInvalid, HoldfastError
+from datastore.model import Money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -190,6 +191,10 @@ def hints(error: HoldfastError) -> list[str]:
         lines.append("is the cluster running? look with: holdfast cluster status, start it with: ./start-cluster")
     elif error.code in ("seat_unavailable", "no_adjacent_block"):
         lines.append(f"see what is left with: holdfast seats {error.fields.get('service_id') or 'SERVICE'}")
+    elif error.code == "price_changed" and "kept_as" in error.fields:
+        now = error.fields.get("now") or {}
+        price = f", {Money(int(now['minor']), str(now['currency']))}," if "minor" in now else ""
+        lines.append(f"the new offer{price} is kept in its place: holdfast hold --offer {error.fields['kept_as']} takes it")
     elif error.code == "hold_expired":
         lines.append("the seats are for sale again; hold them anew")
     elif error.retryable and error.code != "start_failed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,34 @@ def test_the_commands(cluster: ClusterUnderTest, tmp_path: Path) -> None:
     assert (tmp_path / "routes.png").read_bytes().startswith(b"\x89PNG")
     wrong = run(cluster, tmp_path, "search", "EZE", "Maimi", DAY)
     assert wrong.returncode == 2 and "MIA (Miami)" in wrong.stderr
+
+
+def test_a_changed_offer_is_kept_in_its_place(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """A timetable moves between search and hold: the command says what changed, and the same number then takes the new offer."""
+    assert run(cluster, tmp_path, "search", "AEP", "DOH", DAY, "--max-stops", "1").returncode == 0
+    (trip, *_) = cluster.client().search("AEP", "DOH", DAY, stops_max=1).outbound
+    first = trip.legs[0].service
+    dataset = shutil.copytree(TOP / "data" / "brief", tmp_path / "brief")
+    rows = (dataset / "timetable.csv").read_text(encoding="utf-8")
+    number = first.service_id.partition("-")[0].removeprefix(first.operator)
+    line = next(one for one in rows.splitlines() if one.startswith(f"{first.operator},{number},AEP,"))
+    later = line
+    for clock in line.split(",")[4:6]:  # departs, arrives: the last digit of each moves on
+        later = later.replace(clock, f"{clock[:-1]}{(int(clock[-1]) + 1) % 10}")
+    (dataset / "timetable.csv").write_text(rows.replace(line, later), encoding="utf-8")
+    shutil.copytree(TOP / "data" / "aircraft", tmp_path / "aircraft")
+    done = run(cluster, tmp_path, "import", str(dataset), "--operator", first.operator, "--days", "60")
+    assert done.returncode == 0, done
+    refusals: list[str] = []
+
+    def refused() -> bool:
+        refusals.append(run(cluster, tmp_path, "hold", "--offer", "1").stderr)
+        return "the offer has changed" in refusals[-1]
+
+    wait_until(refused, "the offer to be refused", 30)
+    assert "holdfast hold --offer 1 takes it" in refusals[-1], refusals
+    held = run(cluster, tmp_path, "hold", "--offer", "1", "--json")
+    assert held.returncode == 0, held
 
 
 def test_the_network_and_its_paths(cluster: ClusterUnderTest) -> None:
