@@ -37,7 +37,7 @@ class Starter:
         timetables = [str(TOP / "data" / "brief"), "data/venues"]
         mapping = profiles.merge(SMALL, {"client": {"timetables": timetables, "restart_pause_ms": 50, **PATIENT}})
         self.config.write_text(tomlkit.dumps(mapping))
-        self.environment = {**os.environ, "HOLDFAST_HOME": str(folder / "home"), "PYTHONPATH": str(TOP)}
+        self.environment = {**os.environ, "HOLDFAST_HOME": str(folder / "home"), "PYTHONPATH": str(TOP), "COLUMNS": "200"}
         self.environment.pop("HOLDFAST_CONFIG", None)
 
     def command(self, *words: str) -> list[str]:

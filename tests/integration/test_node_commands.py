@@ -23,7 +23,6 @@ COMMENTS = ("# Ours, kept by hand.", "# the one in the cellar")
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     made = Starter(tmp_path_factory.mktemp("nodes"))
-    made.environment["COLUMNS"] = "200"  # Sentences stay on one line.
     text = made.config.read_text(encoding="utf-8").replace('name = "node-2"', f'name = "node-2"  {COMMENTS[1]}', 1)
     made.config.write_text(f"{COMMENTS[0]}\n{text}", encoding="utf-8")
     try:
