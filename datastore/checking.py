@@ -20,7 +20,7 @@ import apsw
 
 from datastore.digest import as_bytes, digest_of, weight
 from datastore.errors import DiskFailed, InvariantBroken, SnapshotNeeded
-from datastore.ledger import LedgerDamaged, Position, SealedEntry, check_follows, genesis, unseal
+from datastore.ledger import LedgerDamaged, Position, SealedEntry, check_follows, genesis, hash_in, unseal
 from datastore.ledger_file import segments_folder, stored_segments
 from datastore.sealing import SegmentInfo
 from datastore.segments import SegmentFolder
@@ -97,7 +97,7 @@ class LedgerReader:
 
     def _log_page(self, lsn: int) -> list[bytes]:
         try:
-            select = "SELECT lsn, body FROM log WHERE lsn >= ? ORDER BY lsn LIMIT ?"
+            select = "SELECT lsn, body, hash FROM log WHERE lsn >= ? ORDER BY lsn LIMIT ?"
             found: list[Any] = self.database.execute(select, (lsn, PAGE_ENTRIES)).fetchall()
             if not found or found[0][0] != lsn:
                 # Sealed and trimmed since the list was read.
@@ -109,7 +109,10 @@ class LedgerReader:
             raise DiskFailed(f"{self.path}: {error}", file=str(self.path)) from error
         if found and found[0][0] != lsn:
             raise LedgerDamaged(f"{self.path.name}: entry {lsn} is missing", lsn=lsn, file=self.path.name)
-        return [body for _, body in found]
+        for entry_lsn, body, digest in found:
+            if hash_in(body) != digest:
+                raise LedgerDamaged(f"the hash kept beside entry {entry_lsn} is not the entry's", lsn=entry_lsn, file=self.path.name)
+        return [body for _, body, _ in found]
 
 
 class FullCheck:

@@ -122,6 +122,11 @@ def unseal(data: bytes) -> SealedEntry:
         raise LedgerDamaged(f"an entry cannot be read: {error}") from error
 
 
+def hash_in(data: bytes) -> bytes:
+    """Return the hash that a sealed entry's bytes name as their own, unchecked."""
+    return data[1 + HASH_BYTES : BODY_AT]
+
+
 def position_of(sealed: SealedEntry) -> Position:
     entry = sealed.entry
     return Position(entry.lsn, Epoch(*entry.epoch), sealed.hash, entry.stamp_ms)

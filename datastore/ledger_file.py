@@ -106,10 +106,19 @@ class LedgerFile(StoreFile):
         if verified_lsn > position.lsn:
             position = verify_chain(self.entries(verified_lsn, 1, 1), self._position_before(verified_lsn))
         while chunk := self.entries(position.lsn + 1, VERIFY_ENTRIES, VERIFY_BYTES):
-            position = verify_chain(chunk, position)
+            position = self._verify_rows(chunk, position)
         if position != self._tail or position.lsn < applied_lsn:
             raise LedgerDamaged(f"{self.path}: the log ends at {position.lsn}, expected {max(self._tail.lsn, applied_lsn)}")
         self._set_verified(position.lsn)
+
+    def _verify_rows(self, chunk: Sequence[bytes], position: Position) -> Position:
+        """Return the position after the entries, each checked to follow and to have its own epoch, stamp and hash beside it."""
+        select = "SELECT lsn, epoch_counter, epoch_manager, hash, stamp_ms FROM log WHERE lsn > ? ORDER BY lsn LIMIT ?"
+        for data, row in zip(chunk, self._rows(select, (position.lsn, len(chunk))), strict=True):
+            position = verify_chain([data], position)
+            if row != (position.lsn, position.epoch.counter, position.epoch.manager, position.hash, position.stamp_ms):
+                raise LedgerDamaged(f"{self.path}: what is kept beside entry {position.lsn} is not the entry's", lsn=position.lsn)
+        return position
 
     def _set_verified(self, lsn: int) -> None:
         with self._disk("write the checkpoint"), self._transaction():

@@ -48,6 +48,9 @@ META_KEYS = {
     "scrub",
 }
 
+# What reading raises. SQLite does not look at the bytes of a text: one that is none shows itself when it is taken for one.
+UNREADABLE = (apsw.Error, OSError, UnicodeDecodeError)
+
 # Added by format 3: sealed segments, the end of an answer's life.
 SCHEMA_3 = (
     "CREATE TABLE segment (first_lsn INTEGER PRIMARY KEY, last_lsn INTEGER NOT NULL, hash_before BLOB NOT NULL,"
@@ -193,12 +196,12 @@ class StoreFile:
     def _disk(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (apsw.Error, OSError) as error:
+        except UNREADABLE as error:
             raise self._failure(what, error) from error
 
     def _failure(self, what: str, error: Exception) -> HoldfastError:
         """Return our error for the disk's."""
-        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
             return LedgerDamaged(f"{self.path}: cannot {what}: {error}", operator=self.operator)
         if isinstance(error, apsw.ConstraintError):
             return InvariantBroken(f"{self.path}: {what}: {error}", operator=self.operator)
@@ -213,7 +216,7 @@ class StoreFile:
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
             return self._db.execute(statement, values).fetchall()
-        except (apsw.Error, OSError) as error:
+        except UNREADABLE as error:
             raise self._failure("read", error) from error
 
     def _put_meta(self, key: str, value: Any) -> None:

@@ -244,7 +244,16 @@ def test_rows_ride_with_appends_when_many_are_staged(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("damage", ["entry", "type", "file"])
+# What is kept beside an entry that is whole, and a text that is none.
+BESIDE = {
+    "hash": "UPDATE log SET hash = zeroblob(32) WHERE lsn = 2",
+    "epoch": "UPDATE log SET epoch_counter = epoch_counter + 1 WHERE lsn = 2",
+    "stamp": "UPDATE log SET stamp_ms = stamp_ms + 1 WHERE lsn = 2",
+    "text": "UPDATE meta SET key = CAST(x'80' AS TEXT) WHERE key = 'verified_lsn'",
+}
+
+
+@pytest.mark.parametrize("damage", ["entry", "type", "file", *BESIDE])
 def test_a_damaged_file_is_put_aside_and_never_used(tmp_path: Path, damage: str) -> None:
     """The store that takes its place is empty and somebody else: it may not vote in the old one's name (R11)."""
     path = tmp_path / "AR.sqlite"
@@ -259,6 +268,9 @@ def test_a_damaged_file_is_put_aside_and_never_used(tmp_path: Path, damage: str)
         first._db.close()
     elif damage == "type":
         first._db.execute("UPDATE log SET body = 'text' WHERE lsn = 2")
+        first._db.close()
+    elif damage in BESIDE:
+        first._db.execute(BESIDE[damage])
         first._db.close()
     else:
         first.close()
