@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from client.history import CONFIRM, DONE, WRITES, Record
 from datastore.checking import LedgerReader
 from datastore.errors import HoldfastError, InvariantBroken
-from datastore.ledger import unseal
+from datastore.ledger import LedgerDamaged, unseal
 from datastore.verification import verify_store
 from loadbalancer.charging import again_request_id
 from tests.faults.chaos.cluster import HurtCluster
@@ -24,16 +24,27 @@ class Ledger(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is wrong, sentences; and how often the two worst things happened."""
+    """What is wrong, sentences; and how often the two worst things happened.
+
+    Attributes:
+        found: Damage that was done on purpose and that the check found and named.
+    """
 
     faults: list[str]
     sold_twice: int
     lost: int
+    found: list[str]
 
 
-def judged(cluster: HurtCluster, records: Sequence[Record]) -> Verdict:
-    """Judge the ledgers on all disks: chains, owners, equality, and whether they hold what was acknowledged."""
+def judged(cluster: HurtCluster, records: Sequence[Record], damaged: Collection[tuple[str, str]]) -> Verdict:
+    """Judge the ledgers on all disks: chains, owners, equality, and whether they hold what was acknowledged.
+
+    Args:
+        damaged: (node, operator) of files that had bits flipped. A node checks the end of its ledger when it starts; damage before that
+            is for the check of everything, which this is, so it has to be found here, and is no broken promise.
+    """
     faults: list[str] = []
+    found_damage: list[str] = []
     twice: set[str] = set()
     lost = 0
     for operator in [one.code for one in cluster.plan.operators]:
@@ -45,8 +56,12 @@ def judged(cluster: HurtCluster, records: Sequence[Record]) -> Verdict:
                 faults += [f"{operator} at {node}: {violation}" for violation in report.violations]
                 twice.update(f"{operator} {violation}" for violation in report.violations)
                 found[node] = _read(path, operator)
+            except LedgerDamaged as error:
+                (found_damage if (node, operator) in damaged else faults).append(f"{operator} at {node}: {error}")
             except (HoldfastError, InvariantBroken) as error:
                 faults.append(f"{operator} at {node}: {error}")
+        if len(found) <= len(cluster.nodes) // 2:
+            faults.append(f"{operator}: only {len(found)} of {len(cluster.nodes)} copies are whole")
         faults += _unequal(operator, found)
         if found:
             mine = [record for record in records if record.operation.operator == operator]
@@ -54,7 +69,7 @@ def judged(cluster: HurtCluster, records: Sequence[Record]) -> Verdict:
             missing = _missing(operator, ledger, mine)
             lost += len(missing)
             faults += [*missing, *_repeated(operator, ledger)]
-    return Verdict(faults, len(twice), lost)
+    return Verdict(faults, len(twice), lost, found_damage)
 
 
 def _read(path: Path, operator: str) -> Ledger:

@@ -38,6 +38,7 @@ def text(outcome: Outcome) -> str:
     kinds = Counter(one.kind for one in happened)
     lines.append(f"faults injected: {len(happened)}" + "".join(f", {count} × {kind}" for kind, count in sorted(kinds.items())))
     lines += [f"left out: {reason}" for reason in outcome.left_out]
+    lines += [f"flipped bits found by the check of the ledgers: {what}" for what in outcome.damage_found]
     lines += ["", f"{'operation':<12}{'done':>9}{'refused':>9}{'unknown':>9}"]
     for kind in dict.fromkeys(kind for kind, _ in sorted(judgement.counts)):
         counts = "".join(f"{judgement.counts.get((kind, answer), 0):>9,}" for answer in OUTCOMES)
