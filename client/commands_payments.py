@@ -73,6 +73,11 @@ def transaction(
         rows.add_row("provider", f"{answer.intent} {answer.provider_state or 'does not answer'}")
     if answer.case:
         rows.add_row("case", answer.case)
+    for one in answer.changes:
+        rows.add_row("change", f"{one.state}: {one.captured} of {one.amount} captured, {one.refunded} refunded")
+        rows.add_row("provider", f"{one.intent} {one.provider_state or 'does not answer'}")
+        if one.case:
+            rows.add_row("case", one.case)
     rows.print(session.console())
     return session.done(answer)
 

@@ -45,9 +45,13 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=panel)(command)
 
 
-def hold_id_of(client: api.Holdfast, word: str) -> str:
-    """Return a hold's id; "last" is the newest of my open holds."""
-    return word if word.lower() != LAST else newest(client.my_holds())
+def hold_id_of(session: Session, client: api.Holdfast, word: str) -> str:
+    """Return a hold's id; "last" is the newest of my open ones, or where none is open the one made last: its end is told then."""
+    if word.lower() != LAST:
+        return word
+    mine = client.my_holds()
+    kept = "" if mine.holds or mine.partial else session.wallet.last_hold()
+    return kept or newest(mine)
 
 
 def newest(mine: HoldsAnswer) -> str:
@@ -160,12 +164,18 @@ def _hold_offered_trip(
 def renew(context: typer.Context, hold_id: HoldId, lasting: Duration = "", request_id: RequestId = "", json: Json = False) -> int:
     """Take the seats of a hold that has ended again, if they are free: a new hold, of one service or of a whole trip."""
     session: Session = context.obj
+    if hold_id.lower() == LAST:
+        # Not the newest that is open: what has ended is listed no longer.
+        hold_id = session.wallet.last_hold()
+        if not hold_id:
+            raise UnknownHold("no hold was made here yet")
     with session.connect() as client:
         answer = client.renew(hold_id, ttl_ms=inputs.duration_ms(lasting) if lasting else 0, request_id=request_id)
     return _show_hold(session, answer, json)
 
 
 def _show_hold(session: Session, answer: HoldAnswer, json: bool) -> int:
+    session.wallet.keep_hold(answer.hold_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -237,7 +247,7 @@ def extend(context: typer.Context, hold_id: HoldId, lasting: Duration = "15m", r
     session: Session = context.obj
     asked_ms = inputs.duration_ms(lasting)
     with session.connect() as client:
-        answer = client.extend(hold_id_of(client, hold_id), asked_ms, request_id=request_id)
+        answer = client.extend(hold_id_of(session, client, hold_id), asked_ms, request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -264,11 +274,13 @@ def release(context: typer.Context, hold_id: HoldId, request_id: RequestId = "",
     """Give the seats of a hold back."""
     session: Session = context.obj
     with session.connect() as client:
-        answer = client.release(hold_id_of(client, hold_id), request_id=request_id)
+        answer = client.release(hold_id_of(session, client, hold_id), request_id=request_id)
     if json:
         session.print_json(answer)
         return session.done(answer)
-    session.console().print(f"released {', '.join(answer.seats)} on {answer.service_id}")
+    legs = [(leg.service_id, leg.seats) for leg in answer.legs] or [(answer.service_id, answer.seats)]
+    for service_id, seats in legs:
+        session.console().print(f"released {', '.join(seats)} on {service_id}")
     return session.done(answer)
 
 
@@ -320,7 +332,7 @@ def people_of(words: list[str] | None, file: Path | None) -> list[Passenger]:
 
 def _quote(session: Session, hold_id: str, people: list[Passenger], *, json: bool) -> int:
     with session.connect() as client:
-        answer = client.price_party(hold_id_of(client, hold_id), people)
+        answer = client.price_party(hold_id_of(session, client, hold_id), people)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -335,7 +347,7 @@ def confirm_hold(session: Session, hold_id: str, people: list[Passenger], reques
     from client import bookings
 
     with session.connect() as client:
-        answer = bookings.confirm(client, session.wallet, hold_id_of(client, hold_id), people, request_id, card)
+        answer = bookings.confirm(client, session.wallet, hold_id_of(session, client, hold_id), people, request_id, card)
     if json:
         session.print_json(answer)
         return session.done(answer)
@@ -370,6 +382,8 @@ def order(
     from client import show
 
     show.order(session.console(), answer)
+    if answer.action_required and answer.available_actions:
+        tell(f"next: holdfast alternatives {answer.reference}, or: holdfast refund {answer.reference}")
     return session.done(answer)
 
 

@@ -152,6 +152,10 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
     if answer.refund is not None:
         rows.add_row("refund", str(answer.refund))
+    if answer.retained is not None:
+        rows.add_row("kept", f"{answer.retained} of what was given up")
+    if answer.available_actions:
+        rows.add_row("actions", ", ".join(word.replace("_", " ") for word in answer.available_actions))
     if answer.action_required:
         rows.add_row("decide", answer.action_required)
     for stamp, what in answer.history:
@@ -167,13 +171,16 @@ def seat_rows(rows: Rows, leg: messages.LegInfo, passengers: Sequence[Passenger]
         rows.add_row("seat", f"{seat:<5} {price!s:>14}  {travellers.described(person) if person is not None else ''}")
     for infant in on_laps(passengers):
         seat = leg.seats[infant.with_adult - 1] if infant.with_adult <= len(leg.seats) else ""
-        rows.add_row("lap", f"{seat:<5} {'':>14}  {travellers.described(infant)}")
+        rows.add_row("lap", f"{seat:<5} {'with its adult':>14}  {travellers.described(infant)}")
 
 
 def ticket_line(ticket: messages.TicketInfo) -> str:
     """Return a ticket on one line: its number, whose it is, and what has become of its coupons."""
     kind = "" if ticket.type in ("", "ADT") else f"{ticket.type} "
-    coupons = ", ".join(f"{number} {coupon.status}" for number, coupon in enumerate(ticket.coupons, 1))
+    coupons = ", ".join(
+        f"{number} {coupon.service_id.partition('-')[0]} {coupon.seat_id} {coupon.status}".replace(" ", STAYS)
+        for number, coupon in enumerate(ticket.coupons, 1)
+    )
     return f"{ticket.number}-{ticket.check_digit}  {kind}{ticket.name}  coupons: {coupons}"
 
 

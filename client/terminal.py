@@ -196,7 +196,8 @@ def hints(error: HoldfastError) -> list[str]:
         price = f", {Money(int(now['minor']), str(now['currency']))}," if "minor" in now else ""
         lines.append(f"the new offer{price} is kept in its place: holdfast hold --offer {error.fields['kept_as']} takes it")
     elif error.code == "hold_expired":
-        lines.append("the seats are for sale again; hold them anew")
+        again = f" with: holdfast renew {error.fields['hold_id']}" if error.fields.get("hold_id") else ""
+        lines.append(f"its seats are for sale again; take them again, if they are still free,{again}" if again else "hold the seats anew")
     elif error.retryable and error.code != "start_failed":
         lines.append("nothing was changed; trying again may help")
     return lines

@@ -66,6 +66,7 @@ class Wallet:
         self.folder = folder
         self._offers = folder / f"search-{cluster}.json"
         self._alternatives = folder / f"alternatives-{cluster}.json"
+        self._hold = folder / f"hold-{cluster}.txt"
         self._file = folder / f"orders-{cluster}.json"
 
     def owner_key(self) -> str:
@@ -121,6 +122,18 @@ class Wallet:
             return [KeptOffer(**row) for row in json.loads(self._offers.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
             return []  # Nothing is lost with them: search anew.
+
+    def keep_hold(self, hold_id: str) -> None:
+        """Keep the id of the hold made last: once it has ended the cluster lists it no longer, and it can be renewed."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.write_private(self._hold, f"{hold_id}\n")
+
+    def last_hold(self) -> str:
+        """Return the id of the hold made last, "" where none is known."""
+        try:
+            return self._hold.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
 
     def keep_alternatives(self, reference: str, held: list[tuple[str, str]]) -> None:
         """Keep what is held for a booking whose service was taken away: (quote, hold) each, in the order shown."""

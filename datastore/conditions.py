@@ -82,7 +82,8 @@ def cuts_of(legs: Sequence[Leg], places: Sequence[int], positions: Sequence[int]
     for words, most, what in ((places, len(legs), "leg"), (positions, party, "passenger")):
         wrong = [word for word in words if not 0 <= word < most]
         if wrong:
-            raise InvalidRequest(f"there is no {what} {wrong[0] + 1}: the booking has 1 to {most}", field=f"{what}s", most=most)
+            laps = "; an infant on a lap goes with its adult" if what == "passenger" and wrong[0] >= most else ""
+            raise InvalidRequest(f"there is no {what} {wrong[0] + 1}: the booking has 1 to {most}{laps}", field=f"{what}s", most=most)
     everybody = tuple(range(party))
     if places:
         return {place: everybody for place in sorted(set(places))}

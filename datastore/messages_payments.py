@@ -20,12 +20,24 @@ class GetTransaction(Request, frozen=True, kw_only=True):
     token: str = ""
 
 
+class ChangePayment(msgspec.Struct):
+    """What was paid for a change of a booking; the fields as in `TransactionAnswer`."""
+
+    intent: str
+    state: str
+    amount: Money
+    captured: Money
+    refunded: Money
+    provider_state: str
+    case: str
+
+
 class TransactionAnswer(Answer, kw_only=True):
     """How a payment stands in the ledger of the operator that decides.
 
     `state`: "none" (nothing was paid or had to be), "processing", "requires_capture" (sold; being captured), "succeeded",
     "cancelling", "canceled", "refunding". `provider_state`: the provider's own word now, "" where it does not answer.
-    `case`: why a person has to look at it.
+    `case`: why a person has to look at it. `changes`: of a booking, what was paid later for its changes, in order.
     """
 
     hold_id: str
@@ -39,6 +51,7 @@ class TransactionAnswer(Answer, kw_only=True):
     refund: Money | None = None
     provider_state: str = ""
     case: str = ""
+    changes: list[ChangePayment] = msgspec.field(default_factory=list)
 
 
 class Accounts(Request, frozen=True, kw_only=True):

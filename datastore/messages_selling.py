@@ -205,6 +205,7 @@ class OrderAnswer(Answer, kw_only=True):
 
     Attributes:
         refund: What went back or is going back in all; None where nothing was given up.
+        retained: Of a booking that stands, what was kept of the price of what was given up; `total` is of what is left.
         available_actions: What can be done with it now: "cancel", "cancel_leg", "cancel_passenger", "change_seat",
             "change_service"; with `action_required`, also "accept_alternative" and "refund".
         action_required: What the traveller has to decide on, "" for nothing. `affected`: the services that were taken away.
@@ -229,6 +230,7 @@ class OrderAnswer(Answer, kw_only=True):
     reduced: bool = False
     tickets: list[TicketInfo] = msgspec.field(default_factory=list)  # not in a reduced record
     legs: list[LegInfo] = msgspec.field(default_factory=list)
+    retained: Money | None = None
     available_actions: list[str] = msgspec.field(default_factory=list)
     action_required: str = ""
     affected: list[str] = msgspec.field(default_factory=list)

@@ -104,6 +104,7 @@ def order_answer(
     """Return an order as callers read it; `value`: what the partition answers to CONFIRM, CANCEL and "order"."""
     currency, legs = value["currency"], value["legs"]
     cancelled = value["state"] != 0
+    retained = sum(minor for _, minor in value["retained"])
     total_minor = sum(sum(leg[3]) for leg in legs) if legs else sum(value["prices"])
     return messages.OrderAnswer(
         reference=value["reference"],
@@ -117,6 +118,7 @@ def order_answer(
         total=Money(total_minor, currency),
         refundable_percent=min((leg[4] for leg in legs), default=value["refundable_percent"]),
         refund=Money(value["refund_minor"], currency) if cancelled or value["retained"] or value["refund_minor"] else None,
+        retained=Money(retained, currency) if retained and not cancelled else None,
         created_ms=value["created_ms"],
         history=[(stamp, what) for stamp, what in value["history"]],
         lsn=value["lsn"],
@@ -193,7 +195,8 @@ def _manifest_line(seat_id: str, who: Passenger | None, reference: str, ticket: 
 def initials(passenger: Passenger) -> Passenger:
     """Return a passenger as a record found by surname shows them (reduced: no full names)."""
     surname, given = passenger.surname.strip(), passenger.given.strip()
-    return Passenger(surname[:1] + "." if surname else "", given[:1] + "." if given else "", passenger.seat_id, passenger.type)
+    letters = (surname[:1] + "." if surname else "", given[:1] + "." if given else "")
+    return Passenger(*letters, passenger.seat_id, passenger.type, with_adult=passenger.with_adult)
 
 
 def service_info(view: OperatorView, service: Service, layout: Layout, now_ms: int, sale: Sale | None = None) -> messages.ServiceInfo:

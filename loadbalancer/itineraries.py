@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
 from datastore.errors import (
+    AlreadyConfirmed,
     ConnectionTooShort,
     HoldfastError,
     HoldNotYours,
@@ -108,6 +109,9 @@ class Itineraries:
         value = self._balancer.read(operator, "hold", {"hold_id": request.hold_id}, deadline_ms).value
         if not hmac.compare_digest(value["owner"], owner):
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
+        if value["state"] in (HoldState.CONVERTED, HoldState.CANCELLED):
+            reference = value["reference"]
+            raise AlreadyConfirmed(f"hold {request.hold_id} is order {reference}", hold_id=request.hold_id, reference=reference)
         if value["state"] not in (HoldState.EXPIRED, HoldState.RELEASED):
             raise InvalidRequest(f"hold {request.hold_id} has not ended; extend it instead", field="hold_id")
         legs = value.get("legs") or [[operator, value["service_id"], list(value["seats"])]]

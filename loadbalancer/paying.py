@@ -134,10 +134,13 @@ class Paying:
         else:
             operator, value = self._booking.own(request.reference, request.token, deadline_ms)
         intent = value["intent"]
-        rows = self._balancer.read(operator, "payments", {"intents": [intent]}, deadline_ms).value if intent else []
-        if not rows:
-            return messages.TransactionAnswer(hold_id=value["hold_id"], operator=operator, state="none")
-        row = rows[0]
+        intents = list(value.get("intents") or ([intent] if intent else []))  # Of a booking also those of its changes.
+        rows = self._balancer.read(operator, "payments", {"intents": intents}, deadline_ms).value if intents else []
+        found = {row["intent"]: row for row in rows}
+        changes = [self._change(found[one]) for one in intents if one != intent and one in found]
+        row = found.get(intent)
+        if row is None:
+            return messages.TransactionAnswer(hold_id=value["hold_id"], operator=operator, state="none", changes=changes)
         currency = row["currency"]
         return messages.TransactionAnswer(
             hold_id=row["hold_id"],
@@ -151,4 +154,12 @@ class Paying:
             refund=Money(row["refund_minor"], currency),
             provider_state=self._cashier.status_of(intent),
             case=row["case"],
+            changes=changes,
+        )
+
+    def _change(self, row: dict[str, Any]) -> messages.ChangePayment:
+        currency, intent = row["currency"], row["intent"]
+        amount, captured, refunded = (Money(row[name], currency) for name in ("amount_minor", "captured_minor", "refunded_minor"))
+        return messages.ChangePayment(
+            intent, charging.word_of(row), amount, captured, refunded, self._cashier.status_of(intent), row["case"]
         )

@@ -169,18 +169,17 @@ class Ticketing:
 def _differing(segment: Segment, coupons: Sequence[messages.CouponInfo], names: dict[str, messages.ServiceInfo | None]) -> list[str]:
     """Return how a segment of a ticket differs from the booking as it is now."""
     what = f"coupon {segment.coupon} ({segment.service_id}, seat {segment.seat})"
-    coupon = coupons[segment.coupon - 1] if 1 <= segment.coupon <= len(coupons) else None
-    if coupon is None or (coupon.service_id, coupon.seat_id) != (segment.service_id, segment.seat):
-        return [f"{what} is not in the booking"]
-    if coupon.status != "open":
-        return [f"{what} is {coupon.status}"]
+    # By its seat: a coupon's number moves when one before it is exchanged.
+    found = [one.status for one in coupons if (one.service_id, one.seat_id) == (segment.service_id, segment.seat)]
+    if "open" not in found:
+        return [f"{what} is {found[-1]}" if found else f"{what} is not in the booking"]
     service = names.get(segment.service_id)
     if service is None or not segment.departs:
         return []
-    found = [f"{what}: the service is {service.state}"] if service.state == "cancelled" else []
+    wrong = [f"{what}: the service is {service.state}"] if service.state == "cancelled" else []
     if (service.departs, service.arrives) != (segment.departs, segment.arrives):
-        found.append(f"{what} departs {service.departs} and arrives {service.arrives} now")
-    return found
+        wrong.append(f"{what} departs {service.departs} and arrives {service.arrives} now")
+    return wrong
 
 
 def _segment(number: int, coupon: messages.CouponInfo, names: dict[str, messages.ServiceInfo | None]) -> Segment:

@@ -101,6 +101,28 @@ def test_a_refund_by_the_fare(shop: Shop) -> None:
     assert shop.books().findings == []
 
 
+def test_what_a_change_cost_stands_beside_the_sale(shop: Shop) -> None:
+    """A dearer date is paid on its own; the booking's transaction has both payments, and the ticket of the old date stands no longer."""
+    held = shop.buyer.hold_any(SERVICE, 1, ttl_ms=30_000)
+    order = shop.buyer.process_payment(held.hold_id, ADA, CARD)
+    (old,) = shop.buyer.tickets(order.reference, order.manage_token).tickets
+    assert [] == shop.buyer.check_ticket(old.code).wrong
+    quotes = (
+        shop.buyer.quote_change(order.reference, order.manage_token, leg=1, service_id=f"AR1140-EZE-{date.today() + timedelta(days=days)}")
+        for days in range(3, 20)
+    )
+    quote = next(one for one in quotes if one.to_pay is not None and one.to_pay.minor)
+    shop.buyer.change(order.reference, order.manage_token, quote.quote, payment_method=CARD)
+    wait_until(shop.closed, "the payment of the change", CLOSED_S)
+    paid = shop.buyer.query_transaction(reference=order.reference, token=order.manage_token)
+    assert (held.total, [("succeeded", quote.to_pay)]) == (paid.captured, [(one.state, one.captured) for one in paid.changes])
+    (reason,) = shop.buyer.check_ticket(old.code).wrong
+    assert "exchanged" in reason
+    (new,) = shop.buyer.tickets(order.reference, order.manage_token).tickets
+    assert old.number == new.number and [] == shop.buyer.check_ticket(new.code).wrong
+    assert shop.books().findings == []
+
+
 def test_a_case_is_listed_and_closed_from_the_command_line(shop: Shop, tmp_path: Path) -> None:
     """What the provider will not capture is listed with why; once a person has closed it, the audit says who, and balances."""
     staff = Terminal(shop.cluster, tmp_path)

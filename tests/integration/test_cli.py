@@ -114,11 +114,16 @@ def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
     refused = bob.json("hold", f"{SHOW}:{show_seat}", f"{SERVICE}:{first}", code=exit_codes.SEAT_GONE)
     assert {leg["service_id"]: leg["seats"][0]["seat"] for leg in refused["fields"]["legs"]} == {SHOW: show_seat, SERVICE: first}
 
-    ada.ok("release", "last")
-    again = ada.json("renew", held["hold_id"])
+    released = ada.ok("release", "last")
+    assert SERVICE in released and SHOW in released
+    ended = ada.run("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
+    assert exit_codes.EXPIRED == ended.returncode and f"holdfast renew {held['hold_id']}" in ended.stderr
+    again = ada.json("renew", "last")
     assert [leg["seats"] for leg in again["legs"]] == [leg["seats"] for leg in held["legs"]]
     order = ada.json("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
+    assert order["reference"] in ada.json("renew", "last", code=exit_codes.DECLINED)["detail"]
     shown = ada.ok("order", order["reference"])
+    assert "cancel passenger, change seat" in shown and f"{SERVICE.partition('-')[0]} {first} open" in shown
     assert SERVICE in shown and SHOW in shown and shown.count("Byron/Ada") == 3  # on each leg, and on the ticket
     assert "cancelled" == ada.json("cancel", order["reference"], "--yes")["state"]
     assert exit_codes.INVALID == ada.run("hold", f"{SERVICE}:", f"{SHOW}:any1").returncode
