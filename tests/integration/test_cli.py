@@ -104,6 +104,7 @@ def test_a_booking_from_search_to_cancel(ada: Terminal) -> None:
     assert "available" == ada.json("seat", SERVICE, first)["seat"]["state"]
 
 
+@pytest.mark.timeout(420)  # A dozen commands, each a process of its own, on a machine that does other things.
 def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
     """Two operators, one hold and one order: what stands in the way on any leg is told, and every operator sees its own names."""
     first, second = seats_of(ada, SERVICE, 2)
@@ -121,7 +122,6 @@ def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
     again = ada.json("renew", "last")
     assert [leg["seats"] for leg in again["legs"]] == [leg["seats"] for leg in held["legs"]]
     order = ada.json("confirm", "last", "--passenger", "Ada Byron", "--passenger", "Babbage/Charles")
-    assert order["reference"] in ada.json("renew", "last", code=exit_codes.DECLINED)["detail"]
     shown = ada.ok("order", order["reference"])
     assert "cancel passenger, change seat" in shown and f"{SERVICE.partition('-')[0]} {first} open" in shown
     assert SERVICE in shown and SHOW in shown and shown.count("Byron/Ada") == 3  # on each leg, and on the ticket
@@ -163,6 +163,7 @@ def test_a_confirmed_hold_is_not_confirmed_again(ada: Terminal, bob: Terminal) -
     assert exit_codes.DECLINED == bob.run("confirm", hold, "--passenger", "Bob Marley").returncode
     ada.ok("confirm", hold, "--passenger", "Ada Byron")
     assert "already_confirmed" == ada.json("confirm", hold, "--passenger", "Ada Byron", code=exit_codes.DECLINED)["code"]
+    assert "already_confirmed" == ada.json("renew", hold, code=exit_codes.DECLINED)["code"]
     reference = ada.json("orders")["orders"][-1]["reference"]
     assert exit_codes.INVALID == bob.run("cancel", reference).returncode
     assert "unknown_order" == bob.json("cancel", reference, "--token", "x" * 32, code=exit_codes.NOT_FOUND)["code"]
