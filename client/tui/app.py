@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ from datastore.messages import HoldAnswer, StatusAnswer
 
 TICK_S = 0.5
 STATUS_S = 1.0
+SILENT_MAX_S = 8.0  # The longest pause between two questions to a cluster that does not answer.
 HAPPENED_MAX = 100
 STATUS_MS = 3_000
 EXTENSION_MS = 15 * 60_000
@@ -120,6 +122,8 @@ class HoldfastApp(App[None]):
         self.holds = Holds()
         self.cluster: StatusAnswer | None = None
         self._looking = False
+        self._silent = 0  # Questions in a row that nobody answered.
+        self._look_at_ms = 0  # No question about the cluster before this.
         self.trouble = ""  # Why the cluster gave no answer when last asked.
 
     def on_mount(self) -> None:
@@ -272,6 +276,12 @@ class HoldfastApp(App[None]):
         self.take_hold(longer)
         self.notify(f"{seats_on(longer)} held for {duration_text(longer.remaining_ms)} from now")
 
+    async def until_heard(self, pause_s: float) -> None:
+        """Wait before a question that failed is asked again; while nobody answers at all, until somebody does."""
+        await sleep(pause_s)
+        while self.trouble:
+            await sleep(pause_s)
+
     # --- what goes on by itself --------------------------------------------------------------------------------------
 
     @work(group="holds", exclusive=True)
@@ -289,7 +299,7 @@ class HoldfastApp(App[None]):
     @work(group="status")
     async def look_at_cluster(self) -> None:
         """Learn how the cluster is; a question under way is waited for, as a slow answer is news too."""
-        if self._looking:
+        if self._looking or now_ms() < self._look_at_ms:
             return
         self._looking = True
         try:
@@ -309,6 +319,10 @@ class HoldfastApp(App[None]):
             self.happens(Happening("the cluster answers again", True))
             self.find_holds()
         self.trouble = trouble
+        # A cluster that is away is asked ever more rarely: looking for it must not keep this machine busy.
+        self._silent = self._silent + 1 if trouble else 0
+        pause_s = min(SILENT_MAX_S, STATUS_S * 2 ** min(self._silent, 10)) if trouble else 0.0
+        self._look_at_ms = now_ms() + round(1000 * pause_s)
         if not trouble and self.cluster is not None:
             self.series.take(self.cluster, now_ms(), now_ms() - asked_ms)
             for happening in between(before, self.cluster) if before is not None else ():
@@ -325,7 +339,9 @@ class HoldfastApp(App[None]):
             else:
                 said = f"{seats} are for sale again. Holds (3) takes them once more."
                 self.notify(said, title="your hold has ended", severity="error", timeout=15)
-        self._show_holds()
+                self._show_holds()
+        if self.holds.open():
+            self._show_holds()
 
     def _show_holds(self) -> None:
         for screen in self.screen_stack:

@@ -46,6 +46,7 @@ class TopBar(Vertical):
     def __init__(self, title: str) -> None:
         super().__init__()
         self._title = title
+        self._shown: tuple[Text, str, str] | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="bar")
@@ -71,6 +72,10 @@ class TopBar(Vertical):
         verdict = "down" if app.trouble else app.cluster.verdict if app.cluster else ""
         mark, colour = MARKS.get(verdict, ("…", ""))
         line.append(f" {mark} {verdict or 'connecting'}", colour)
+        shown = (line, str(app.current_mode), app.banner)
+        if shown == self._shown:
+            return  # Most looks at the cluster bring nothing new, and an update costs a new layout.
+        self._shown = shown
         self.query_one("#bar", Static).update(line)
         self.query_one("#parts", Static).update(_parts(str(app.current_mode)))
         banner = self.query_one("#banner", Static)

@@ -179,7 +179,8 @@ class SearchScreen(Page[object]):
             return
         silent = f"   incomplete: {', '.join(sorted(answer.partial))} did not answer" if answer.partial else ""
         more = f", {answer.more} more" if answer.more else ""
-        way = "ways back; Esc: another way there" if self._outbound else f"trips that no other beats in all, for {answer.passengers}"
+        noun = "trip" if len(trips) == 1 else "trips"
+        way = "ways back; Esc: another way there" if self._outbound else f"{noun} that no other beats in all, for {answer.passengers}"
         self._say(f"{len(trips)} {way}{more}{silent}" if trips else f"no trips that day; F6 shows other days, F7 what flies at all{silent}")
         if trips:
             options.highlighted = 0

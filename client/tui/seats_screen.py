@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from client import seatmap, show
 from client.api import new_request_id
 from client.tui.cabin import Cabin
 from client.tui.gateway import Client
+from client.tui.map_page import AGAIN_S, GATHER_S, WATCH_MS
 from client.tui.page import Page, TopBar
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.seat_grid import SeatGrid
@@ -23,8 +25,6 @@ from client.tui.trip import Trip, seat_words
 from datastore.errors import HoldfastError
 from datastore.messages import HoldAnswer
 
-WATCH_MS = 4_000
-AGAIN_S = 1.0
 LEGEND = (
     (seatmap.GLYPHS[seatmap.FREE], seatmap.FREE, "free"),
     ("◉", seatmap.YOURS, "chosen"),
@@ -104,8 +104,6 @@ class SeatsScreen(Page[object]):
         await self._follow(cabin, number)
 
     async def _follow(self, cabin: Cabin, number: int) -> None:
-        from asyncio import sleep
-
         seen = 0
         while self.number == number:
             try:
@@ -114,12 +112,13 @@ class SeatsScreen(Page[object]):
                 )
             except HoldfastError as error:
                 self.query_one("#seat", Static).update(Text(f"not live: {error.detail}", "#E69F00"))
-                await sleep(AGAIN_S)
+                await self.holdfast.until_heard(AGAIN_S)
                 continue
             seen = news.seen
             cabin.service.state = news.state
             if news.taken is not None:
                 self._take_news(cabin, number, cabin.take(news.taken))
+                await sleep(GATHER_S)
 
     def _take_news(self, cabin: Cabin, number: int, changed: list[str]) -> None:
         """Show what changed; seats chosen here that others were faster to hold are given up, with the nearest in their place."""
@@ -128,9 +127,12 @@ class SeatsScreen(Page[object]):
         for seat_id in changed:
             table.update_cell(seat_id, "State", _state(cabin, seat_id))
         gone = [seat_id for seat_id in changed if cabin.seats[seat_id].state != "available" and not cabin.seats[seat_id].mine]
-        for seat in self.trip.lose(number, gone):
+        lost = self.trip.lose(number, gone)
+        for seat in lost:
             self._propose(cabin, seat.seat_id, f"{seat.designator} was just {_word(cabin, seat.seat_id)} by another")
-        self._describe()
+        if lost or self.query_one(SeatGrid).cursor in changed:
+            # What stands beside the map is laid out anew then only: others' seats elsewhere do not concern it.
+            self._describe()
 
     def _propose(self, cabin: Cabin, seat_id: str, why: str) -> None:
         chosen = [seat.seat_id for seat in self.trip.segments[self.number].seats]

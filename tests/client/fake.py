@@ -58,6 +58,7 @@ class FakeClient:
         )
     )
     deadline_ms: int = 1_000
+    spec: LayoutSpec = SPEC
 
     def __post_init__(self) -> None:
         self.found = {one.service_id: one for one in (service(1), service(2, "QR", "GRU", "MIA"))}
@@ -121,7 +122,7 @@ class FakeClient:
         if service_id not in self.found:
             raise UnknownService(f"no service {service_id}")
         seats = []
-        for one in Layout(SPEC).seats:
+        for one in Layout(self.spec).seats:
             state, mine = self._state(service_id, one.seat_id)
             seats.append(
                 messages.SeatInfo(
@@ -347,7 +348,7 @@ class FakeClient:
             self._expire()
 
     def _free(self, service_id: str, count: int) -> list[str]:
-        return [seat.seat_id for seat in Layout(SPEC).seats if (service_id, seat.seat_id) not in self.owners][:count]
+        return [seat.seat_id for seat in Layout(self.spec).seats if (service_id, seat.seat_id) not in self.owners][:count]
 
     def _answer(self, hold_id: str) -> messages.HoldAnswer:
         _, legs, end = self.held[hold_id]

@@ -46,7 +46,8 @@ def play(
 async def search(app: HoldfastApp, pilot: Pilot[None]) -> None:
     app.screen.query_one("#origin", Input).value = "EZE"
     app.screen.query_one("#destination", Input).value = "MIA"
-    await pilot.press("slash", "enter")
+    app.screen.query_one("#origin", Input).focus()
+    await pilot.press("enter")
     trips = app.screen.query_one("#trips", OptionList)
     await until(pilot, lambda: trips.option_count and trips.has_focus, "a trip")
 
