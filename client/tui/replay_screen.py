@@ -95,7 +95,8 @@ class ReplayScreen(Page[object]):
 
     @on(OptionList.OptionHighlighted)
     def _marked(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option_index + 1 != self.replay.place:
+        # While it plays on a busy machine, word of an entry may come when another is marked already: that one counts.
+        if event.option_index == event.option_list.highlighted and event.option_index + 1 != self.replay.place:
             self._go(event.option_index + 1)
 
     def action_step(self, step: int) -> None:
