@@ -451,10 +451,14 @@ class Replica(ReplicatedLog):
         if commit_lsn > self.commit_lsn:
             self.commit_lsn = commit_lsn
             steps.append(Commit(commit_lsn))
-        return Plan(steps, self._answer("ack", message, 0, match_lsn))
+        # What is committed here is in the log of every later primary (R2). Who got it by a snapshot is asked from further back, maybe
+        # from where the primary's log does not reach any more, and would never be sent what comes next if it did not say so.
+        return Plan(steps, self._answer("ack", message, 0, max(match_lsn, self.commit_lsn)))
 
     def _needs_snapshot(self, message: Append) -> bool:
         """R12: the entry that comes next is not in the primary's log; or all of a long log would come."""
+        if message.previous_lsn < self.commit_lsn:
+            return False
         if message.needs_snapshot and message.previous_lsn <= self.tail.lsn:
             # With entries of its own beyond, it was its own answer that led back so far: they part from the primary's before
             # the place where that one's log begins. A message that is merely late knows of no commit that is news here.

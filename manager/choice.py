@@ -3,7 +3,8 @@
 Pure. Why the choice is safe: an entry was acknowledged when a majority of the voters had it on disk (R6). A promise is
 answered after everything the store has flushed, and a store that promised refuses all older epochs (R1). So once a majority of
 the voters promised, no older primary can commit anything more, and whoever acknowledged an entry is among those who
-answered. The greatest (last_epoch, last_lsn) among the answers therefore holds every committed entry.
+answered. The greatest (last_epoch, last_lsn) among the answers therefore holds every committed entry. So it does among any of the
+answers that are a majority: any of the others might have been lost.
 
 Both halves matter. Comparing by lsn alone would prefer a long tail of an old primary that never committed to a shorter
 log that did; choosing any responder would name a store that lacks committed entries.
@@ -51,18 +52,16 @@ def choose(replies: Mapping[str, PromiseReply], preferred: Sequence[str]) -> Cho
     ranked.sort(key=lambda name: _position(promised[name]), reverse=True)  # Stable: preference among equals.
     for node in ranked:
         reply = promised[node]
-        # R2: L must be a voter of its own latest configuration, a majority of that configuration must have promised, and no
-        # voter of it may be further. Learners and removed stores have no say, however far they are (R15).
+        # R2: L must be a voter of its own latest configuration, and a majority of that configuration must have promised and be
+        # no further than L. Who is further has no say, as if its answer had been lost: a learner, a removed store, or the one
+        # store that an entry reached which removes it (R15). For that one nobody needs to wait, if the others are enough.
         if reply.voters.get(reply.store_uuid) != node:
             why = why or f"{node} is furthest but no voter"
             continue
-        stores = [(name, other.store_uuid) for name, other in promised.items()]
+        stores = [(name, other.store_uuid) for name, other in promised.items() if _position(other) <= _position(reply)]
         count = voters_among(reply.voters, stores)
         if count < majority(reply.voters):
             why = why or f"{count} of {len(reply.voters)} copies promised, {majority(reply.voters)} are needed"
-            continue
-        fellows = [promised[name] for name, store_uuid in stores if reply.voters.get(store_uuid) == name]
-        if any(_position(other) > _position(reply) for other in fellows):
             continue
         return Chosen(node, reply.store_uuid, log_time_base_ms([other.wall_ms for other in promised.values()]))
     return NoChoice(why)

@@ -134,9 +134,12 @@ def _learning_step(copies: Copies, waits: list[str]) -> Step | None:
     """See to the learners first: one at a time, so that a primary ships a whole log to one node only."""
     primary = copies.primary
     for store_uuid, node in primary.learners.items():
-        if node not in copies.wanted or _is_lost(copies, store_uuid, node):
+        has_lsn, heard_ms, caught_up = primary.followers.get(store_uuid, (0, HEARD_MS, False))
+        # The look at the node may be older than the one at the primary: it shows the store that was put aside for this one. Two
+        # managers would drop and make learners for ever, so who was just taken in or heard is not lost.
+        lost = _is_lost(copies, store_uuid, node) and heard_ms >= HEARD_MS
+        if node not in copies.wanted or lost:
             return Reconfigure(DROP_LEARNER, store_uuid, node, primary.config_lsn)
-        has_lsn, _, caught_up = primary.followers.get(store_uuid, (0, -1, False))
         if not caught_up:
             waits.append(f"{node} has {has_lsn} of {primary.last_lsn} entries")
         elif len(primary.voters) >= VOTERS_MAX:

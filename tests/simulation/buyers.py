@@ -43,6 +43,7 @@ class Habits(NamedTuple):
     extends: float = 0.15
     reads: float = 0.25
     tries: int = 4
+    gives_up: float = 0.2
 
 
 @dataclass
@@ -126,7 +127,7 @@ class Buyer(Process):
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
             return balancer.basket_type(operator, balancer.now_ms() + deadline_ms, keys=keys, draft=draft)
 
-        return self._until_answered(asked, make, habits.tries)
+        return self._until_answered(asked, make, self._tries(habits))
 
     def change(self, habits: Habits, kind: str, hold: Asked, reference: str = "") -> Asked:
         """Confirm, release or extend a hold, or cancel the order that it became."""
@@ -153,7 +154,11 @@ class Buyer(Process):
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
             return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command, sides=sides)
 
-        return self._until_answered(asked, make, habits.tries)
+        return self._until_answered(asked, make, self._tries(habits))
+
+    def _tries(self, habits: Habits) -> int:
+        """Some ask once, and never learn what became of it."""
+        return 1 if self._random.random() < habits.gives_up else habits.tries
 
     def publish(self, operator: str, command: wire.Import) -> bool:
         """Have a timetable imported; return whether it is there."""
@@ -217,3 +222,13 @@ class Buyer(Process):
 
     def _now(self) -> float:
         return self.world.now_us / 1_000_000
+
+
+class Looker(Buyer):
+    """Who only looks, often: what a read may never miss."""
+
+    def _forever(self) -> None:
+        while not self.closing:
+            self.sleep(self._random.randrange(1, 60))
+            self.look(self._random.choice(self._habits))
+        self.is_done = True

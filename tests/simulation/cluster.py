@@ -19,7 +19,7 @@ from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
 from tests.simulation import invariants, trip_checks
 from tests.simulation.balancers import Balancer, Sells
-from tests.simulation.buyers import Asked, Buyer, Habits, Seen
+from tests.simulation.buyers import Asked, Buyer, Habits, Looker, Seen
 from tests.simulation.lockclients import LockHeld
 from tests.simulation.lockservers import Administrator, LockServer
 from tests.simulation.managers import Manager
@@ -28,6 +28,7 @@ from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
 from tests.simulation.sandboxes import SimulatedSandbox
 from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, node_names
+from tests.simulation.sitters import Sitter
 from tests.simulation.threads import installed
 from tests.simulation.travellers import Traveller, TripAsked
 from tests.simulation.world import Process, Violation, World
@@ -71,6 +72,7 @@ class Tally(NamedTuple):
     expired: int
     faults: int
     reads: int
+    installs: int = 0
     trips_sold: int = 0
     trips_ended: int = 0
     resolved: int = 0
@@ -111,6 +113,8 @@ class Cluster:
         sells = Sells(trips=scenario.travellers > 0, takes_payments=scenario.payments)
         balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
         self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
+        for node in self.nodes:
+            node.meet(nodes)
         self.lock_servers = [self.parts.lock_server(self.world, name) for name in lock_servers]
         self.administrator = self.parts.administrator(self.world, "admin", lock_servers, scenario.lock_ttl_ms, 200)
         self.managers = [self.parts.manager(self.world, name, config, goals, lock_servers, seed) for name in managers]
@@ -124,6 +128,11 @@ class Cluster:
         ]
         names = [f"buyer-{number + 1}" for number in range(scenario.buyers)]
         self.buyers = [self.parts.buyer(self.world, name, balancers, self.habits, self.history, self.seen, seed) for name in names]
+        names = [f"looker-{number + 1}" for number in range(scenario.lookers)]
+        self.lookers = [Looker(self.world, name, balancers, self.habits, self.history, self.seen, seed) for name in names]
+        names = [f"sitter-{number + 1}" for number in range(scenario.sitters)]
+        locks_type, ttl_ms = self.parts.balancer.locks_type, scenario.lock_ttl_ms
+        self.sitters = [Sitter(self.world, name, locks_type, lock_servers, self.locks, seed, ttl_ms) for name in names]
         names = [f"traveller-{number + 1}" for number in range(scenario.travellers)]
         self.trips: list[TripAsked] = []
         self.travellers = [
@@ -169,8 +178,11 @@ class Cluster:
 
     def _open_shop(self) -> None:
         self.world.network.weather = self.scenario.weather
-        for one in (*self.buyers, *self.travellers):
+        for one in self._callers():
             one.start()
+
+    def _callers(self) -> tuple[Buyer | Traveller | Sitter, ...]:
+        return (*self.buyers, *self.travellers, *self.lookers, *self.sitters)
 
     def _calm(self) -> None:
         """The last fault is over: everything is mended, started and goes on."""
@@ -185,7 +197,7 @@ class Cluster:
             node.disk.disarm()
         if self.sandbox is not None:
             self.sandbox.faults.plan({"kind": "none"})
-        for one in (*self.buyers, *self.travellers):
+        for one in self._callers():
             one.closing = True
         self.prober.probe()
 
@@ -254,10 +266,18 @@ class Cluster:
             for store in node.stores.values():
                 store.rot(fault.number)
             self.world.at(fault.lasts_ms * 1000, lambda _: node.start())
+        elif fault.kind == "backup":
+            node.back_up()
+            self.world.at(fault.lasts_ms * 1000, lambda _: self._go_back(node))
         else:
             node.kill()
             node.lose_disk()
             node.start()
+
+    def _go_back(self, node: DataNode) -> None:
+        node.kill()
+        node.put_backup_back()
+        node.start()
 
     def _mend(self, cuts: set[tuple[str, str]], _: object) -> None:
         self.world.network.cuts -= cuts
@@ -347,6 +367,7 @@ class Cluster:
             expired=sum(one.code == "hold_expired" for one in (*self.history, *self.trips)),
             faults=len(self.scenario.faults),
             reads=len(self.seen),
+            installs=sum(node.installs for node in self.nodes),
             **trip_checks.tally_trips({name: trip_checks.rows_of(ledger.entries) for name, ledger in self.observer.ledgers.items()}),
         )
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from datastore.errors import DiskFailed
-from datastore.ledger import SealedEntry, check_follows, genesis, unseal
+from datastore.errors import DiskFailed, SnapshotNeeded
+from datastore.ledger import SealedEntry, check_follows, genesis, position_of, unseal
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ConfigRow
@@ -66,6 +66,8 @@ class SimulatedStore(MemoryStore):
     def __init__(self, operator: str, store_uuid: str, disk: Disk) -> None:
         super().__init__(operator, store_uuid)
         self.disk = disk
+        # Of entries that are in segments alone a store keeps where epochs and configurations begin; the checkers look here too.
+        self.index: list[SealedEntry] = []
 
     def reopened(self) -> SimulatedStore:
         """Return the store as a new process finds it, its chain verified as `datastore.store` verifies it (R11).
@@ -73,15 +75,61 @@ class SimulatedStore(MemoryStore):
         Raises:
             LedgerDamaged: It must not be used; an empty store of a new identity takes its place.
         """
-        found = type(self).__new__(type(self))
-        found.__dict__.update(self.crashed().__dict__)
-        found.disk = self.disk
+        found = self.copied(self.disk)
         found.verify()
         return found
 
+    def copied(self, disk: Disk) -> SimulatedStore:
+        """Return what is durable of it, on a disk."""
+        found = type(self).__new__(type(self))
+        found.__dict__.update(self.crashed().__dict__)
+        found.disk, found.index = disk, list(self.index)
+        return found
+
+    def taken(self, lsn: int) -> SimulatedStore:
+        """Return a snapshot: the log up to a committed entry, and the list of segments without their files."""
+        found = self.copied(Disk("", "none"))
+        MemoryStore.append(found, [], truncate_from=lsn + 1)
+        found._files = {}
+        return found
+
+    def apply_up_to(self, lsn: int) -> None:
+        """Apply and write what the log has up to `lsn`, of which the caller knows that it is committed."""
+        for number in range(self.applied_lsn + 1, lsn + 1):
+            self.stage(self._log[number - self._first_lsn])
+        MemoryStore.flush_staged(self)
+
+    def take_suffix(self, other: SimulatedStore, lsn: int) -> None:
+        """Append what another store has beyond an entry."""
+        entries = [sealed for sealed in other._log if sealed.entry.lsn > lsn]
+        MemoryStore.append(self, entries, 0, other._sides)
+
+    def hash_of(self, lsn: int) -> bytes:
+        """Return the hash of any entry, for checkers."""
+        return self.entry_of(lsn).hash
+
+    def entry_of(self, lsn: int) -> SealedEntry:
+        return self.index[lsn - 1] if lsn < self._first_lsn else self._log[lsn - self._first_lsn]
+
+    def _sealed_entries(self) -> list[SealedEntry]:
+        return self.index
+
+    def entries(self, from_lsn: int, limit: int, size_bytes_max: int) -> list[bytes]:
+        if from_lsn < self._first_lsn:
+            segment = next(segment for segment in self._segments if segment.last_lsn >= from_lsn)
+            if segment.name not in self._files:
+                raise SnapshotNeeded("a segment is not here", operator=self.operator, lsn=from_lsn)
+        return super().entries(from_lsn, limit, size_bytes_max)
+
+    def trim(self, entries_max: int = 256) -> bool:
+        before, first_lsn = list(self._log), self._first_lsn
+        more = super().trim(entries_max)
+        self.index += before[: self._first_lsn - first_lsn]
+        return more
+
     def verify(self) -> None:
         """Read every entry of the log from the disk."""
-        place = genesis(self.operator)
+        place = position_of(self.index[-1]) if self.index else genesis(self.operator)
         for sealed in self._log:
             place = check_follows(place, unseal(sealed.data))
 

@@ -42,13 +42,3 @@ def _removes_itself(parts: Parts, stack: ExitStack) -> None:
             return super().configure(change, config_lsn, now_ms)
 
     with_machine(parts, Leaves)
-
-
-@mutation("a change is begun while another is under way", "R15", "reshape")
-def _two_pending(parts: Parts, _: ExitStack) -> None:
-    class Impatient(Replica):
-        def _why_not_configure(self, change: ConfigChange, config_lsn: int, now_ms: int) -> str:
-            reason = super()._why_not_configure(change, config_lsn, now_ms)
-            return "" if reason.startswith(("the previous change", "an entry is in flight", "no entry of its own")) else reason
-
-    with_machine(parts, Impatient)

@@ -12,7 +12,7 @@ from datastore.memory import MemoryStore
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.partition import Partition
 from datastore.replication import Replica
-from datastore.replication_steps import Append, AppendAnswer, Commit, Confirmed, Follower, Plan, Step, Summary
+from datastore.replication_steps import NO_REASON, Append, AppendAnswer, Commit, Confirmed, Follower, Plan, Reason, Step, Summary
 from datastore.rows import ConfigRow
 from datastore.state import AppliedState
 from datastore.wire import BecomeItem, BecomeReply, PromiseReply
@@ -259,15 +259,6 @@ def _commits_blindly(parts: Parts, _: ExitStack) -> None:
 # --- R6, R7, Z1 -------------------------------------------------------------------------------------------------------
 
 
-@mutation("entries of an old epoch are committed by counting", "R6", "duel")
-def _counts_old(parts: Parts, _: ExitStack) -> None:
-    class CountsOldEpochs(Replica):
-        def _may_commit(self, lsn: int) -> bool:
-            return True
-
-    with_machine(parts, CountsOldEpochs)
-
-
 @mutation("one copy short of a majority commits", "R6", "duel", quick=True)
 def _commits_early(parts: Parts, _: ExitStack) -> None:
     class CommitsEarly(Replica):
@@ -377,10 +368,10 @@ def _same_identity(parts: Parts, _: ExitStack) -> None:
 @mutation("a reign's clock does not go on from the last stamp", "R17", "mixed")
 def _clock_goes_back(parts: Parts, _: ExitStack) -> None:
     class GoesBack(Replica):
-        def become(self, epoch: Epoch, store_uuid: str, stamp_base_ms: int, now_ms: int) -> Plan:
+        def become(self, epoch: Epoch, store_uuid: str, stamp_base_ms: int, now_ms: int, reason: Reason = NO_REASON) -> Plan:
             tail = self.tail
             self.tail = tail._replace(stamp_ms=0)
-            plan = super().become(epoch, store_uuid, stamp_base_ms, now_ms)
+            plan = super().become(epoch, store_uuid, stamp_base_ms, now_ms, reason)
             if plan.reply is None or not getattr(plan.reply, "accepted", False):
                 self.tail = tail
             return plan

@@ -14,14 +14,19 @@ from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
 from datastore.cluster_record import ClusterRecord
 from datastore.errors import HoldfastError, NotPrimary, UnknownOperator
+from datastore.incoming import Noted
 from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
+from datastore.recovery import Remembered, went_back
 from datastore.replication import Replica
 from datastore.replication_steps import ReplicationSettings
+from datastore.sealing import SealingLimits
+from datastore.store_port import Store
 from datastore.submission import Question, Reconfiguration, Submission
 from tests.simulation.disk import Crashed, Disk, SimulatedStore
+from tests.simulation.recoveries import Offers, SimulatedRecoverer
 from tests.simulation.world import Ask, Process, Signal, Violation, World
 
 if TYPE_CHECKING:
@@ -43,6 +48,9 @@ class NodeTimes(NamedTuple):
     retry_ms: int = 100
     restart_ms: int = 400
     entries: int = 500
+    segment_entries: int = 4_096
+    tail_entries: int = 1_024
+    log_entries_max: int = 1_000
 
 
 class SimulatedLinks:
@@ -72,6 +80,7 @@ class DataNode(Process):
     store_type: type[SimulatedStore] = SimulatedStore
     partition_type: type[Partition] = Partition
     machine_type: type[Replica] = Replica
+    recoverer_type: type[SimulatedRecoverer] = SimulatedRecoverer
     links_type: type[SimulatedLinks] = SimulatedLinks
 
     def __init__(self, world: World, name: str, times: NodeTimes, observer: Observer, seed: str) -> None:
@@ -81,6 +90,13 @@ class DataNode(Process):
         self.stores: dict[str, SimulatedStore] = {}
         self.partitions: dict[str, Partition] = {}
         self.record: ClusterRecord = {}
+        # On the disk too: who may come after a store (`datastore.identities`), and snapshots on their way.
+        self.identities: dict[str, Remembered] = {}
+        self.incoming: dict[str, tuple[Noted, bytes]] = {}
+        self.backup: dict[str, SimulatedStore] = {}
+        self.replaced: set[str] = set()
+        self.installs = 0
+        self._peers: list[str] = []
         self._observer = observer
         self._stores_made = 0
         self._owed: list[tuple[Waiting, Callable[[Any], None]]] = []
@@ -98,7 +114,13 @@ class DataNode(Process):
             "read": self._read,
             "feed": self._feed,
             "snapshot": self._snapshot,
+            "snapshot_ask": lambda ask, answer: answer(self._offers.ask(ask)),
+            "snapshot_read": lambda read, answer: answer(self._offers.read(read)),
         }
+
+    def meet(self, nodes: Sequence[str]) -> None:
+        """Know the other nodes."""
+        self._peers = [name for name in nodes if name != self.name]
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -107,15 +129,23 @@ class DataNode(Process):
         self._owed = []
         self._bell = Signal()
         self.boot_id = f"{self.name}#{self.incarnation}"
+        self._fatal: BaseException | None = None
+        self._offers = Offers(self)
+        self.recoverer = self.recoverer_type(self, self._peers)
         for operator, store in list(self.stores.items()):
             try:
                 self.stores[operator] = store.reopened()
+                reason = self.why_not_use(self.stores[operator])
             except LedgerDamaged as error:
-                self.tell("puts the damaged store of {} aside: {}", operator, error.detail)
+                reason = error.detail
+            if reason:
+                self.tell("puts the store of {} aside: {}", operator, reason)
+                self.replaced.add(operator)
                 del self.stores[operator]
                 self.make(operator)
             else:
                 self._open(operator)
+        self.recoverer.start()
         self.world.after(self, self.times.heartbeat_ms, self._tick, self.now_ms() + self.times.sweep_ms)
 
     def make(self, operator: str) -> Partition:
@@ -128,15 +158,34 @@ class DataNode(Process):
             self._open(operator)
         return self.partitions[operator]
 
+    def why_not_use(self, store: SimulatedStore) -> str:
+        """Return why a store is not the one last used here, or "" (R11)."""
+        summary = store.summary()
+        return went_back(self.identities.get(store.operator), store.store_uuid, summary.promised, summary.led, summary.tail.lsn)
+
+    def _remember(self, operator: str, remembered: Remembered) -> None:
+        # As `datastore.node` does: an empty store must not cover up that there was another.
+        if remembered.lsn or operator not in self.replaced:
+            self.identities[operator] = remembered
+
     def lose_disk(self) -> None:
         """Everything is gone; what comes next here is somebody else (R14)."""
         self.tell("loses its disk")
-        self.stores = {}
+        self.stores, self.identities, self.incoming, self.replaced = {}, {}, {}, set()
+
+    def back_up(self) -> None:
+        """Somebody copies the files of the stores."""
+        self.backup = {operator: store.copied(self.disk) for operator, store in self.stores.items()}
+
+    def put_backup_back(self) -> None:
+        """Somebody puts the copied files back, while nothing runs here."""
+        self.tell("finds its files as they were some time ago")
+        self.stores |= {operator: store for operator, store in self.backup.items() if operator in self.stores}
 
     def _open(self, operator: str) -> None:
         store = self.stores[operator]
         times = self.times
-        settings = ReplicationSettings(times.heartbeat_ms, times.suspicion_ms, times.entries)
+        settings = ReplicationSettings(times.heartbeat_ms, times.suspicion_ms, times.entries, times.log_entries_max)
         partition = self.partition_type(
             store,
             self.name,
@@ -144,7 +193,9 @@ class DataNode(Process):
             settings,
             now_ms=self.now_ms,
             on_commit=self._bell.set,
-            on_fatal=lambda error: None,
+            on_fatal=self._note_fatal,
+            remember=self._remember,
+            on_need=self.recoverer.needed,
             flush_ms=times.flush_ms,
         )
         if self.machine_type is not Replica:
@@ -152,11 +203,16 @@ class DataNode(Process):
         self.partitions[operator] = partition
         self._observer.opened(self, partition)
 
+    def _note_fatal(self, error: BaseException) -> None:
+        self._fatal = error
+
     # -- turns -------------------------------------------------------------------------------------------------------
 
     def turn(self, act: Callable[[Any], None], argument: Any) -> None:
         try:
             act(argument)
+            if self._fatal is not None:  # Whoever waited for it may have taken it for an answer.
+                raise self._fatal
             self._answer_owed()
             for partition in self.partitions.values():
                 self._observer.after_turn(self, partition)
@@ -199,9 +255,17 @@ class DataNode(Process):
             self._observer.ticked(self, partition)
             if self.now_ms() >= sweep_at_ms:
                 partition.sweep()
+                self._seal(partition.store)
         if self.now_ms() >= sweep_at_ms:
             sweep_at_ms = self.now_ms() + self.times.sweep_ms
         self.world.after(self, self.times.heartbeat_ms, self._tick, sweep_at_ms)
+
+    def _seal(self, store: Store) -> None:
+        """As `datastore.keeping` does: move what is old from the log to a sealed segment."""
+        limits = SealingLimits(self.times.segment_entries, 1 << 30, self.times.tail_entries)
+        while (found := store.seal_range(limits)) is not None:
+            store.sealed(store.pack_range(*found))
+        store.trim()
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -213,7 +277,12 @@ class DataNode(Process):
         answer(wire.NodeStatus(self.name, self.boot_id, self.now_ms(), self.wall_ms(), partitions, self.record))
 
     def _bootstrap(self, items: list[wire.BootstrapItem], answer: Callable[[Any], None]) -> None:
-        answer([self.make(item.operator).bootstrap(item.voters, TURN_S) for item in items])
+        replies = []
+        for item in items:
+            # An empty store where another one was founds nothing: that would forget what was sold.
+            voters = {} if item.operator in self.replaced else item.voters
+            replies.append(self.make(item.operator).bootstrap(voters, TURN_S))
+        answer(replies)
 
     def _promise(self, items: list[wire.PromiseItem], answer: Callable[[Any], None]) -> None:
         found = [(item, self.partitions.get(item.operator)) for item in items]
@@ -249,7 +318,9 @@ class DataNode(Process):
             if store is not None and store.store_uuid == item.store_uuid and not stays:
                 self.tell("puts the store {} aside", item.store_uuid)
                 del self.stores[item.operator]
-                self.partitions.pop(item.operator, None)
+                closed = self.partitions.pop(item.operator, None)
+                if closed is not None:
+                    closed.close(TURN_S)
         answer([self.make(item.operator).bootstrap({}, TURN_S) for item in items])
 
     def _take_record(self, record: ClusterRecord, answer: Callable[[Any], None]) -> None:

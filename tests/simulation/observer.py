@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datastore.ledger import SealedEntry, unseal
+from datastore.ledger import SealedEntry
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.partition import Partition
+from tests.simulation.disk import SimulatedStore
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -87,9 +88,10 @@ class Observer:
         if ledger is None:
             return
         epoch, store = partition.machine.epoch, partition.store
+        assert isinstance(store, SimulatedStore)
         for sealed, committed_in in zip(ledger.entries, ledger.epochs, strict=True):
             lsn = sealed.entry.lsn
-            if committed_in < epoch and (lsn > partition.machine.tail.lsn or store.hash_at(lsn) != sealed.hash):
+            if committed_in < epoch and (lsn > partition.machine.tail.lsn or store.hash_of(lsn) != sealed.hash):
                 raise Violation(
                     "a primary is complete", f"{node.name} leads {epoch} without entry {lsn}, which was committed in {committed_in}"
                 )
@@ -97,12 +99,13 @@ class Observer:
     def _compare_commits(self, node: DataNode, partition: Partition) -> None:
         """I4: whatever is committed at one lsn is the same everywhere."""
         machine, store = partition.machine, partition.store
+        assert isinstance(store, SimulatedStore)
         key = (partition.operator, machine.store_uuid)
         ledger = self.ledgers.setdefault(partition.operator, Ledger())
         for lsn in range(self._reach.get(key, 0) + 1, partition.committed.lsn + 1):
             if lsn > len(ledger.entries):
-                ledger.entries.append(unseal(store.entries(lsn, 1, 0)[0]))
+                ledger.entries.append(store.entry_of(lsn))
                 ledger.epochs.append(machine.epoch if machine.is_primary else machine.promised)
-            elif ledger.entries[lsn - 1].hash != store.hash_at(lsn):
+            elif ledger.entries[lsn - 1].hash != store.hash_of(lsn):
                 raise Violation("one ledger", f"{node.name} committed another entry {lsn} of {partition.operator} than others did before")
         self._reach[key] = partition.committed.lsn

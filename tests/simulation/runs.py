@@ -46,6 +46,7 @@ class Totals:
     expired: int = 0
     faults: int = 0
     reads: int = 0
+    installs: int = 0
     trips_sold: int = 0
     trips_ended: int = 0
     resolved: int = 0
@@ -69,6 +70,7 @@ class Totals:
             "expired",
             "faults",
             "reads",
+            "installs",
             "trips_sold",
             "trips_ended",
             "resolved",
@@ -85,7 +87,7 @@ class Totals:
             f"{self.operations:,} operations: {self.done:,} done, {self.refused:,} refused, {self.unknown:,} of unknown outcome;"
             f" {self.reads:,} reads",
             f"{self.entries:,} entries committed in {self.epochs:,} reigns; {self.locks:,} locks ({self.slow_locks:,} by write-back),"
-            f" {self.expired:,} holds found expired, {self.faults:,} faults",
+            f" {self.expired:,} holds found expired, {self.installs:,} snapshots installed, {self.faults:,} faults",
             f"{self.trips_sold:,} trips sold, {self.trips_ended:,} ended without a sale, {self.resolved:,} of their legs given back;"
             f" {self.charged:,} payments taken, {self.given_back:,} given back",
         ]
@@ -143,6 +145,9 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     for name in ("slow", "repeat", "loss"):
         if getattr(weather, name):
             yield scenario._replace(weather=weather._replace(**{name: 0.0}))
+    for name in ("lookers", "sitters"):
+        if getattr(scenario, name):
+            yield scenario._replace(**{name: 0})
     if scenario.buyers > 1:
         yield scenario._replace(buyers=scenario.buyers // 2)
         yield scenario._replace(buyers=scenario.buyers - 1)
@@ -167,5 +172,7 @@ def catch(mutation: Mutation, seeds_max: int = SEEDS_TO_CATCH_MAX) -> Caught:
         for seed in range(seeds_max):
             result = run_one(draw(seed, mutation.profile), parts)
             if isinstance(result, Failed):
+                # A mutation that does not fit the code any more breaks something, but not the rule.
+                assert "<locals>" not in result.detail, f"{mutation.name}: {result.detail}"
                 return Caught(mutation, seed + 1, result)
     return Caught(mutation, seeds_max, None)

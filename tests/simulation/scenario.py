@@ -24,7 +24,7 @@ class Fault(NamedTuple):
         kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (with the last
             manager and balancer cut off from all other nodes, managers and balancers), "reshape" (an administrator names other nodes
             for an operator's copies), "power" (gone at a disk write), "full" (disk), "disk" (lost), "rot" (killed, and the
-            disk lies about one sector from then on), "forget" (a lock
+            disk lies about one sector from then on), "backup" (after that time the files are as they were), "forget" (a lock
             server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors).
         target: A process, or "primary": whichever data node leads then.
         number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
@@ -55,6 +55,8 @@ class Scenario(NamedTuple):
     lock_servers: int = 3
     buyers: int = 4
     travellers: int = 0
+    lookers: int = 0
+    sitters: int = 0
     payments: bool = False
     pause_ms: int = 150
     reads: float = 0.25
@@ -101,27 +103,32 @@ WEATHERS = (
 # Which faults a profile draws from, and how many it draws.
 NODE_FAULTS = ("kill", "freeze", "apart", "deaf", "mute", "power", "power", "power", "full")
 PROFILES: dict[str, tuple[tuple[str, ...], int, int]] = {
-    "mixed": ((*NODE_FAULTS, "disk", "rot", "forget", "jump", "drift"), 3, 14),
+    "mixed": ((*NODE_FAULTS, "disk", "rot", "backup", "forget", "jump", "drift"), 3, 14),
     "replication": (NODE_FAULTS, 6, 24),
     "duel": (("kill", "freeze", "apart", "deaf", "mute", "split", "split", "power", "power", "power"), 15, 40),
-    "locks": (("kill", "freeze", "deaf", "mute", "forget", "drift"), 3, 14),
+    "locks": (("kill", "freeze", "deaf", "mute", "forget", "forget", "drift", "drift", "drift"), 5, 20),
+    "fences": (("kill", "freeze", "deaf", "mute", "forget", *["jump"] * 8), 10, 40),
     "reshape": (("reshape", "reshape", "reshape", "reshape", "kill", "freeze", "apart", "power", "power", "split"), 6, 20),
+    "recover": (("disk", "disk", "rot", "rot", "backup", "backup", "kill", "freeze", "apart", "apart", "mute", "power", "split"), 4, 14),
     "trips": (("kill", "kill", "freeze", "freeze", "apart", "deaf", "mute", "power", "provider", "provider"), 2, 14),
 }
+LOSSES = frozenset({"disk", "rot", "backup"})
 LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
 
 
 def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     """Return the run of a seed; without a profile the seed chooses one."""
     chance = random.Random(f"scenario {seed}")
-    profile = profile or chance.choice(("mixed", "mixed", "replication", "duel", "duel", "locks", "trips", "trips", "reshape"))
+    profile = profile or chance.choice(
+        ("mixed", "mixed", "replication", "duel", "duel", "locks", "fences", "trips", "trips", "reshape", "recover")
+    )
     kinds, least, most = PROFILES[profile]
     nodes = chance.choice((3, 3, 3, 5))
     lock_servers = chance.choice((3, 3, 5))
     managers, balancers = chance.choice((1, 2, 2, 3)), chance.choice((1, 2, 3))
     if profile == "duel":
         managers, balancers = chance.choice((2, 3)), chance.choice((2, 3))
-    dense = profile == "locks"
+    dense = profile in ("locks", "fences")
     # Small times make more happen; the proportions are those of the defaults.
     duel = profile == "duel"
     scale = 4 if duel else chance.choice((1, 2, 4))
@@ -141,6 +148,8 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
         lock_servers=lock_servers,
         buyers=chance.choice((6, 10)) if dense else chance.choice((1, 2, 4) if duel else (2, 4, 8)),
         pause_ms=chance.choice((20, 60)) if dense else chance.choice((60, 150, 400)),
+        lookers=chance.choice((0, 2, 3)) if duel else 0,
+        sitters=chance.choice((0, 3, 4)) if dense else 0,
         reads=0.9 if duel else 0.25,
         seats=SEATS[: chance.choice((1, 2))] if dense else SEATS[: chance.choice((4, 8))],
         lock_ttl_ms=chance.choice((200, 400, 1_000)),
@@ -160,6 +169,11 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
             # One lost message stops an operator's lane for as long as a manager may take: with many lost, nobody travels.
             weather=chance.choice((CALM, CALM, Weather(delay_us=3_000, loss=0.002, repeat=0.02, slow=0.02, slow_us=60_000))),
         )
+    if profile in ("recover", "reshape"):
+        # Logs that are soon sealed and short, so that who was away or is new needs a snapshot.
+        sealing = {"segment_entries": chance.choice((4, 16)), "tail_entries": chance.choice((2, 8, 30))}
+        times = times._replace(**sealing, log_entries_max=chance.choice((4, 12, 1_000)))
+        scenario = scenario._replace(times=times)
     if profile == "reshape":
         scenario = scenario._replace(nodes=5, copies=3, managers=max(2, managers), balancers=max(2, balancers))
     count = chance.randint(least, most)
@@ -187,16 +201,23 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
     if kind in ("power", "full"):
         number = chance.choice((1, 1, 2, 3, 5, -1, -1, -2, -3)) if kind == "power" else 0
         return Fault(at_ms, kind, chance.choice([*nodes, *["primary"] * len(nodes)]), lasts_ms, number)
-    if kind in ("disk", "rot"):
-        # Without a replacement of its voter a second loss would end the partition, so there is one at most.
-        if any(fault.kind in ("disk", "rot") for fault in so_far):
+    if kind in LOSSES:
+        # Before a lost voter is replaced a second loss would end the partition, so there is one at most.
+        if any(fault.kind in LOSSES for fault in so_far):
             return None
+        if kind == "backup":
+            lasts_ms = chance.choice((1_000, 3_000, 6_000))
         return Fault(at_ms, kind, chance.choice(nodes), 0 if kind == "disk" else lasts_ms, chance.randrange(1, 10_000))
     if kind == "forget":
         # Where a majority forgot, no counter can be trusted and a person raises the generation: a minority may, again and again.
         return Fault(at_ms, kind, chance.choice(locks[: (len(locks) - 1) // 2]), 0)
     if kind == "jump":
+        if scenario.profile == "fences":
+            return Fault(at_ms, kind, chance.choice(locks), 0, chance.choice((-300, 300, 700, 5_000)))
         return Fault(at_ms, kind, chance.choice([*nodes, *locks]), 0, chance.choice((-3_600_000, -700, 700, 5_000, 3_600_000)))
+    if kind == "drift" and scenario.sitters:
+        sitters = [f"sitter-{number + 1}" for number in range(scenario.sitters)]
+        return Fault(at_ms, kind, chance.choice([*locks, *sitters]), 0, chance.choice((-4_000, -4_000, 4_000, 4_000)))
     if kind == "drift":
         return Fault(at_ms, kind, chance.choice([*nodes, *locks, *others]), 0, chance.choice((-4_000, -500, 500, 4_000)))
     if kind == "split":
@@ -205,7 +226,7 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
         return Fault(at_ms, kind, f"manager-{chance.randint(1, scenario.managers)}", 0, chance.randrange(1_000))
     if kind == "provider":
         return Fault(at_ms, kind, "sandbox", 0, chance.randrange(50)) if scenario.payments else None
-    targets = [*locks, *others] if scenario.profile == "locks" else [*nodes, *nodes, *["primary"] * 4, *locks, *others]
+    targets = [*locks, *others] if scenario.profile in ("locks", "fences") else [*nodes, *nodes, *["primary"] * 4, *locks, *others]
     if scenario.profile == "trips":
         targets = [*[name for name in others if name.startswith("balancer")] * 3, *nodes, "primary", "primary", *others]
         targets += ["sandbox", "sandbox"] if scenario.payments else []

@@ -29,23 +29,27 @@ PAST = [
     # R14: what is sent to a lost store reached its successor, which then seemed to take part.
     (3, "mixed"),
     (68, "trips"),  # A trip's lock ended before its legs were given back, and the checker thought that a free seat was refused.
+    (148, "reshape"),  # R12: a copy that came by snapshot was asked from where its primary's log no longer was, and never sent the rest.
+    (191, "recover"),  # R12: the same where entries came again whose segment was not there yet.
+    (1024, "reshape"),  # R2: the entry that removes a voter had reached that voter alone, and nobody could be named any more.
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 
 
-@pytest.mark.parametrize("profile", ["mixed", "replication", "duel", "locks", "reshape"])
+@pytest.mark.parametrize("profile", ["mixed", "replication", "duel", "locks", "reshape", "recover"])
 def test_right_rules_hold_and_enough_happens(profile: str) -> None:
     """No invariant is violated; and the runs are not vacuous: sales, refusals, reigns, expiries, both token paths (I14)."""
     totals = Totals()
     failed = run_many((draw(seed, profile) for seed in range(SEEDS_FIXED)), totals)
     assert failed is None, _told(failed)
-    assert totals.done > 8 * SEEDS_FIXED, totals
+    assert totals.done > 6 * SEEDS_FIXED, totals
     assert totals.refused > SEEDS_FIXED, totals
     assert totals.epochs >= (SEEDS_FIXED if profile == "locks" else 2 * SEEDS_FIXED), totals
-    assert totals.slow_locks > SEEDS_FIXED // 2, totals
+    assert totals.slow_locks >= 1 and totals.slow_locks + totals.locks > 10 * SEEDS_FIXED, totals
     assert totals.locks - totals.slow_locks > 10 * SEEDS_FIXED, totals
     assert totals.faults > 3 * SEEDS_FIXED, totals
     assert totals.expired > 0, totals
+    assert totals.installs > 0 or profile not in ("reshape", "recover"), totals
 
 
 def test_trips_are_whole_and_paid_for() -> None:
@@ -107,7 +111,7 @@ def test_a_failure_is_made_smaller() -> None:
 
 def test_every_kind_of_fault_happens() -> None:
     """A run with one fault of each kind is told with each of them, and holds."""
-    kinds = ("kill", "freeze", "apart", "deaf", "mute", "split", "power", "full", "rot")
+    kinds = ("kill", "freeze", "apart", "deaf", "mute", "split", "power", "full", "rot", "backup")
     faults = [Fault(2_600 + 700 * number, kind, "primary", 300, 1) for number, kind in enumerate(kinds)]
     faults += [Fault(9_000, "forget", "lock-1", 0), Fault(9_100, "jump", "lock-2", 0, 5_000)]
     faults += [Fault(9_200, "drift", "node-2", 0, 4_000), Fault(9_300, "provider", "sandbox", 0, 1)]

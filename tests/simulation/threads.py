@@ -1,9 +1,10 @@
-"""Threads, clocks and chance for production shells: what `threading`, `time`, `random` and the like are to a load balancer.
+"""Threads, clocks and chance for production shells: what `threading`, `time`, `random` and the like are to them.
 
-The shells of a load balancer (`loadbalancer.batching`, `reconciler`, `cashier` and their kind) wait in threads of their own. While
-a cluster runs, the names by which their modules know the standard library stand for what is here (`installed`): a thread is a
-greenlet of the process whose turn it is, a wait lets the others go on, a clock is that machine's, and chance is drawn from the
-seed. The shells themselves run as they are, line for line, so none of their order of steps is written down a second time.
+The shells of a load balancer (`loadbalancer.batching`, `reconciler`, `cashier` and their kind) and a data node's recoverer wait in
+threads of their own. While a cluster runs, the names by which their modules know the standard library stand for what is here
+(`installed`): a thread is a greenlet of the process whose turn it is, a wait lets the others go on, a clock is that machine's, and
+chance is drawn from the seed. The shells themselves run as they are, line for line, so none of their order of steps is written down
+a second time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
+from datastore import pulling, recoverer
 from loadbalancer import (
     balancer,
     batching,
@@ -45,7 +47,9 @@ SHELLS: tuple[ModuleType, ...] = (
     itineraries,
     locker,
     paying,
+    pulling,
     reconciler,
+    recoverer,
     sandbox,
     sandbox_faults,
     selling,
@@ -159,9 +163,22 @@ class Thread:
 
     def __init__(self, *, target: Callable[..., Any], args: tuple[Any, ...] = (), name: str = "", daemon: bool = False) -> None:
         self._work = lambda: target(*args)
+        self._ended = False
+        self._end = Signal()
 
     def start(self) -> None:
-        here().run(self._work)
+        here().run(self._run)
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self._ended:
+            here().wait(self._end, None if timeout is None else max(1, int(timeout * 1000)))
+
+    def _run(self) -> None:
+        # One that is killed with its process ends without anybody's notice.
+        self._work()
+        self._ended = True
+        if self._end.waiting:
+            self._end.set()
 
 
 class Threading:
@@ -263,6 +280,17 @@ class Chance:
         return f"{here().chance.getrandbits(8 * count):0{2 * count}x}"
 
 
+class Uuid:
+    """What `uuid` is to the shells."""
+
+    def __init__(self) -> None:
+        self.hex = Chance.token_hex(16)
+
+    uuid4: type[Uuid]
+
+
+Uuid.uuid4 = Uuid
+
 STAND_INS: dict[str, Any] = {
     "threading": Threading,
     "SimpleQueue": SimpleQueue,
@@ -270,12 +298,13 @@ STAND_INS: dict[str, Any] = {
     "time": Time,
     "random": Chance,
     "secrets": Chance,
+    "uuid": Uuid,
 }
 
 
 @contextmanager
 def installed(world: World) -> Iterator[None]:
-    """Let the shells of load balancers run in this world's processes, for as long as the context lasts."""
+    """Let the shells run in this world's processes, for as long as the context lasts."""
     before = _Here.world
     _Here.world = world
     level = logging.root.manager.disable

@@ -167,7 +167,9 @@ class Traveller(Process):
             if attempt:
                 self.sleep(self._random.randrange(1, 250))
             asked.tries += 1
-            told = self.ask(Ask(self._random.choice(self._balancers), method, request, PATIENCE_MS))
+            # Who is impatient asks again while the first try is still under way, at the same balancer or at another.
+            patience_ms = PATIENCE_MS if self._random.random() < 0.8 else self._random.choice((5, 20, 200, 900))
+            told = self.ask(Ask(self._random.choice(self._balancers), method, request, patience_ms))
             if told is not None and not isinstance(told, HoldfastError):
                 asked.told, asked.answer, asked.code = told, Answer.DONE, ""
                 break

@@ -279,6 +279,7 @@ class World:
         self.steps = 0
         self.network = network
         self.processes: dict[str, Process] = {}
+        self.files: dict[str, object] = {}  # What the bytes of files stand for, by their digest.
         self.story: deque[tuple[int, str, str, tuple[object, ...]]] = deque(maxlen=STORY_LINES_MAX)
         self.on_line: Callable[[str], None] | None = None
         self._heap: list[tuple[int, int, Process | None, int | None, Callable[[Any], None], Any]] = []

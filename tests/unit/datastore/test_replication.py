@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datastore.errors import InvariantBroken
+from datastore.errors import InvariantBroken, SnapshotNeeded
 from datastore.ledger import BATCH, CONFIG, NOOP, Entry, SealedEntry, seal
 from datastore.memory import MemoryStore
 from datastore.model import EPOCH_NONE, Epoch
@@ -15,6 +15,7 @@ from datastore.replication_steps import (
     Became,
     Commit,
     Confirmed,
+    NeedSnapshot,
     Persist,
     Plan,
     Promised,
@@ -210,6 +211,37 @@ def test_r5_what_is_committed_is_never_truncated() -> None:
         site.machine.append(Append(TWO, 0, EPOCH_NONE, entry_after(other, TWO, 1), 0), 0)
     with pytest.raises(InvariantBroken):
         site.machine.append(Append(THREE, 2, TWO, [], 0), 0)
+
+
+def test_r12_who_is_asked_from_before_what_is_committed_here_says_how_far_that_is() -> None:
+    """After a snapshot the primary still asks from the log's beginning, which it may not have itself: it must learn where to go on."""
+    site = Site("b")
+    entries = entry_after(site, ONE, 3)
+    site.carry_out(site.machine.append(Append(ONE, 0, EPOCH_NONE, entries, 3), 0))
+    for needs_snapshot in (True, False):
+        plan = site.machine.append(Append(ONE, 0, EPOCH_NONE, [], 4, needs_snapshot=needs_snapshot), 0)
+        assert isinstance(plan.reply, AppendAnswer) and ("ack", 3) == (plan.reply.status, plan.reply.match_lsn)
+        assert not [step for step in plan.steps if isinstance(step, NeedSnapshot)]
+
+
+def test_r12_entries_whose_segment_is_not_here_yet_are_not_compared() -> None:
+    """They came with a snapshot and are committed; what follows them is taken all the same."""
+
+    class Unread(MemoryStore):
+        def hash_at(self, lsn: int) -> bytes:
+            if lsn < 3:
+                raise SnapshotNeeded("the segment is not here", lsn=lsn)
+            return super().hash_at(lsn)
+
+    site = Site("b")
+    entries = entry_after(site, ONE, 4)
+    site.store = Unread("AR", "b")
+    site.store.append(entries[:3])
+    for sealed in entries[:3]:
+        site.store.stage(sealed)
+    site.machine = Replica(site.store.summary(), site.store, ReplicationSettings(100, 1000))
+    steps = site.carry_out(site.machine.append(Append(ONE, 0, EPOCH_NONE, entries, 3), 0))
+    assert [Write(0, (entries[3],))] == [step for step in steps if isinstance(step, Write)]
 
 
 def test_r5_a_gap_names_where_to_send_from() -> None:

@@ -81,6 +81,17 @@ def test_each_is_judged_by_the_configuration_of_its_own_log() -> None:
     assert isinstance(choose({**named(reply(3, 4, 9, voters=four)), "node-4": removed}, ()), NoChoice)
 
 
+def test_the_one_store_that_an_entry_reached_which_removes_it_stops_nobody() -> None:
+    """Its primary fell before it had the entry itself: the others are a majority without it, and would wait for ever otherwise (R15)."""
+    four = {**VOTERS, "u4": "node-4"}
+    removed = PromiseReply("AA", True, (9, "m"), (1, "m"), 8, "u4", VOTERS, 0, -1)
+    others = [reply(number, 1, 7, voters=four) for number in (1, 2, 3)]
+    chosen = choose({**named(*others), "node-4": removed}, NODES)
+    assert isinstance(chosen, Chosen) and chosen.node == "node-1"
+    # Two of four may lack what the third had acknowledged with it.
+    assert isinstance(choose({**named(*others[:2]), "node-4": removed}, NODES), NoChoice)
+
+
 positions = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datastore.configuration import ConfigChange, changed, voters_apart
+from datastore.configuration import DROP_LEARNER, ConfigChange, changed, voters_apart
 from datastore.rows import ConfigRow
 from datastore.wire import PartitionStatus
 from manager.membership import Copies, MakeStore, MoveAway, Reconfigure, Renew, Step, Wait, next_step, told
@@ -149,6 +149,20 @@ def test_a_lost_disk_is_replaced_and_its_identity_taken_out() -> None:
     words = run(found, names(1, 2, 3))
     assert [word.split()[-2:] for word in words] == [["to", "learn"], ["a", "voter"], ["taken", "out"]]
     assert found.config.voters == {"u1": "node-1", "u2": "node-2", "u9": "node-3"} and found.config.retired == ["u3"]
+
+
+def test_a_learner_that_was_just_taken_in_is_not_lost() -> None:
+    """A look at its node may be older, and show the store that was put aside for it: two managers would go round for ever."""
+    found = group(1, 2, spare=(3,))
+    run(found, names(1, 2, 3), steps_max=1)
+    uuid = found.stores["node-3"]
+    found.stores["node-3"] = "put-aside"
+    found.config = ConfigRow(dict(found.config.voters), {uuid: "node-3"})
+    copies = found.copies(names(1, 2, 3))
+    copies.primary.followers[uuid] = (0, 20, False)
+    assert isinstance(next_step(copies), Wait)
+    copies.primary.followers[uuid] = (0, 9_000, False)
+    assert next_step(copies) == Reconfigure(DROP_LEARNER, uuid, "node-3", found.lsn)
 
 
 def test_a_silent_node_is_not_taken_for_lost() -> None:

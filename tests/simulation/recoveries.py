@@ -1,0 +1,247 @@
+"""Copies that are lost, damaged, put back from a backup or left behind come back by snapshot, as `datastore.recoverer` brings them.
+
+The recoverer, the run of a pull and the rules of `datastore.recovery` are production code on simulated threads. Simulated are the
+files: what a snapshot's bytes stand for is kept in a table by their digest, and their bytes travel in parts like any others. As
+on a real disk, a file on its way is there again after a stop, and what a node offers is not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from datastore import recovery
+from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable, RequestInProgress
+from datastore.incoming import Noted
+from datastore.ledger import Position
+from datastore.model import Epoch
+from datastore.partition import Partition
+from datastore.pulling import Job
+from datastore.recoverer import INSTALL_TRIES, Recoverer
+from datastore.recovery import Remembered
+from datastore.wire_recovery import SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
+from tests.simulation.disk import SimulatedStore
+from tests.simulation.threads import STAND_INS, Event, Guard, Thread
+from tests.simulation.world import Ask
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes import DataNode
+
+FILE_BYTES = 4_000
+PART_BYTES = 1_000
+TURN_S = 5.0
+
+
+class SimulatedIncoming:
+    """What `datastore.incoming.Incoming` is to the recoverer: a file on its way and its note, both on the node's disk."""
+
+    def __init__(self, folder: dict[str, tuple[Noted, bytes]], operator: str) -> None:
+        self._folder = folder
+        self.path = operator
+
+    def found(self) -> Noted | None:
+        return self._folder[self.path][0] if self.path in self._folder else None
+
+    def leftover(self) -> recovery.Leftover | None:
+        found = self._folder.get(self.path)
+        return None if found is None else recovery.Leftover(found[0].source, found[0].offer, len(found[1]))
+
+    def note(self, noted: Noted) -> None:
+        self._folder[self.path] = (noted, b"")
+
+    def write(self, offset: int, data: bytes) -> int:
+        noted, before = self._folder[self.path]
+        self._folder[self.path] = (noted, before[:offset] + data)
+        return offset + len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        self._folder.pop(self.path, None)
+
+
+STAND_INS["Incoming"] = SimulatedIncoming
+
+
+class Offers:
+    """What `datastore.snapshots.SnapshotOffers` is to a node: gone with its process."""
+
+    def __init__(self, node: DataNode) -> None:
+        self._node = node
+        self._ready: dict[str, SnapshotOffer] = {}
+
+    def ask(self, ask: SnapshotAsk) -> SnapshotOffer:
+        partition = self._node.partitions.get(ask.operator)
+        if ask.snapshot_id:
+            return self._ready.get(ask.snapshot_id, SnapshotOffer("gone"))
+        if partition is None:
+            return SnapshotOffer("refused", reason="no store of this operator")
+        snapshot_id = f"{self._node.boot_id}-{ask.operator}-{len(self._ready)}"
+        self._ready[snapshot_id] = offer_of(partition, snapshot_id, self._node.world.files)
+        return SnapshotOffer("preparing", snapshot_id)
+
+    def read(self, read: SnapshotRead) -> SnapshotPart:
+        offer = self._ready.get(read.snapshot_id)
+        if offer is None:
+            return SnapshotPart(False)
+        return SnapshotPart(True, file_bytes(read.snapshot_id)[read.offset : read.offset + min(read.length, PART_BYTES)])
+
+
+def file_bytes(snapshot_id: str) -> bytes:
+    """Return the bytes that stand for a snapshot."""
+    return random.Random(snapshot_id).randbytes(FILE_BYTES)
+
+
+def offer_of(partition: Partition, snapshot_id: str, files: dict[str, object]) -> SnapshotOffer:
+    """Take a snapshot of what is committed; keep what its bytes stand for."""
+    at: Position = partition.committed
+    store = partition.store
+    assert isinstance(store, SimulatedStore)
+    data = file_bytes(snapshot_id)
+    digest = sha256(data).hexdigest()
+    files[digest] = store.taken(at.lsn)
+    return SnapshotOffer("ready", snapshot_id, len(data), digest, at.lsn, (at.epoch.counter, at.epoch.manager), at.hash)
+
+
+def made_own(old: SimulatedStore, taken: SimulatedStore, offer: SnapshotOffer, fresh_uuid: str) -> SimulatedStore:
+    """Return the store that a snapshot becomes here, as `datastore.installing` makes it: R13.
+
+    Raises:
+        InvalidRequest: It is behind what is here.
+    """
+    before = old.summary()
+    if not fresh_uuid and offer.lsn < before.applied_lsn:
+        raise InvalidRequest(f"the snapshot of lsn {offer.lsn} is behind lsn {before.applied_lsn} here", field="lsn")
+    new = taken.copied(old.disk)
+    new.apply_up_to(offer.lsn)
+    own = [epoch for first_lsn, epoch in before.epochs if first_lsn <= offer.lsn]
+    keeps = bool(own) and recovery.keeps_suffix(own[-1], before.tail.lsn, offer.lsn, Epoch(*offer.epoch))
+    if not fresh_uuid and keeps:
+        new.take_suffix(old, offer.lsn)
+    new.adopt(fresh_uuid or before.store_uuid, before.promised, before.led)
+    return new
+
+
+class _Peer:
+    """What `NodeStub` is to the recoverer: another node."""
+
+    def __init__(self, node: DataNode, name: str) -> None:
+        self._node = node
+        self.name = name
+
+    def _call(self, method: str, payload: Any, timeout_ms: int) -> Any:
+        answer = self._node.ask(Ask(self.name, method, payload, timeout_ms))
+        if answer is None:
+            raise NodeUnreachable(f"no answer from {self.name}", node=self.name)
+        if isinstance(answer, HoldfastError):
+            raise answer
+        return answer
+
+    def status(self, timeout_ms: int) -> Any:
+        return self._call("status", None, timeout_ms)
+
+    def snapshot_ask(self, ask: SnapshotAsk, timeout_ms: int) -> SnapshotOffer:
+        offer: SnapshotOffer = self._call("snapshot_ask", ask, timeout_ms)
+        return offer
+
+    def snapshot_read(self, read: SnapshotRead, timeout_ms: int) -> SnapshotPart:
+        part: SnapshotPart = self._call("snapshot_read", read, timeout_ms)
+        return part
+
+    def snapshot_done(self, snapshot_id: str, timeout_ms: int) -> None:
+        """The source keeps it until it ends."""
+
+
+class _Checks:
+    """What `Children` is to a pull: looks at a file that came whole."""
+
+    def __init__(self, node: DataNode) -> None:
+        self._node = node
+
+    def run(self, action: str, arguments: list[str], size_bytes: int) -> dict[str, Any]:
+        operator, digest = arguments[0], arguments[2]
+        _, data = self._node.incoming[operator]
+        if len(data) != size_bytes or sha256(data).hexdigest() != digest:
+            return {"reason": "its bytes are not what was offered"}
+        taken = self._node.world.files[digest]
+        assert isinstance(taken, SimulatedStore)
+        taken.verify()
+        return {"reason": ""}
+
+    def close(self) -> None:
+        pass
+
+
+class _Host:
+    """What `Node` is to the recoverer."""
+
+    def __init__(self, node: DataNode) -> None:
+        self._node = node
+        self.name = node.name
+
+    def find(self, operator: str) -> Partition | None:
+        return self._node.partitions.get(operator)
+
+    def make(self, operator: str) -> Partition:
+        return self._node.make(operator)
+
+    def partitions(self) -> list[Partition]:
+        return list(self._node.partitions.values())
+
+    def was_replaced(self, operator: str) -> None:
+        self._node.replaced.discard(operator)
+
+
+class SimulatedRecoverer(Recoverer):
+    """The production recoverer, whose files are the simulator's."""
+
+    def __init__(self, node: DataNode, peers: list[str]) -> None:
+        self._node = node
+        self._host = _Host(node)  # type: ignore[assignment]
+        self._folder = node.incoming  # type: ignore[assignment]
+        self._stubs: Mapping[str, Any] = {name: _Peer(node, name) for name in peers}
+        self._identities = None  # type: ignore[assignment]  # Only what is overridden below asks for it.
+        self._children = _Checks(node)  # type: ignore[assignment]
+        self._by_itself = True
+        self._bytes_per_s = 1 << 40
+        self._mutex = Guard()  # type: ignore[assignment]
+        self._jobs = deque()
+        self._reports = {}
+        self._unheard = set(self._stubs)
+        self._wake = Event()  # type: ignore[assignment]
+        self._stop = Event()  # type: ignore[assignment]
+        self._thread = Thread(target=self._run, name="recoverer")  # type: ignore[assignment]
+
+    def start(self) -> None:
+        for operator in sorted(self._node.incoming):
+            self._take_up(operator)
+        self._thread.start()
+
+    def _take_into_use(self, job: Job, partition: Partition, incoming: Any, offer: SnapshotOffer) -> None:
+        node = self._node
+
+        def swap(old: Any) -> Any:
+            taken = node.world.files[offer.sha256]
+            assert isinstance(taken, SimulatedStore)
+            new = made_own(old, taken, offer, job.fresh_uuid)
+            before = old.summary()
+            applied_lsn = before.applied_lsn
+            node.identities[job.operator] = Remembered(before.store_uuid, new.store_uuid, before.promised, before.led, applied_lsn)
+            node.disk.write(lambda: node.stores.__setitem__(job.operator, new))
+            return new
+
+        for left in reversed(range(INSTALL_TRIES)):
+            try:
+                partition.install(swap, TURN_S)
+                break
+            except RequestInProgress:
+                if not left or self._stop.wait(1.0):
+                    raise
+        self._host.was_replaced(job.operator)
+        incoming.discard()
+        node.installs += 1
+        node.tell("recovers {} from {} by a snapshot of entry {}: {}", job.operator, job.report.source, offer.lsn, job.cause)
