@@ -27,7 +27,7 @@ def simulate(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many runs.")] = 1,
     steps: Annotated[int, typer.Option("--steps", min=1, help="End a run after so many protocol steps.")] = 10_000_000,
     hours: Annotated[float, typer.Option("--hours", min=0.0, help="Go on with fresh seeds for so long.")] = 0.0,
-    profile: Annotated[str, typer.Option("--profile", help="About what: mixed, replication, duel, locks, reshape or trips.")] = "",
+    profile: Annotated[str, typer.Option("--profile", help="About what: mixed, duel, locks, reshape, trips ... (docs/proof.md).")] = "",
     replay: Annotated[bool, typer.Option("--replay", help="Tell what happens, line by line.")] = False,
     mutations: Annotated[bool, typer.Option("--mutations", help="Break every rule on purpose and see that it is noticed.")] = False,
 ) -> int:

@@ -153,9 +153,7 @@ def test_a_lost_disk_is_replaced_and_its_identity_taken_out() -> None:
 
 def test_a_learner_that_was_just_taken_in_is_not_lost() -> None:
     """A look at its node may be older, and show the store that was put aside for it: two managers would go round for ever."""
-    found = group(1, 2, spare=(3,))
-    run(found, names(1, 2, 3), steps_max=1)
-    uuid = found.stores["node-3"]
+    found, uuid = group(1, 2, spare=(3,)), "fresh"
     found.stores["node-3"] = "put-aside"
     found.config = ConfigRow(dict(found.config.voters), {uuid: "node-3"})
     copies = found.copies(names(1, 2, 3))
