@@ -16,11 +16,14 @@ from client.terminal import Session, tell
 from datastore.errors import ConfigInvalid, InvalidRequest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from client.importing import OperatorReport
     from client.timetables import Dataset
 
 IMPORT_MS = 60_000
 PROBLEMS_SHOWN = 50
+ROWS_SHOWN = 20
 
 Progress = Callable[[str, int, int], None]
 
@@ -146,6 +149,11 @@ def as_document(path: Path, read: Dataset, reports: list[OperatorReport], dry_ru
                 "removed": report.removed,
                 "unchanged": report.unchanged,
                 "error": str(report.error or ""),
+                "rows": [
+                    {"mark": row.mark, "what": row.what, "fields": {one.field: [one.before, one.after] for one in row.fields}}
+                    for row in report.rows
+                ],
+                "rows_left_off": report.rows_left_off,
             }
             for report in reports
         ],
@@ -166,9 +174,22 @@ def show(session: Session, path: Path, read: Dataset, reports: list[OperatorRepo
     console = session.console()
     console.print(f"{path}: dataset {read.name}" + (" (dry run: nothing was changed)" if dry_run else ""), soft_wrap=True)
     rows.print(console)
+    for report in reports:
+        _show_rows(console, report)
     for problem in read.problems[:PROBLEMS_SHOWN]:
         tell(f"{problem.file}:{problem.line}: {problem.reason}")
     if len(read.problems) > PROBLEMS_SHOWN:
         tell(f"… and {len(read.problems) - PROBLEMS_SHOWN} more; --json has them all")
     if read.warnings:
         tell(f"{len(read.warnings)} rows were understood by a guess, the first: {read.warnings[0].reason}; --json has them all")
+
+
+def _show_rows(console: Console, report: OperatorReport) -> None:
+    """Print the first rows that a dry run would change, with what is different in each."""
+    for row in report.rows[:ROWS_SHOWN]:
+        fields = "; ".join(f"{field.field} {field.before or 'none'} → {field.after or 'none'}" for field in row.fields)
+        console.print(f"{row.mark} {report.operator} {row.what}" + (f": {fields}" if fields else ""), soft_wrap=True, markup=False)
+    left_off = len(report.rows) - ROWS_SHOWN + report.rows_left_off
+    if left_off > 0:
+        which = f"the first {len(report.rows)}" if report.rows_left_off else "them all"
+        tell(f"… and {left_off} more of {report.operator}; --json has {which}")

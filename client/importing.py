@@ -23,6 +23,7 @@ from client.numbering import apart_from
 from client.timetables import Dataset, OperatorRows, TimetableReader
 from datastore import messages, wire
 from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable
+from datastore.import_changes import LINES_MAX, RowChange, row_changes
 from datastore.wording import counted
 
 PATIENCE_MS = 30_000  # A new operator's partition is placed and promoted meanwhile; a primary may be replaced.
@@ -35,7 +36,10 @@ Progress = Callable[[str, int, int], None]
 
 
 class OperatorReport(NamedTuple):
-    """What an import did, or would do, to one operator's schedules. `error` "" is success; else nothing was changed."""
+    """What an import did, or would do, to one operator's schedules. `error` "" is success; else nothing was changed.
+
+    `rows`: of a dry run, the first of those that would change.
+    """
 
     operator: str
     added: int
@@ -43,6 +47,8 @@ class OperatorReport(NamedTuple):
     removed: int
     unchanged: int
     error: str
+    rows: Sequence[RowChange] = ()
+    rows_left_off: int = 0
 
 
 def shipped_data(name: str) -> Path:
@@ -185,7 +191,8 @@ class _Sending:
     def one(self, part: OperatorRows) -> OperatorReport:
         """Import one operator's rows; its report says how that went."""
         if self.dry_run and part.code not in self.taken:
-            return OperatorReport(part.code, len(part.schedules), 0, 0, 0, "")
+            rows = row_changes({}, {str(number): row for number, row in enumerate(part.schedules)}, (), list(part.layouts.values()))
+            return OperatorReport(part.code, len(part.schedules), 0, 0, 0, "", rows[:LINES_MAX], len(rows[LINES_MAX:]))
         give_up = time.monotonic() + STALE_MS / 1000
         while True:
             try:
@@ -197,7 +204,8 @@ class _Sending:
                 return _failed(part.code, error.detail)
             else:
                 assert isinstance(answer, messages.Imported)
-                return OperatorReport(part.code, answer.added, answer.changed, answer.removed, answer.unchanged, "")
+                counts = (answer.added, answer.changed, answer.removed, answer.unchanged)
+                return OperatorReport(part.code, *counts, "", answer.rows, answer.rows_left_off)
 
     def _learnt(self, code: str, error: InvalidRequest) -> bool:
         """Return whether the refusal names a number that another dataset has, and note it.

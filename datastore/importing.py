@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from datastore import errors, wire
+from datastore.import_changes import LINES_MAX, row_changes
 from datastore.model import (
     ACCOUNTING_PATTERN,
     CONNECTING_MINUTES_MAX,
@@ -41,6 +42,8 @@ _body_decoder = msgspec.msgpack.Decoder(wire.ImportBody)
 
 def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tuple[list[Event], dict[str, Any]]:
     """Return the events of an import and its counts: added, changed, removed, unchanged (schedules).
+
+    For a dry run also the first of the rows that would change, `rows`, and how many more there are, `rows_left_off`.
 
     Raises:
         InvalidRequest: The body is malformed, a row is wrong, two rows mean the same service, or a sold service or seat
@@ -75,12 +78,15 @@ def decide_import(state: AppliedState, command: wire.Import, now_ms: int) -> tup
         row = DatasetRow(command.dataset, body.title, body.licence, len(schedules), now_ms, digest, connecting)
         events.append(Event(Kind.DATASET, command.dataset, encode_row(row)))
     events += _accounting(state, body.accounting)
-    counts = {
+    counts: dict[str, Any] = {
         "added": len(added),
         "changed": len(changed),
         "removed": len(removed),
         "unchanged": len(schedules) - len(added) - len(changed),
     }
+    if command.dry_run:
+        rows = row_changes({key: row[1] for key, row in before.items()}, schedules, known_layouts, new_layouts)
+        counts |= {"rows": rows[:LINES_MAX], "rows_left_off": len(rows[LINES_MAX:])}
     return events, counts
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from datastore.import_changes import RowChange
 from datastore.messages_base import (
     Answer,
     NodeNames,
@@ -142,6 +143,8 @@ class ImportTimetable(Write, frozen=True, kw_only=True):
 
 
 class Imported(Answer, kw_only=True):
+    """What an import did, or would do. Of a dry run: `rows` are the first that would change, `rows_left_off` counts the others."""
+
     operator: str
     dataset: str
     added: int
@@ -149,6 +152,8 @@ class Imported(Answer, kw_only=True):
     removed: int
     unchanged: int
     lsn: int
+    rows: tuple[RowChange, ...] = ()
+    rows_left_off: int = 0
 
 
 class DatasetNumbers(Request, frozen=True, kw_only=True):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from datastore import messages, wire
 from datastore.errors import InvalidRequest, nearest, shown
+from datastore.import_changes import RowChange
 from datastore.model import DATASET_PATTERN, OPERATOR_PATTERN, OperatorKind, ServiceState
 from datastore.passengers import LAP_INFANT
 from loadbalancer.answers import SERVICE_WORDS, manifest_lines, service_info
@@ -166,6 +169,8 @@ class Operating:
             removed=value["removed"],
             unchanged=value["unchanged"],
             lsn=value["lsn"],
+            rows=msgspec.convert(value.get("rows", ()), tuple[RowChange, ...]),
+            rows_left_off=value.get("rows_left_off", 0),
         )
 
     def dataset_numbers(self, request: messages.DatasetNumbers) -> messages.DatasetNumbersAnswer:

@@ -73,12 +73,21 @@ def test_a_dry_run_changes_nothing_and_a_second_import_says_unchanged(cluster: C
     """Dry run, import, import again, a changed row, a removed row: each says what it does, and does it."""
     first = load_dataset(written(tmp_path / "first", "XA,1,10:00 XA,2,11:00 XA,3,12:00"), valid_from=TODAY, days=60, dataset="one")
     rows = len(first.operators["XA"].schedules)
-    assert imported(cluster, first, dry_run=True)["XA"] == OperatorReport("XA", rows, 0, 0, 0, "")
+    new = imported(cluster, first, dry_run=True)["XA"]
+    assert new[:6] == ("XA", rows, 0, 0, 0, "") and len(new.rows) + new.rows_left_off > rows and {row.mark for row in new.rows} == {"+"}
     assert "XA" not in {operator.code for operator in cluster.client().operators()}
     assert imported(cluster, first)["XA"] == OperatorReport("XA", rows, 0, 0, 0, "")
     wait_numbers(cluster, "XA", {"1", "2", "3"})
     assert imported(cluster, first, dry_run=True)["XA"] == OperatorReport("XA", 0, 0, 0, rows, "")
     assert imported(cluster, first)["XA"] == OperatorReport("XA", 0, 0, 0, rows, "")
+    later = written(tmp_path / "later", "XA,1,10:00 XA,2,11:00")
+    (later / "timetable.csv").write_text(
+        (later / "timetable.csv").read_text("utf-8").replace("11:00,1234567,540", "11:00,1234567,545"), "utf-8"
+    )
+    wanted = imported(cluster, load_dataset(later, valid_from=TODAY, days=60, dataset="one"), dry_run=True)["XA"]
+    assert {row.what.split()[0] for row in wanted.rows if row.mark == "-"} == {"3"} and not wanted.rows_left_off
+    (fields,) = {row.fields for row in wanted.rows if row.mark == "~"}
+    assert {row.what.split()[0] for row in wanted.rows if row.mark == "~"} == {"2"} and [one.field for one in fields] == ["arrives"]
     fewer = load_dataset(written(tmp_path / "fewer", "XA,1,10:00 XA,3,12:00"), valid_from=TODAY, days=60, dataset="one")
     report = imported(cluster, fewer)["XA"]
     assert (report.added, report.removed, report.error) == (0, rows - len(fewer.operators["XA"].schedules), "")
