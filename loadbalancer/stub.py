@@ -71,7 +71,7 @@ class BalancerStub:
         started = time.monotonic()
         deadline = started + request.deadline_ms / 1000
         unknown: OutcomeUnknown | None = None
-        unreachable = 0
+        unreachable = unavailable = 0
         silent: dict[str, None] = {}  # In the order of asking: who gave no answer at all.
         pause_ms = PAUSE_FIRST_MS
         number = self._preferred
@@ -91,7 +91,7 @@ class BalancerStub:
             except OperatorUnavailable as error:
                 # Another balancer may see the managers that this one has lost; nothing was done, so asking costs nothing.
                 failure = error
-                unreachable += 1
+                unavailable += 1
             except (WorldFailure, RateLimited) as error:
                 # "Locked by others" is said of this try alone; it may be the earlier one's locks that stood in its way.
                 if unknown is None or not isinstance(request, messages.Write):
@@ -104,7 +104,9 @@ class BalancerStub:
                 return answer
             number += 1
             tried_all = (number - self._preferred) % len(self._clients) == 0
-            if unknown is None and unreachable >= ROUNDS_UNREACHABLE_MAX * len(self._clients):
+            # Where one balancer is dead and its twin has just started, who runs is asked for as long as a start takes.
+            given_up = unavailable if unavailable else unreachable
+            if unknown is None and given_up >= ROUNDS_UNREACHABLE_MAX * len(self._clients):
                 raise _naming(failure, silent)
             if tried_all:
                 wait_ms = random.uniform(pause_ms / 2, pause_ms)

@@ -145,8 +145,8 @@ def test_an_operator_on_nodes_of_its_own_is_added_sold_from_and_removed(cluster:
     hold = client.hold(service, client.free_seats(service)[:1])
     code, document, _ = run(cluster, "operator", "remove", "FO", "--out", str(out), "--yes")
     assert (INVALID, ["1 open holds"]) == (code, document["fields"]["open"])
+    assert not out.exists()
     client.release(hold.hold_id)
-    out.unlink()
     assert DONE == run(cluster, "operator", "remove", "FO", "--out", str(out), "--yes")[0]
     assert DONE == run(cluster, "verify", str(out))[0]
     with pytest.raises(HoldfastError, match="no service"):

@@ -13,7 +13,7 @@ import pytest
 
 from datastore import messages
 from datastore.edge import Address, EdgeServer, Peer
-from datastore.errors import LockTimeout, NodeUnreachable, OutcomeUnknown, SeatUnavailable
+from datastore.errors import LockTimeout, NodeUnreachable, OperatorUnavailable, OutcomeUnknown, SeatUnavailable
 from datastore.model import Money
 from loadbalancer.stub import BalancerStub
 
@@ -52,6 +52,23 @@ def test_a_dead_balancer_is_passed_over() -> None:
         for _ in range(3):
             assert isinstance(ask.call("hold", HOLD), messages.HoldAnswer)
         ask.close()
+
+
+def test_a_balancer_that_has_just_started_is_waited_for() -> None:
+    """One balancer is dead, its twin has not found the managers yet: the dead one does not use up the patience with the other."""
+    asked: list[str] = []
+
+    def starting(request: messages.HoldSeats) -> messages.Answer:
+        asked.append(request.request_id)
+        if len(asked) < 7:
+            raise OperatorUnavailable("AR has no primary that a manager can reach")
+        return held(request)
+
+    with balancer(starting) as address:
+        ask = BalancerStub([NOBODY, address])
+        assert isinstance(ask.call("hold", msgspec.structs.replace(HOLD, deadline_ms=60_000)), messages.HoldAnswer)
+        ask.close()
+    assert asked == [HOLD.request_id] * 7
 
 
 def test_a_silent_balancer_costs_a_part_of_the_deadline() -> None:
