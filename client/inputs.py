@@ -19,7 +19,7 @@ def duration_ms(text: str) -> int:
     """Return the milliseconds of "15m", "90s", "1h30m"; a bare number counts as minutes.
 
     Raises:
-        InvalidRequest: It is none of these, zero, or longer than a day, which no hold lasts.
+        InvalidRequest: It is none of these, or zero.
     """
     word = text.strip().lower()
     if word.isascii() and word.isdigit() and len(word) < 10:
@@ -30,6 +30,18 @@ def duration_ms(text: str) -> int:
         raise InvalidRequest(f"{shown(text)} is not a duration: write e.g. 15m, 90s or 1h30m", field="for")
     if total <= 0:
         raise InvalidRequest(f"{shown(text)} is no time at all: write e.g. 15m", field="for")
+    return total
+
+
+def hold_ms(text: str) -> int:
+    """Return the milliseconds that a hold shall last; "" is 0, the cluster's default.
+
+    Raises:
+        InvalidRequest: It is no duration, or longer than a day, which no hold lasts.
+    """
+    if not text:
+        return 0
+    total = duration_ms(text)
     if total > UNIT_MS["d"]:
         raise InvalidRequest(f"{shown(text)} is longer than any hold: at most 24h", field="for")
     return total
