@@ -54,7 +54,7 @@ def ask_once(session: Session, wish: administration.AnyWish, deadline_ms: int = 
 
 def admin_key(session: Session) -> str:
     """Return the administrator's key that is kept in the data folder."""
-    return keys.read_secret(session.folders.secrets / "admin.key")
+    return keys.admin_key(session.folders)
 
 
 def agreed(what: str, *, yes: bool, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
@@ -20,9 +20,7 @@ PENDING_CODES = ("payment_action_required", "payments_unavailable")
 class Confirms(Protocol):
     """What of the client is needed here."""
 
-    def confirm(
-        self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = ""
-    ) -> OrderAnswer:
+    def confirm(self, hold_id: str, passengers: Sequence[Passenger], *, request_id: str = "", payment_method: str = "") -> OrderAnswer:
         """Turn a hold into an order."""
         ...
 
@@ -44,6 +42,22 @@ def _noted(person: Passenger) -> str:
     return f"{person.surname}/{person.given}{kind}"
 
 
+def goes_on(error: HoldfastError) -> bool:
+    """Return whether the same call again, under the same request id, gives what became of this one."""
+    return error.maybe_committed or error.code in PENDING_CODES
+
+
+@contextlib.contextmanager
+def _settled_if_refused(wallet: Wallet, what: str) -> Iterator[None]:
+    """Forget the request id of what was refused for good; what may have happened, or waits, goes on under it."""
+    try:
+        yield
+    except HoldfastError as error:
+        if not goes_on(error):
+            wallet.settle(what)
+        raise
+
+
 def confirm(
     client: Confirms, wallet: Wallet, hold_id: str, people: Sequence[Passenger], request_id: str = "", card: str = ""
 ) -> OrderAnswer:
@@ -59,22 +73,15 @@ def confirm(
     """
     what = f"confirm {hold_id} {'|'.join(map(_noted, people))}{f' {card}' if card else ''}"
     noted = request_id or wallet.pending(what, new_request_id())
-    try:
+    with _settled_if_refused(wallet, what):
         # A card is named only where there is one: who tells of no payments need not know of them.
         answer = client.confirm(hold_id, people, request_id=noted, **({"payment_method": card} if card else {}))
-    except HoldfastError as error:
-        # What waits for consent, or for the provider, goes on under the same request id.
-        if not error.maybe_committed and error.code not in PENDING_CODES:
-            wallet.settle(what)
-        raise
     if answer.manage_token:
         wallet.keep(KeptOrder(answer.reference, answer.manage_token, answer.operator, answer.service_id, answer.receipt), what)
     return answer
 
 
-def change(
-    client: Alters, wallet: Wallet, reference: str, token: str, quote: str, *, card: str = "", request_id: str = ""
-) -> OrderAnswer:
+def change(client: Alters, wallet: Wallet, reference: str, token: str, quote: str, *, card: str = "", request_id: str = "") -> OrderAnswer:
     """Change a booking as it was quoted; the same call after a lost answer, or the bank's consent, goes on.
 
     Args:
@@ -85,12 +92,8 @@ def change(
     """
     what = f"change {reference} {blake2b(quote.encode(), digest_size=8).hexdigest()}{f' {card}' if card else ''}"
     noted = request_id or wallet.pending(what, new_request_id())
-    try:
+    with _settled_if_refused(wallet, what):
         answer = client.change(reference, token, quote, payment_method=card, request_id=noted)
-    except HoldfastError as error:
-        if not error.maybe_committed and error.code not in PENDING_CODES:
-            wallet.settle(what)
-        raise
     wallet.settle(what)
     return answer
 

@@ -114,7 +114,7 @@ def _changed(session: Session, client: api.Holdfast, what: tuple[str, str, str],
     try:
         return bookings.change(client, session.wallet, *what, card=card, request_id=request_id)
     except HoldfastError as error:
-        if error.maybe_committed or error.code in bookings.PENDING_CODES:
+        if bookings.goes_on(error):
             tell(f"then: holdfast change {what[0]} --accept {what[2]}{f' --pay {card}' if card else ''}")
         raise
 

@@ -48,7 +48,7 @@ def check(
 def _compared(session: Session, operators: list[str] | None, *, deep: bool, quiet: bool = False) -> messages.CheckAnswer:
     from client import auditing, keys
 
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     if deep and not quiet:
         tell("reading every ledger on every disk; this takes a while, sales go on")
     with session.connect(deadline_ms=30_000) as client:

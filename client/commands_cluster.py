@@ -167,7 +167,7 @@ def register_operators(
 
     session = _told(context, config, profile, data)
     plan = plan_of(session.mapping, str(session.config_file))
-    keys.read_secret(session.folders.secrets / "admin.key")  # Before anything is asked: only who has it may.
+    keys.admin_key(session.folders)  # Before anything is asked: only who has it may.
     loading.first_data(plan, session.folders, session.config_file, tell, timetables=timetables)
     codes = [operator.code for operator in plan.operators]
     if json:

@@ -110,7 +110,7 @@ def remove(
 
     session: Session = context.obj
     code = code.upper()
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     file = out or Path(f"{code}.holdfast")
     with session.connect() as client:
         _known(client.operators(), code)
@@ -222,10 +222,7 @@ def _key(session: Session, code: str, key: Path | None, *, admin: bool = False) 
 
     if key is not None:
         return keys.read_secret(key)
-    path = session.folders.operator_key(code)
-    if admin and not path.exists():
-        return keys.read_secret(session.folders.secrets / "admin.key")
-    return keys.operator_key(session.folders, code)
+    return keys.operator_or_admin_key(session.folders, code) if admin else keys.operator_key(session.folders, code)
 
 
 def _known(operators: list[messages.OperatorInfo], code: str) -> None:

@@ -91,7 +91,7 @@ def audit(
     from client import keys
 
     session: Session = context.obj
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     with session.connect(deadline_ms=AUDIT_MS) as client:
         answer = client.accounts(admin_key, [code.upper() for code in operators or []])
     unfinished = sum(line.open for line in answer.lines)
@@ -134,7 +134,7 @@ def cases(
     from client import keys
 
     session: Session = context.obj
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     with session.connect(deadline_ms=CASES_MS) as client:
         answer = client.payment_cases(admin_key, [code.upper() for code in operators or []], closed=closed)
     if json:
@@ -173,7 +173,7 @@ def close(
 
     session: Session = context.obj
     agreed(f"{payment}: what is due counts as done by hand from now on, and the provider is not asked any more", yes=yes, json=json)
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     with session.connect(deadline_ms=CASES_MS) as client:
         answer = client.close_payment_case(admin_key, payment, by or whoever(), why, request_id=request_id)
     if json:

@@ -48,8 +48,7 @@ def record(
         raise ConfigInvalid(f"{out}: exists already; name another file", file=str(out), reason="exists")
     if last and last < first:
         raise InvalidRequest(f"--to {last} is before --from {first}", field="to")
-    key = session.folders.operator_key(code)
-    secret = keys.read_secret(key if key.exists() else session.folders.secrets / "admin.key")
+    secret = keys.operator_or_admin_key(session.folders, code)
     now_ms = time.time_ns() // 1_000_000
     recorder = recording.Recorder(code, first, last, now_ms - duration_ms(since) if since else 0)
     with session.connect(deadline_ms=READ_MS) as client:

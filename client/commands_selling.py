@@ -104,7 +104,7 @@ def hold(
 ) -> int:
     """Take seats out of sale for a while: all of them or none, on one service or on every leg of a trip."""
     session: Session = context.obj
-    ttl_ms = inputs.hold_ms(lasting)
+    ttl_ms = inputs.hold_ms(lasting) if lasting else 0
     if ":" in service:
         if any_count is not None or offer:
             raise InvalidRequest("of a trip every leg says how many: SERVICE:any2", field="any")
@@ -154,7 +154,7 @@ def _hold_offered_trip(
         answer = client.hold_trip(
             [(service, any_count) for service in services],
             together=together,
-            ttl_ms=inputs.hold_ms(lasting),
+            ttl_ms=inputs.hold_ms(lasting) if lasting else 0,
             request_id=request_id,
             offer=offer,
         )
@@ -170,7 +170,7 @@ def renew(context: typer.Context, hold_id: HoldId, lasting: Duration = "", reque
         if not hold_id:
             raise UnknownHold("no hold was made here yet")
     with session.connect() as client:
-        answer = client.renew(hold_id, ttl_ms=inputs.hold_ms(lasting), request_id=request_id)
+        answer = client.renew(hold_id, ttl_ms=inputs.hold_ms(lasting) if lasting else 0, request_id=request_id)
     return _show_hold(session, answer, json)
 
 

@@ -34,13 +34,11 @@ def duration_ms(text: str) -> int:
 
 
 def hold_ms(text: str) -> int:
-    """Return the milliseconds that a hold shall last; "" is 0, the cluster's default.
+    """Return the milliseconds that a hold shall last.
 
     Raises:
         InvalidRequest: It is no duration, or longer than a day, which no hold lasts.
     """
-    if not text:
-        return 0
     total = duration_ms(text)
     if total > UNIT_MS["d"]:
         raise InvalidRequest(f"{shown(text)} is longer than any hold: at most 24h", field="for")

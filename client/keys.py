@@ -88,6 +88,25 @@ def ensure_admin(folders: Folders) -> str:
     return key
 
 
+def admin_key(folders: Folders) -> str:
+    """Return the administrator's key that is kept here.
+
+    Raises:
+        ConfigInvalid: There is none, or it cannot be read.
+    """
+    return read_secret(folders.secrets / "admin.key")
+
+
+def operator_or_admin_key(folders: Folders, code: str) -> str:
+    """Return the operator's key where one is kept here, else the administrator's, for what either may ask.
+
+    Raises:
+        ConfigInvalid: Neither is kept here.
+    """
+    path = folders.operator_key(code)
+    return read_secret(path) if path.exists() else admin_key(folders)
+
+
 def operator_key(folders: Folders, service_id: str) -> str:
     """Return the key kept here of the operator that a service (or the code itself) belongs to.
 

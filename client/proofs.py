@@ -74,7 +74,7 @@ def stores_here(session: Session) -> bool:
 
 def live(session: Session, client: Holdfast, operators: Sequence[str], receipts: Sequence[Receipt]) -> dict[str, Any]:
     """Return what the ledgers of a running cluster prove, read through its balancers; needs the administrator's key."""
-    admin_key = keys.read_secret(session.folders.secrets / "admin.key")
+    admin_key = keys.admin_key(session.folders)
     codes = list(operators) or sorted(operator.code for operator in client.operators())
     copies: list[CopyProof] = []
     missing: list[str] = []
