@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -359,13 +359,7 @@ class Recoverer:
             new.on_erased, erased_since = old.on_erased, erased_after(new, seen_lsn)
             return new
 
-        for left in reversed(range(INSTALL_TRIES)):
-            try:
-                partition.install(swap, TURN_S)
-                break
-            except RequestInProgress:
-                if not left or self._stop.wait(1.0):
-                    raise
+        self._install(partition, swap)
         self._host.was_replaced(job.operator)
         incoming.discard()
         self._account(job, aside)
@@ -374,6 +368,20 @@ class Recoverer:
             # The log would have said so entry by entry; a snapshot just lacks the records (Z12).
             job.report.kept, job.report.detail = "", "the old file is deleted: somebody was erased since"
         log.info("recovered operator=%s store=%s lsn=%d", job.operator, partition.store.store_uuid, offer.lsn)
+
+    def _install(self, partition: Partition, swap: Callable[[Store], Store]) -> None:
+        """Swap the store in a turn of the partition that has nothing on its way.
+
+        Raises:
+            RequestInProgress, InvalidRequest: Not now; nothing changed.
+        """
+        for left in reversed(range(INSTALL_TRIES)):
+            try:
+                partition.install(swap, TURN_S)
+                return
+            except RequestInProgress:
+                if not left or self._stop.wait(1.0):
+                    raise
 
     def _account(self, job: Job, aside: str) -> None:
         """Say what the old file had that nobody else has; delete it where that is nothing."""

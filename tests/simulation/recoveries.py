@@ -14,13 +14,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from datastore import recovery
-from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable, RequestInProgress
+from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable
 from datastore.incoming import Noted
 from datastore.ledger import Position
 from datastore.model import Epoch
 from datastore.partition import Partition
 from datastore.pulling import Job
-from datastore.recoverer import INSTALL_TRIES, Recoverer
+from datastore.recoverer import Recoverer
 from datastore.recovery import Remembered
 from datastore.wire_recovery import SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
 from tests.simulation.disk import SimulatedStore
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 4_000
 PART_BYTES = 1_000
-TURN_S = 5.0
 
 
 class SimulatedIncoming:
@@ -234,13 +233,7 @@ class SimulatedRecoverer(Recoverer):
             node.disk.write(lambda: node.stores.__setitem__(job.operator, new))
             return new
 
-        for left in reversed(range(INSTALL_TRIES)):
-            try:
-                partition.install(swap, TURN_S)
-                break
-            except RequestInProgress:
-                if not left or self._stop.wait(1.0):
-                    raise
+        self._install(partition, swap)
         self._host.was_replaced(job.operator)
         incoming.discard()
         node.installs += 1
