@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +15,7 @@ from client import api
 from client.exit_codes import DAMAGED, DONE, INVALID, NOT_FOUND, PARTIAL
 from datastore.errors import HoldfastError
 from datastore.model import Passenger
+from tests.integration import commands
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -29,25 +28,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTe
         yield made
 
 
-def run(cluster: ClusterUnderTest, *words: str) -> tuple[int, Any, str]:
-    """Return the exit code, the document and the messages of a command."""
-    command = [sys.executable, "-m", "client", "--data", str(cluster.folders.data), *words, "--json"]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=120, check=False)
-    try:
-        return done.returncode, json.loads(done.stdout or "null"), done.stderr
-    except ValueError:
-        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
-
-
-def service_of(client: api.Holdfast) -> str:
-    """Return a service of AR that nobody has sold from."""
-    day = (date.today() + timedelta(days=20)).isoformat()
-    return next(one.service_id for one in client.services(day, operator="AR").services if one.free == one.capacity)
+def run(cluster: ClusterUnderTest, *words: str) -> commands.Outcome:
+    """Return the exit code, the document and the messages of a command at the cluster."""
+    return commands.run(cluster.folders.data / "wallet", *words, data=cluster.folders.data)
 
 
 def book(cluster: ClusterUnderTest, *people: Passenger) -> api.messages.OrderAnswer:
     client = cluster.client()
-    service = service_of(client)
+    service = commands.unsold(client)[0]
     hold = client.hold(service, client.free_seats(service)[: len(people)])
     return client.confirm(hold.hold_id, list(people))
 
@@ -55,7 +43,7 @@ def book(cluster: ClusterUnderTest, *people: Passenger) -> api.messages.OrderAns
 def test_all_copies_are_found_equal_while_writers_go_on(cluster: ClusterUnderTest) -> None:
     """The comparison is at one lsn for every copy of every operator, and a deep check reads every ledger to its end."""
     client = cluster.client()
-    service = service_of(client)
+    service = commands.unsold(client)[0]
     seats = client.free_seats(service)
     for number in range(20):
         client.release(client.hold(service, [seats[number]]).hold_id)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from client import cluster, exit_codes
+from client import exit_codes
 from client.api import Passenger
-from tests.integration.test_cluster_up import SERVICE, Starter
+from tests.integration.starter import SERVICE, Starter
 from tests.waiting import wait_until
 
 DONE, INVALID = exit_codes.DONE, exit_codes.INVALID
@@ -22,15 +22,11 @@ COMMENTS = ("# Ours, kept by hand.", "# the one in the cellar")
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    made = Starter(tmp_path_factory.mktemp("nodes"))
-    text = made.config.read_text(encoding="utf-8").replace('name = "node-2"', f'name = "node-2"  {COMMENTS[1]}', 1)
-    made.config.write_text(f"{COMMENTS[0]}\n{text}", encoding="utf-8")
-    try:
+    with Starter(tmp_path_factory.mktemp("nodes")) as made:
+        text = made.config.read_text(encoding="utf-8").replace('name = "node-2"', f'name = "node-2"  {COMMENTS[1]}', 1)
+        made.config.write_text(f"{COMMENTS[0]}\n{text}", encoding="utf-8")
         made.up()
         yield made
-    finally:
-        cluster.down(made.folders)
-    assert {} == made.pids()
     made.check_logs()
 
 

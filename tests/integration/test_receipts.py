@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +14,17 @@ from client.exit_codes import DAMAGED, DONE, INVALID
 from datastore.errors import HoldfastError
 from datastore.model import Passenger
 from datastore.receipts import parse
-from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration import commands
+from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
 SETTINGS = {"datastore": {"segment_entries": 16, "tail_entries": 16}}
 FLIPS = 12
 
 
-def run(cluster: ClusterUnderTest, *words: str) -> tuple[int, Any, str]:
-    """Return the exit code, the document and the messages of a command."""
-    command = [sys.executable, "-m", "client", "--data", str(cluster.folders.data), *words, "--json"]
-    environment = {**os.environ, "HOLDFAST_HOME": str(cluster.folders.data / "wallet")}
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=170, check=False, env=environment)
-    try:
-        return done.returncode, json.loads(done.stdout or "null"), done.stderr
-    except ValueError:
-        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
-
-
-def services_of(client: api.Holdfast) -> list[str]:
-    day = (date.today() + timedelta(days=20)).isoformat()
-    return [one.service_id for one in client.services(day, operator="AR").services if one.free == one.capacity]
+def run(cluster: ClusterUnderTest, *words: str) -> commands.Outcome:
+    """Return the exit code, the document and the messages of a command at the cluster."""
+    return commands.run(cluster.folders.data / "wallet", *words, data=cluster.folders.data)
 
 
 def primary_of(client: api.Holdfast, operator: str) -> str:
@@ -53,7 +39,7 @@ def test_receipts_and_ledgers_prove_themselves(tmp_path: Path) -> None:
     """One cluster's life: sold, failed over, stopped, damaged; what was acknowledged is proved, what was forged or flipped is found."""
     with ClusterUnderTest(tmp_path, SETTINGS, datasets=("brief",)) as cluster:
         client = cluster.client()
-        service = services_of(client)[0]
+        service = commands.unsold(client)[0]
         seats = client.free_seats(service)
         code, held, _ = run(cluster, "hold", service, *seats[:2])
         assert DONE == code
@@ -63,7 +49,7 @@ def test_receipts_and_ledgers_prove_themselves(tmp_path: Path) -> None:
         assert ("AR", order["reference"]) == (receipt.operator, receipt.reference)
         for number in range(2, 32):  # So that the entry is sealed into a segment, and the receipt found there.
             client.release(client.hold(service, [seats[number]]).hold_id)
-        trip = client.confirm(client.hold_trip([(services_of(client)[1], 1), (service, 1)]).hold_id, [Passenger("Two", "Legs")])
+        trip = client.confirm(client.hold_trip([(commands.unsold(client)[1], 1), (service, 1)]).hold_id, [Passenger("Two", "Legs")])
         assert parse(trip.receipt).reference == trip.reference
         again = client.order(trip.reference, token=trip.manage_token)
         assert trip.receipt == again.receipt, "asked later, the same receipt"

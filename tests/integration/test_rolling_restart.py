@@ -27,7 +27,7 @@ from datastore.errors import HoldfastError
 from datastore.model import Passenger
 from datastore.store_file import FORMAT
 from tests.integration.harness import TOP
-from tests.integration.test_cluster_up import Starter
+from tests.integration.starter import Starter
 from tests.waiting import wait_until
 
 PACKAGES = ("lockstore", "datastore", "manager", "loadbalancer", "client")
@@ -40,10 +40,8 @@ ANOTHER_MAJOR = 900
 
 @pytest.fixture
 def starter(tmp_path: Path) -> Iterator[Starter]:
-    made = Starter(tmp_path)
-    yield made
-    cluster.down(made.folders)
-    assert {} == made.pids()
+    with Starter(tmp_path) as made:
+        yield made
 
 
 class Installed(Starter):
@@ -142,8 +140,7 @@ class Writer:
 @pytest.mark.timeout(480)
 def test_a_rolling_restart_onto_a_newer_version_costs_no_caller_an_error(tmp_path: Path) -> None:
     """Lock servers, nodes, managers and balancers: all are new processes of the new version afterwards, and every booking is there."""
-    starter = Installed(tmp_path)
-    try:
+    with Installed(tmp_path) as starter:
         starter.up()
         plan = plan_of(json.loads(json.dumps(cluster.read_config(starter.folders.config))))
         older = f"{WIRE_VERSION // 100}.{WIRE_VERSION % 100}"
@@ -179,9 +176,6 @@ def test_a_rolling_restart_onto_a_newer_version_costs_no_caller_an_error(tmp_pat
         assert exit_codes.DONE == starter.run("cluster", "check", "AR").returncode
         assert [] == [*starter.folders.data.glob("node-*/partitions/*.quarantined-*")]
         starter.check_logs()
-    finally:
-        cluster.down(starter.folders)
-    assert {} == starter.pids()
 
 
 def test_a_restart_that_cannot_be_done_changes_nothing(starter: Starter) -> None:

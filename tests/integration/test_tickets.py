@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,28 +11,8 @@ from client import api
 from client.exit_codes import DAMAGED, DECLINED, DONE, INVALID, NO_ANSWER
 from datastore.errors import InvalidRequest
 from datastore.ticket_codes import facts_of, signed
-from tests.integration.harness import TOP, ClusterUnderTest
-
-COMMAND_S = 170
-Outcome = tuple[int, Any, str]
-
-
-def run(home: Path, *words: str, data: Path | None = None) -> Outcome:
-    """Return the exit code, the document and the messages of a command, run in the folder of its wallet."""
-    home.mkdir(exist_ok=True)
-    located = ["--data", str(data)] if data else []
-    command = [sys.executable, "-m", "client", *located, *words, "--json"]
-    environment = {**os.environ, "HOLDFAST_HOME": str(home), "PYTHONPATH": str(TOP)}
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment)
-    try:
-        return done.returncode, json.loads(done.stdout or "null"), done.stderr
-    except ValueError:
-        raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
-
-
-def services_of(client: api.Holdfast) -> list[str]:
-    day = (date.today() + timedelta(days=20)).isoformat()
-    return [one.service_id for one in client.services(day, operator="AR").services if one.free == one.capacity]
+from tests.integration.commands import Outcome, run, unsold
+from tests.integration.harness import ClusterUnderTest
 
 
 @pytest.mark.timeout(420)  # A dozen commands, each a process that imports a PDF library, on a machine that does other things.
@@ -47,7 +21,7 @@ def test_a_ticket_is_proved_offline_and_asked_about_online(tmp_path: Path) -> No
     with ClusterUnderTest(tmp_path / "cluster", datasets=("brief",)) as cluster:
         client, data = cluster.client(), cluster.folders.data
         buyer = tmp_path / "buyer"
-        service = services_of(client)[0]
+        service = unsold(client)[0]
         seats = client.free_seats(service)[:2]
         code, held, said = run(buyer, "hold", service, *seats, data=data)
         assert DONE == code, said

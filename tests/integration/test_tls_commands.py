@@ -15,7 +15,7 @@ import tomlkit
 from client import cluster, exit_codes, profiles, supervisor
 from client.plan import LOCK_SERVER, ProcessPlan, plan_of
 from tests.integration.harness import SMALL, TOP
-from tests.integration.test_cluster_up import PATIENT, SERVICE, Starter
+from tests.integration.starter import PATIENT, SERVICE, Starter
 from tests.integration.test_tls import lock_servers_can
 from tests.waiting import wait_until
 
@@ -25,17 +25,13 @@ pytestmark = pytest.mark.timeout(480)  # A busy machine starts a dozen processes
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    made = Starter(tmp_path_factory.mktemp("tls"))
-    links = {"datastore": {"tls": True}, "lockstore": {"tls": lock_servers_can()}, "client": {"timetables": ["data/brief"], **PATIENT}}
-    made.config.write_text(tomlkit.dumps(profiles.merge(SMALL, links)))
-    done = made.run("certificates", "make")
-    assert exit_codes.DONE == done.returncode, done.stdout + done.stderr
-    try:
+    with Starter(tmp_path_factory.mktemp("tls")) as made:
+        links = {"datastore": {"tls": True}, "lockstore": {"tls": lock_servers_can()}, "client": {"timetables": ["data/brief"], **PATIENT}}
+        made.config.write_text(tomlkit.dumps(profiles.merge(SMALL, links)))
+        done = made.run("certificates", "make")
+        assert exit_codes.DONE == done.returncode, done.stdout + done.stderr
         made.up()
         yield made
-    finally:
-        cluster.down(made.folders)
-    assert {} == made.pids()
     made.check_logs()
 
 
