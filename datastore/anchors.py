@@ -160,6 +160,24 @@ def amend(batch: Batch, command: commands.Amend) -> dict[str, Any]:
     return amending.amend(batch, command, basket)
 
 
+def move(batch: Batch, command: commands.Move) -> dict[str, Any]:
+    """Z10: other seats of this operator's own services, taken and given up for by one entry.
+
+    Raises:
+        InvalidRequest: It is not such a change. Refusal: Whatever HOLD_LEGS and AMEND refuse; nothing has changed then.
+    """
+    taken, change = command.hold, command.amend
+    if (change.basket_id, change.owner, change.reference) != (taken.basket_id, taken.owner, taken.replaces) or change.intent:
+        raise errors.InvalidRequest("a move takes seats for the order that it changes, and is not paid for", field="basket_id")
+    if operators_of(taken.legs) != (batch.state.operator,):
+        raise errors.InvalidRequest("a move is of one operator's own services; others hold the new seats first", field="legs")
+    trial = batch.trial()
+    hold(trial, taken)
+    value = amend(trial, change)
+    batch.adopt(trial)
+    return value
+
+
 def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference: str, ticketed: Ticketed) -> OrderRow:
     legs = row.legs
     if command.fares:

@@ -100,6 +100,17 @@ class Amend(Command, frozen=True, tag="amend"):
     departs_ms: int = 0
 
 
+class Move(Command, frozen=True, tag="move"):
+    """Z10: HOLD_LEGS and AMEND in one: other seats of the anchor's own services for an order, where nothing is paid in between.
+
+    One entry books the new seats and gives up the old, or refuses and changes nothing: there is no moment with both or with
+    neither. `hold` names its lock's fence, as whatever takes free seats does (Z7); `amend` is of the basket that it makes.
+    """
+
+    hold: HoldLegs
+    amend: Amend
+
+
 class Abort(Command, frozen=True, tag="abort"):
     """Z6, Z3: end a basket at the anchor that was refused or failed; without a record, write the tombstone.
 
@@ -246,6 +257,7 @@ OfBaskets = (
     HoldLegs
     | Decide
     | Amend
+    | Move
     | Abort
     | Resolve
     | Finalise

@@ -302,6 +302,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     commands.HoldLegs: _hold_legs,
     commands.Decide: anchors.decide_commit,
     commands.Amend: anchors.amend,
+    commands.Move: anchors.move,
     commands.Abort: anchors.abort,
     commands.Resolve: anchors.resolve,
     commands.Finalise: legs.finalise,

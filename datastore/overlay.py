@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from datastore import errors
 from datastore.model import BasketState, HoldState, PaymentState
 from datastore.rows import (
@@ -41,6 +43,19 @@ class Batch:
         self._more_holds: dict[str, int] = {}  # owner -> open holds more (or fewer) than in the applied state
         self._erased: set[bytes] = set()
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
+
+    def trial(self) -> Batch:
+        """Return a copy, in which several steps are taken that are to stand together or not at all."""
+        made = Batch(self.state, self.now_ms, self.lsn)
+        for name, value in vars(self).items():
+            if isinstance(value, dict | list | set):  # The rest is shared (the state) or of no change.
+                setattr(made, name, copy(value))
+        made._seats = {service_id: dict(seats) for service_id, seats in self._seats.items()}
+        return made
+
+    def adopt(self, trial: Batch) -> None:
+        """Take over what was done in a trial of this batch; nothing was done here since."""
+        vars(self).update(vars(trial))
 
     def facts(self, service_id: str) -> ServiceFacts:
         """Return what is known of a service.

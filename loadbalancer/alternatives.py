@@ -83,7 +83,7 @@ class Alternatives:
             if others & {service.service_id for service in services}:
                 continue
             with contextlib.suppress(HoldfastError):
-                self._rebooking.check_order(legs, place, services)
+                self._rebooking.check_order(legs, place, services, deadline_ms)
                 yield services
 
     def _trips(self, lost: Service, party: int, deadline_ms: int) -> Iterator[list[Service]]:

@@ -132,6 +132,18 @@ class Itineraries:
         Raises:
             SeatUnavailable, ...: As `hold`; the order is as it was.
         """
+        return self._taken(plan, deadline_ms)[0]
+
+    def move(self, plan: Plan, deadline_ms: int) -> Mapping[str, Any]:
+        """Take seats into an order and give up those that they replace, in one entry (Z10); return the order.
+
+        Args:
+            plan: As for `hold_change`, all legs being the anchor's, with the change itself in `amend`.
+        """
+        return self._taken(plan, deadline_ms)[1]
+
+    def _taken(self, plan: Plan, deadline_ms: int) -> tuple[str, Mapping[str, Any]]:
+        """Return (the basket's id, the anchor's answer) of the first attempt that was not spent before."""
         sales = [self._balancer.sale(leg.service_id, deadline_ms) for leg in plan.legs]
         keys = tuple(sale.offers[seat].key for sale, leg in zip(sales, plan.legs, strict=True) for seat in leg.seats)
         request_id = plan.request_id
@@ -140,7 +152,7 @@ class Itineraries:
             one = plan._replace(request_id=request_id_of_attempt(request_id, attempt), basket_id=basket_id)
             verdict = self._drive(Itinerary(one), keys, deadline_ms)
             if isinstance(verdict, Held):
-                return basket_id
+                return basket_id, verdict.value
             if not verdict.spent or now_ms() >= deadline_ms:
                 raise verdict.error
         raise LockTimeout("an earlier try of this request kept coming to an end; ask again")

@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+import msgspec
+
 from datastore import commands
 from datastore.errors import HoldfastError, LockTimeout, OutcomeUnknown, error_from_data
 from datastore.model import BasketState, Leg, operators_of
@@ -45,6 +47,8 @@ class Plan(NamedTuple):
     changes: str = ""  # of a change (B11): the operator that has the order, whether or not it has a leg
     replaces: str = ""  # and the order
     credit_minor: int = 0
+    amend: commands.Amend | None = None  # of a change that is made by the entry that takes the seats (Z10, MOVE)
+    sides: Mapping[bytes, bytes] = {}  # with it, its passengers' records
 
     @property
     def anchor(self) -> str:
@@ -91,7 +95,7 @@ class Clear(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The end: all legs are held. `value`: the anchor's word on the basket. Unlock."""
+    """The end: all legs are held. `value`: the anchor's word on the basket, of a MOVE on the order. Unlock."""
 
     value: Mapping[str, Any]
 
@@ -149,12 +153,19 @@ class Itinerary:
         self._stale.clear()
         missing = [operator for operator in self.operators if operator not in self._held]
         self._waiting = set(missing)
-        return [Send(operator, self._hold(operator)) for operator in missing]
+        return [self._send(operator) for operator in missing]
 
     def not_locked(self, error: HoldfastError) -> list[Instruction]:
         """The keys could not be had: nothing was sent, unless this was the second lock after a stale fence."""
         self._failure = error
         return self._abort() if self._held else self._end(Failed(error))
+
+    def _send(self, operator: str) -> Send:
+        plan = self.plan
+        if plan.amend is None:
+            return Send(operator, self._hold(operator))
+        amend = msgspec.structs.replace(plan.amend, basket_id=plan.basket_id)
+        return Send(operator, commands.Move(plan.request_id, plan.digest, self._hold(operator), amend), plan.sides)
 
     def _hold(self, operator: str) -> commands.HoldLegs:
         plan = self.plan
@@ -203,7 +214,7 @@ class Itinerary:
     def cleared(self, operator: str, error: HoldfastError | None) -> list[Instruction]:
         """What was in the operator's way is settled, or cannot be: then `error` says why."""
         if error is None:
-            return [Send(operator, self._hold(operator))]
+            return [self._send(operator)]
         self._note(operator, error)
         self._waiting.discard(operator)
         return self._judge(True) if not self._waiting else []
@@ -213,7 +224,7 @@ class Itinerary:
         if code == "resolve_needed":
             return [Clear(operator, str(fields["basket"]), str(fields["anchor"]), str(fields["owner"]))]
         if code == "request_in_progress" and not fields:
-            return [Send(operator, self._hold(operator))]  # An import was in the same entry; the next takes it.
+            return [self._send(operator)]  # An import was in the same entry; the next takes it.
         if code == "stale_fence":
             self._hint = max(self._hint, int((fields.get("fence") or (0, 0))[1]))
             self._stale.add(operator)
@@ -224,6 +235,8 @@ class Itinerary:
     def _take(self, operator: str, reply: Reply) -> None:
         """Note a hold, if it is what this driver asked for: an earlier try may have held other seats (Z3)."""
         self._held[operator] = reply
+        if self.plan.amend is not None:
+            return  # The answer is the order's. A repeat of the request has the same digest, so it asked for the same seats.
         wanted = [leg for leg in self.plan.legs if operator in (self.plan.anchor, leg.operator)]
         if [(row[1], tuple(row[2])) for row in reply.value["legs"]] != [(leg.service_id, leg.seats) for leg in wanted]:
             self._other_seats = True

@@ -117,7 +117,7 @@ def make_offer(scene: Scene, service_ids: Sequence[str], passengers: int, cabins
     """
     found = [scene.catalogue.find(service_id) for service_id in service_ids]
     legs = [leg_now(scene, *one, passengers, cabin)[0] for one, cabin in zip(found, cabins, strict=True)]
-    _check_connections(scene, [service for _, service, _ in found])
+    check_connections(scene.network, [service for _, service, _ in found])
     currencies = {service.schedule.currency or CURRENCY for _, service, _ in found}
     if len(currencies) > 1:
         raise InvalidRequest(f"these services are priced in {' and '.join(sorted(currencies))}; one order has one currency", field="offer")
@@ -200,15 +200,20 @@ def choose_offered(layout: Layout, taken: Collection[str], parts: Sequence[Part]
     return tuple(found)
 
 
-def _check_connections(scene: Scene, services: list[Service]) -> None:
+def check_connections(network: Network, services: Sequence[Service]) -> None:
+    """Check that whoever takes one service after the other has the minimum connecting times.
+
+    Raises:
+        InvalidRequest: One does not begin where the one before it ends. ConnectionTooShort: There is too little time.
+    """
     for before, after in pairwise(services):
         schedule, onward = before.schedule, after.schedule
         here = onward.origin
         if schedule.destination != here:
             raise InvalidRequest(f"{after.service_id} does not begin where {before.service_id} ends", field="offer")
-        places = scene.network.places
+        places = network.places
         countries = [places[code].country if code in places else "" for code in (schedule.origin, here, onward.destination)]
-        needed = scene.network.connecting.minutes(here, before.operator, after.operator, international=is_international(*countries))
+        needed = network.connecting.minutes(here, before.operator, after.operator, international=is_international(*countries))
         minutes = (after.departs_ms - before.arrives_ms) // MINUTE_MS
         if minutes < needed:
             raise ConnectionTooShort(

@@ -33,6 +33,7 @@ from loadbalancer.changing import Changing
 from loadbalancer.identity import ask_digest, token_digest
 from loadbalancer.itineraries import Itineraries
 from loadbalancer.itinerary import Plan
+from loadbalancer.offers import check_connections
 from loadbalancer.parties import LegSeats, arrange
 from loadbalancer.quotes import Quote
 from loadbalancer.reconciling import leg_digests
@@ -90,7 +91,7 @@ class Rebooking:
             if _ends(old) != _ends(sale.service):
                 here, there = ("-".join(_ends(one)) for one in (old, sale.service))
                 raise InvalidRequest(f"{service_id} goes {there}, not {here}", field="service_id")
-        self.check_order(legs, place, [sale.service])
+        self.check_order(legs, place, [sale.service], deadline_ms)
         party = len(leg.seats)
         if words:
             seats = [seat_offer(sale, word).seat_id for word in words]
@@ -149,8 +150,8 @@ class Rebooking:
         prices = tuple(fares[0][position] for position in positions) if fares else plain.prices
         return Leg(plain.operator, plain.service_id, plain.seats, prices, plain.refundable_percent)
 
-    def check_order(self, legs: Sequence[Leg], place: int, new: Sequence[Service]) -> None:
-        """Check that what is taken fits between the legs before and after.
+    def check_order(self, legs: Sequence[Leg], place: int, new: Sequence[Service], deadline_ms: int) -> None:
+        """Check that what is taken fits between the legs before and after: in time, and with time to change where one follows on.
 
         Raises:
             ConnectionTooShort: It does not.
@@ -165,6 +166,8 @@ class Rebooking:
             first, second = (service, new[0]) if before else (new[-1], service)
             if second.departs_ms < first.arrives_ms:
                 raise ConnectionTooShort(f"{second.service_id} leaves before {first.service_id} has arrived", field="service_id")
+            if first.schedule.destination and first.schedule.destination == second.schedule.origin:
+                check_connections(self._balancer.finder.network(deadline_ms), [first, second])
 
     # --- doing it ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +184,12 @@ class Rebooking:
         operator, value = self._changing.own(reference, request.token, deadline_ms)
         self._check_card(quote, operator, value, request.payment_method)
         asked = ask_digest("change", reference, token_digest(request.token), request.quote)
-        basket_id = quote.hold_id or self._held(operator, value, quote, request.request_id, asked, deadline_ms)
+        basket_id = quote.hold_id or self._itineraries.earlier_change(operator, value["owner"], request.request_id, deadline_ms)
+        if not basket_id:
+            self._check_quoted(operator, value, quote, deadline_ms)
+            if self._is_move(operator, value, quote):
+                return self._moved(request, operator, value, quote, asked, deadline_ms)
+            basket_id = self._held(operator, value, quote, request.request_id, asked, deadline_ms)
         basket = self._itineraries.basket(basket_id, value["owner"], deadline_ms)
         if basket["basket_state"] in (BasketState.COMMITTED, BasketState.CANCELLED) and basket["reference"] == reference:
             return self._changing.followed(operator, value, value)  # Done by an earlier try.
@@ -211,18 +219,41 @@ class Rebooking:
         if more_minor > 0:
             raise InvalidRequest(f"{Money(more_minor, value['currency'])} have to be paid: say with which card", field="payment_method")
 
-    def _held(self, operator: str, value: dict[str, Any], quote: Quote, request_id: str, asked: bytes, deadline_ms: int) -> str:
-        """Return the basket that holds what is taken: that of an earlier try of this request, or a new one."""
-        earlier = self._itineraries.earlier_change(operator, value["owner"], request_id, deadline_ms)
-        if earlier:
-            return earlier
+    def _check_quoted(self, operator: str, value: dict[str, Any], quote: Quote, deadline_ms: int) -> None:
+        """Check that the booking and the prices are those of the quote."""
         if value["state"] != OrderState.CONFIRMED or value["version"] != quote.expects:
             raise QuoteExpired(f"booking {quote.reference} has changed since; ask for a new quote", reference=quote.reference)
         legs = conditions.legs_of_order(value, operator)
         place, positions = quotes.cut_of_change(quote, legs)
         self._check_prices(value, legs[place], positions, quote, deadline_ms)
+
+    def _held(self, operator: str, value: dict[str, Any], quote: Quote, request_id: str, asked: bytes, deadline_ms: int) -> str:
+        """Hold what is taken; return the basket."""
+        legs = conditions.legs_of_order(value, operator)
+        place, positions = quotes.cut_of_change(quote, legs)
         credit_minor = conditions.cut_price_minor(legs[place], positions)
         return self.hold(operator, value, quote.legs, credit_minor, request_id, asked, deadline_ms)
+
+    def _is_move(self, operator: str, value: dict[str, Any], quote: Quote) -> bool:
+        """Return whether one entry does it all (Z10): the anchor has every seat in question, and no card has to be asked."""
+        legs = conditions.legs_of_order(value, operator)
+        place, positions = quotes.cut_of_change(quote, legs)
+        is_paid = self._cashier.provider is not None and quotes.difference_minor(legs[place], positions, quote.legs) > 0
+        return not is_paid and all(leg.operator == operator for leg in quote.legs)
+
+    def _moved(
+        self, request: messages.ChangeOrder, operator: str, value: dict[str, Any], quote: Quote, asked: bytes, deadline_ms: int
+    ) -> messages.OrderAnswer:
+        """Take the new seats and give up the old ones in one entry (Z10)."""
+        legs = conditions.legs_of_order(value, operator)
+        place, positions = quotes.cut_of_change(quote, legs)
+        credit_minor = conditions.cut_price_minor(legs[place], positions)
+        legs_of_it = [[leg.operator, leg.service_id, list(leg.seats), list(leg.prices), leg.refundable_percent] for leg in quote.legs]
+        basket = {"hold_id": "", "legs": legs_of_it}  # The id follows from the attempt.
+        amend, sides = self._command(request, operator, value, quote, basket, (), "", asked)
+        plan = self._plan(operator, value, quote.legs, credit_minor, request.request_id, asked)
+        changed = self._itineraries.move(plan._replace(amend=amend, sides=sides), deadline_ms)
+        return self._changing.followed(operator, value, dict(changed))
 
     def _check_prices(self, value: dict[str, Any], leg: Leg, positions: Sequence[int], quote: Quote, deadline_ms: int) -> None:
         """Check that what was quoted is one service of the leg's operator at the prices of now, whoever wrote the quote."""
@@ -241,8 +272,14 @@ class Rebooking:
         self, operator: str, value: dict[str, Any], legs: Sequence[Leg], credit_minor: int, request_id: str, asked: bytes, deadline_ms: int
     ) -> str:
         """Hold what may come into an order, at the order's anchor; return the basket."""
+        return self._itineraries.hold_change(self._plan(operator, value, legs, credit_minor, request_id, asked), deadline_ms)
+
+    def _plan(
+        self, operator: str, value: dict[str, Any], legs: Sequence[Leg], credit_minor: int, request_id: str, asked: bytes
+    ) -> Plan:
+        """Return what is wanted for an order, at its anchor."""
         config = self._balancer.config
-        plan = Plan(
+        return Plan(
             request_id,
             asked,
             "",
@@ -256,7 +293,6 @@ class Rebooking:
             value["reference"],
             credit_minor,
         )
-        return self._itineraries.hold_change(plan, deadline_ms)
 
     def give_up(self, basket_id: str, owner: str) -> None:
         """Give back what was held for a change that is not made; it ends by itself if this does not reach it."""

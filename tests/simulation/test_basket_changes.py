@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from datastore import commands, wire
-from datastore.model import Leg
+from datastore.model import Leg, SeatState
+from datastore.rows import Kind, decode_row
 from loadbalancer.itinerary import Plan
 from tests.simulation.basket_checks import Checks
 from tests.simulation.basket_exploration import explore, walk
@@ -29,6 +30,13 @@ AWAY = change("away", 0, leg("QQ", "1B"))  # the anchor's own leg goes to anothe
 RIVAL = Driver(plan("two", "bob", leg("QQ", "1B"), leg("PP", "1B")))  # wants the very seats that a change wants
 LEAVE = commands.Amend("leave", b"l", "REF0", b"t", 3, ((1, (0,)),), 50, False, "left")
 CANCEL = wire.Cancel("cancel", b"x", "REF0", b"t")
+NEW = leg("PP", "1B")
+MOVE = commands.Move(  # The anchor's own leg, in one entry.
+    "move",
+    b"m",
+    commands.HoldLegs("move", b"m", "PP.trip.move", "ann", "PP", (NEW,), (0,), "USD", TTL_MS, 1, 9, "nonce-9", 9, 9, "REF0", 100),
+    commands.Amend("move", b"m", "REF0", b"t", 3, ((0, (0,)),), 0, False, "moved", "PP.trip.move", "ann", (), (b"",)),
+)
 
 
 class Sold(World):
@@ -66,6 +74,18 @@ def test_a_leg_is_given_up_in_every_order_of_events() -> None:
     world = Sold((), LEAVE, CANCEL)
     states, is_all = explore(world, Checks(world), 100_000)
     assert is_all and states > 30
+
+
+@pytest.mark.parametrize("late", [(MOVE,), (MOVE, CANCEL), (MOVE, LEAVE, CANCEL)], ids=["alone", "and a cancellation", "and all else"])
+def test_a_move_in_one_entry_in_every_order_of_events(late: tuple[object, ...]) -> None:
+    """Complete: MOVE of the anchor's leg, once or again and again, before and after whatever else is done to the order."""
+    checks = Checks(world := Sold((), *late))
+    states, is_all = explore(world, checks, 100_000)
+    assert is_all and states > 5 * len(late)
+    if late == (MOVE,):
+        moved = world.apply(world.part(world.first(), "PP"), MOVE)[0]
+        seats = {key.partition("/")[2]: decode_row(kind, value).state for kind, key, value in moved.rows if kind == Kind.SEAT}
+        assert seats == {"1A": SeatState.FREE, "1B": SeatState.BOOKED}
 
 
 def test_done_is_said_of_an_entry() -> None:
