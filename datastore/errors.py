@@ -11,6 +11,7 @@ Every error is data on the wire: `code, title, detail, fields, retryable, maybe_
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -65,9 +66,18 @@ def error_from_data(data: Mapping[str, Any]) -> HoldfastError:
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` known words most like `word`, best first (difflib ratio, case ignored)."""
+    """Return up to `count` known words most like `word`, best first: by difflib's ratio, then by how many first letters are the same.
+
+    Case is ignored. The first letters matter for short codes, of which many share one letter with what was typed.
+    """
     by_folded = {name.casefold(): name for name in known}
-    return [by_folded[name] for name in difflib.get_close_matches(word.casefold()[:64], list(by_folded), n=count, cutoff=0.5)]
+    typed = word.casefold()[:64]
+
+    def unlikeness(name: str) -> tuple[float, int, str]:
+        return -difflib.SequenceMatcher(None, name, typed).ratio(), -len(os.path.commonprefix((name, typed))), name
+
+    close = difflib.get_close_matches(typed, by_folded, n=max(1, len(by_folded)), cutoff=0.5)
+    return [by_folded[name] for name in sorted(close, key=unlikeness)[:count]]
 
 
 def shown(word: object, length_max: int = 60) -> str:
