@@ -11,8 +11,8 @@ Every error is data on the wire: `code, title, detail, fields, retryable, maybe_
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any, ClassVar
 
 type_of_code: dict[str, type[HoldfastError]] = {}
@@ -74,7 +74,8 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     typed = word.casefold()[:64]
 
     def unlikeness(name: str) -> tuple[float, int, str]:
-        return -difflib.SequenceMatcher(None, name, typed).ratio(), -len(os.path.commonprefix((name, typed))), name
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(name, typed, strict=False))
+        return -difflib.SequenceMatcher(None, name, typed).ratio(), -len([*same]), name
 
     close = difflib.get_close_matches(typed, by_folded, n=max(1, len(by_folded)), cutoff=0.5)
     return [by_folded[name] for name in sorted(close, key=unlikeness)[:count]]
