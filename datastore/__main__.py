@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-import threading
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +23,10 @@ from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvalidRequest, InvariantBroken
 from datastore.ledger import LedgerDamaged
 from datastore.node import Node
-from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, prepare_server_process
 from datastore.proving import as_document, judge
 from datastore.server import NodeServer
 from datastore.settings import EXIT_CONFIG
-from datastore.snapshots import serve_child
 from datastore.verification import verify_folder, verify_store
 
 EXIT_DAMAGED = 1
@@ -52,14 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("--data", type=Path, metavar="DIR", help="every copy in a cluster's data folder; prints one JSON document")
     verify_parser.add_argument("--operator", action="append", default=[], metavar="CODE", help="with --data: only these operators")
     verify_parser.add_argument("--receipt", action="append", default=[], metavar="RECEIPT", help="with --data: also check these")
-    snapshot_parser = commands.add_parser("snapshot", help="what a running node calls: take or check a snapshot's file")
-    snapshot_parser.add_argument("action", choices=["take", "check"])
-    snapshot_parser.add_argument("arguments", nargs="+")
     chosen = parser.parse_args(arguments)
     if chosen.command == "verify":
         return verify(chosen.store) if chosen.store else verify_all(chosen.data, chosen.operator, chosen.receipt)
-    if chosen.command == "snapshot":
-        return serve_child(chosen.action, chosen.arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.node} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )
@@ -78,15 +70,13 @@ def serve(name: str, file: Path, data: Path) -> int:
     prepare_server_process()
     config = from_toml(read_toml(file), str(file))
     where = config.node(name)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: ended.set())
+    end = End()
     tls = tls_of(config.links, data, name)
     removed: list[str] = []
 
     def end_removed(reason: str) -> None:
         removed.append(reason)
-        ended.set()
+        end.ask()
 
     node = Node(name, config, data, on_fatal=stop_now, on_removed=end_removed, tls=tls, configured_ms=file.stat().st_mtime_ns // 1_000_000)
     server = NodeServer(node, Address(where.host, where.port), tls=tls)
@@ -94,8 +84,7 @@ def serve(name: str, file: Path, data: Path) -> int:
     node.start()
     freeze_what_stays()
     log.info("serves address=%s tls=%s partitions=%d boot=%s", server.address, tls is not None, len(node.partitions()), node.boot_id)
-    while not ended.wait(3600):
-        pass
+    end.wait()
     log.info("ends")
     server.close()
     node.close()

@@ -7,11 +7,12 @@ start is either a file with its note, which goes on, or nothing worth keeping.
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import msgspec
 
-from datastore.recovery import Leftover
+from datastore.recovery import Leftover, blocks_within
 from datastore.segments import Disk
 from datastore.snapshot_files import cut_mark, flush_file
 from datastore.wire_recovery import SnapshotOffer
@@ -59,26 +60,35 @@ class Incoming:
     def note(self, noted: Noted) -> None:
         """Begin a file: empty it, put the note beside it."""
         self.discard()
+        self.path.touch()
+        self.settle(noted)
+        self._flushed_bytes = 0
+
+    def settle(self, noted: Noted) -> None:
+        """Put a note beside the file, in the place of the one that there may be."""
         draft = self._note.with_name(f".{self._note.name}.new")
         draft.write_bytes(msgspec.json.encode(noted))
         flush_file(draft)
-        self.path.touch()
         os.replace(draft, self._note)
         Disk().flush_names(self._folder)
-        self._flushed_bytes = 0
 
     def write(self, offset: int, data: bytes) -> int:
-        """Write a part at its place; return the file's size."""
+        """Write a part at its place; return where it ends."""
         with self.path.open("r+b") as file:
             file.seek(offset)
             file.write(data)
-            file.truncate()
             file.flush()
-            size_bytes = offset + len(data)
-            if size_bytes - self._flushed_bytes >= FLUSH_BYTES:
+            end = offset + len(data)
+            if end - self._flushed_bytes >= FLUSH_BYTES:
                 os.fdatasync(file.fileno())
-                self._flushed_bytes = size_bytes
-        return size_bytes
+                self._flushed_bytes = end
+        return end
+
+    def differing(self, offer: SnapshotOffer, size_bytes: int) -> tuple[int, ...]:
+        """Return the numbers of the blocks among the file's first bytes that do not have the sums of the offer."""
+        sums = offer.block_sums[: blocks_within(offer, size_bytes)]
+        with self.path.open("rb") as file:
+            return tuple(number for number, known in enumerate(sums) if zlib.crc32(file.read(offer.block_bytes)) != known)
 
     def flush(self) -> None:
         flush_file(self.path)

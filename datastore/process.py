@@ -1,4 +1,4 @@
-"""What every server process sets once, before its first thread: the C allocator, the garbage collector, the turn of threads.
+"""What every server process sets once, before its first thread: the C allocator, the garbage collector, the turn of threads, its end.
 
 Defaults are made for programs that do one thing at a time and then something else. A server moves buffers of some hundred
 kilobytes thousands of times a second, keeps millions of small objects that are no garbage, and has threads that come back
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
+import signal
 import sys
 
 # Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
@@ -45,3 +47,33 @@ def freeze_what_stays() -> None:
     """Take what start-up made out of every later collection: modules, types and the configuration never become garbage."""
     gc.collect()
     gc.freeze()
+
+
+class End:
+    """When a process is to end: asked by SIGTERM or SIGINT, or by a thread of its own.
+
+    Not an `Event` that a handler sets. Python runs handlers in the main thread, and a signal that comes just before that one
+    falls asleep, or that the system gives to another thread, does not wake it: on a loaded machine a node slept on for as long
+    as its wait was. (A handler that sets an `Event` whose lock the main thread holds at that moment waits for itself.) The
+    wake-up descriptor is written to by the C half of the handler, whatever thread that runs in and whenever.
+    """
+
+    def __init__(self) -> None:
+        """Take the signals over; in the main thread, once a process."""
+        self._asked, self._ask = os.pipe()
+        os.set_blocking(self._ask, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
+
+    def ask(self) -> None:
+        """End this process; any thread may."""
+        with contextlib.suppress(BlockingIOError):  # It is full of such wishes.
+            os.write(self._ask, bytes(1))
+
+    def wait(self) -> int:
+        """Return when the process is to end, with the number of the signal that asked for it; 0 for a thread's wish."""
+        while True:
+            (number,) = os.read(self._asked, 1)
+            if number in (0, signal.SIGTERM, signal.SIGINT):
+                return int(number)

@@ -89,12 +89,17 @@ class PullRun:
                     report.detail = reason
                     return False
                 case recovery.Note(offer):
-                    self._incoming.note(Noted(self._job.operator, self._job.cause, self._stub.name, offer, self._job.fresh_uuid))
+                    self._incoming.note(self._noted(offer))
+                case recovery.Settle(offer):
+                    self._incoming.settle(self._noted(offer))
                 case recovery.Discard():
                     self._incoming.discard()
                 case _:
                     waiting.extend(pull.receive(self._carried_out(step)))
         raise AssertionError("a pull ends with Finished or GiveUp")
+
+    def _noted(self, offer: SnapshotOffer) -> Noted:
+        return Noted(self._job.operator, self._job.cause, self._stub.name, offer, self._job.fresh_uuid)
 
     def _leftover(self) -> recovery.Leftover | None:
         """Return what is there already of this very recovery: a file that is to get another identity is another recovery's."""
@@ -117,6 +122,8 @@ class PullRun:
                     return recovery.Silent(error.detail)
             case recovery.Fetch():
                 return self._fetch(step)
+            case recovery.Compare(offer, size_bytes):
+                return recovery.Compared(self._incoming.differing(offer, size_bytes))
             case recovery.Check(offer):
                 report.state = "checking"
                 self._incoming.flush()
@@ -146,11 +153,11 @@ class PullRun:
         except HoldfastError as error:
             report.detail = error.detail
             return recovery.Silent(error.detail)
-        if not part.known or not part.data:
+        if not part.known:
             return recovery.Gone()
-        size_bytes = self._incoming.write(step.offset, part.data)
+        end = self._incoming.write(step.offset, part.data) if part.data else step.offset
         report.state, report.detail = "fetching", ""
-        return recovery.Came(size_bytes)
+        return recovery.Came(end)
 
     def _tell_done(self, offer: SnapshotOffer) -> None:
         try:

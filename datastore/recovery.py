@@ -236,9 +236,9 @@ class Offered(NamedTuple):
 
 
 class Came(NamedTuple):
-    """The part that was asked for is in the file, which has `size_bytes` now."""
+    """The part that was asked for is in the file and ends at `end`; where it began if there is no more of it yet."""
 
-    size_bytes: int
+    end: int
 
 
 class Gone(NamedTuple):
@@ -249,6 +249,12 @@ class Silent(NamedTuple):
     """The source gave no answer."""
 
     reason: str
+
+
+class Compared(NamedTuple):
+    """The blocks that are whole in the file were compared; these, by number, are not as they are at the source."""
+
+    wrong: tuple[int, ...]
 
 
 class Checked(NamedTuple):
@@ -263,7 +269,7 @@ class Installed(NamedTuple):
     reason: str
 
 
-Event = Offered | Came | Gone | Silent | Checked | Installed
+Event = Offered | Came | Gone | Silent | Compared | Checked | Installed
 
 # --- the pull: instructions ---------------------------------------------------------------------------------------
 
@@ -282,12 +288,25 @@ class Note(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Read a part into the file; answer with Came, Gone or Silent."""
+    """Read a part into the file at its place; answer with Came, Gone or Silent."""
 
     snapshot_id: str
     offset: int
     length: int
     pause_ms: int
+
+
+class Compare(NamedTuple):
+    """Find the blocks among the first `size_bytes` that are not as offered now; answer with Compared."""
+
+    offer: SnapshotOffer
+    size_bytes: int
+
+
+class Settle(NamedTuple):
+    """Put the offer as it is now into the note: the file is what it says, as far as its blocks show."""
+
+    offer: SnapshotOffer
 
 
 class Discard(NamedTuple):
@@ -316,7 +335,7 @@ class GiveUp(NamedTuple):
     reason: str
 
 
-Instruction = Ask | Note | Fetch | Discard | Check | Install | Finished | GiveUp
+Instruction = Ask | Note | Fetch | Compare | Settle | Discard | Check | Install | Finished | GiveUp
 
 
 @dataclass
@@ -329,8 +348,28 @@ class PullSettings:
     tries_max: int = 20
 
 
+def same_file(one: SnapshotOffer, other: SnapshotOffer) -> bool:
+    """Return whether two offers, one perhaps from before it was ready, are of one file."""
+    known = not one.sha256 or not other.sha256 or one.sha256 == other.sha256
+    return known and _place(one) == _place(other)
+
+
+def _place(offer: SnapshotOffer) -> tuple[object, ...]:
+    return offer.snapshot_id, offer.size_bytes, offer.lsn, offer.epoch, offer.hash
+
+
+def blocks_within(offer: SnapshotOffer, size_bytes: int) -> int:
+    """Return how many blocks of a file are whole in its first bytes."""
+    return len(offer.block_sums) if size_bytes >= offer.size_bytes else size_bytes // offer.block_bytes if offer.block_bytes else 0
+
+
 class Pull:
-    """One snapshot on its way from one source."""
+    """One snapshot on its way from one source.
+
+    What is read while the source still takes it is provisional: SQLite writes some pages again at the end, the first above
+    all. When it is ready its source says what each block's sum is, and the few that differ are read once more. That saves
+    time and decides nothing: the whole file is checked by its digest and by what is in it before anything is replaced.
+    """
 
     def __init__(self, source: str, leftover: Leftover | None, settings: PullSettings) -> None:
         self.source = source
@@ -338,6 +377,7 @@ class Pull:
         self.size_bytes = 0
         self._leftover = leftover
         self._settings = settings
+        self._again: list[tuple[int, int]] = []  # From where to where the file is still to be read once more.
         self._failures = 0
         self._damaged = 0
 
@@ -348,7 +388,7 @@ class Pull:
             return [Ask("", 0)]
         if leftover.source != self.source or leftover.size_bytes > leftover.offer.size_bytes:
             return self._anew(0)
-        if leftover.size_bytes == leftover.offer.size_bytes:
+        if leftover.size_bytes == leftover.offer.size_bytes and leftover.offer.sha256:
             # All of it came: the source is not needed any more.
             self.offer, self.size_bytes = leftover.offer, leftover.size_bytes
             return [Check(leftover.offer)]
@@ -359,14 +399,14 @@ class Pull:
         match event:
             case Offered(offer):
                 return self._offered(offer)
-            case Came(size_bytes):
-                self._failures = 0
-                self.size_bytes = size_bytes
-                return self._go_on(0)
+            case Came(end):
+                return self._came(end)
             case Gone():
                 return self._failed("the snapshot is gone at its source", anew=True)
             case Silent(reason):
                 return self._failed(reason, anew=False)
+            case Compared(wrong):
+                return self._compared(wrong)
             case Checked(reason):
                 return self._checked(reason)
             case Installed(reason):
@@ -374,30 +414,62 @@ class Pull:
                 return [GiveUp(reason)] if reason else [Finished(self.offer)]
 
     def _offered(self, offer: SnapshotOffer) -> list[Instruction]:
-        if offer.state == "preparing":
+        if offer.state == "preparing" and not offer.size_bytes:
             self._failures = 0
             return [Ask(offer.snapshot_id, self._settings.ask_ms)]
         if offer.state == "refused":
             return [GiveUp(offer.reason)]
-        if offer.state != "ready":
+        if offer.state not in ("preparing", "ready"):
             return self._failed("the snapshot is gone at its source", anew=True)
         leftover, self._leftover = self._leftover, None
-        same = leftover is not None and leftover.source == self.source and leftover.offer == offer
-        if self.offer == offer or same:
-            self.size_bytes = leftover.size_bytes if leftover is not None else self.size_bytes
+        before = self.offer
+        if leftover is not None and leftover.source == self.source and before is None:
+            before, self.size_bytes = leftover.offer, leftover.size_bytes
+        if before is not None and same_file(before, offer):
+            self._failures = 0
             self.offer = offer
-            return self._go_on(0)
+            if before.sha256 or not offer.sha256:
+                return self._go_on(0)
+            # Ready now: what came until now may have changed since.
+            return [Compare(offer, self.size_bytes)] if offer.block_sums else self._anew(0)
         first = self.offer is None and leftover is None
-        self.offer, self.size_bytes = offer, 0
+        self.offer, self.size_bytes, self._again = offer, 0, []
         return [*([] if first else [Discard()]), Note(offer), *self._go_on(0)]
+
+    def _came(self, end: int) -> list[Instruction]:
+        assert self.offer is not None
+        start = self._again[0][0] if self._again else self.size_bytes
+        if end <= start:
+            if self.offer.sha256:
+                return self._failed("the snapshot is gone at its source", anew=True)
+            self._failures = 0
+            return [Ask(self.offer.snapshot_id, self._settings.ask_ms)]
+        self._failures = 0
+        if not self._again:
+            self.size_bytes = end
+        elif end < self._again[0][1]:
+            self._again[0] = end, self._again[0][1]
+        else:
+            del self._again[0]
+        return self._go_on(0)
+
+    def _compared(self, wrong: tuple[int, ...]) -> list[Instruction]:
+        offer = self.offer
+        assert offer is not None
+        # A block that only began to come could not be compared: it is read from its beginning.
+        self.size_bytes = min(blocks_within(offer, self.size_bytes) * offer.block_bytes, self.size_bytes)
+        self._again = [(number * offer.block_bytes, min((number + 1) * offer.block_bytes, offer.size_bytes)) for number in wrong]
+        return self._go_on(0)
 
     def _go_on(self, pause_ms: int) -> list[Instruction]:
         offer = self.offer
         assert offer is not None
-        left_bytes = offer.size_bytes - self.size_bytes
-        if left_bytes <= 0:
-            return [Check(offer)]
-        return [Fetch(offer.snapshot_id, self.size_bytes, min(left_bytes, self._settings.part_bytes), pause_ms)]
+        start, end = self._again[0] if self._again else (self.size_bytes, offer.size_bytes)
+        if start < end:
+            return [Fetch(offer.snapshot_id, start, min(end - start, self._settings.part_bytes), pause_ms)]
+        if not offer.sha256:
+            return [Ask(offer.snapshot_id, self._settings.ask_ms)]
+        return [*([Settle(offer)] if offer.block_sums else []), Check(offer)]
 
     def _failed(self, reason: str, *, anew: bool) -> list[Instruction]:
         self._failures += 1
@@ -419,5 +491,5 @@ class Pull:
         return [Discard(), GiveUp(reason)] if self._damaged > 1 else self._anew(self._settings.retry_ms)
 
     def _anew(self, pause_ms: int) -> list[Instruction]:
-        self.offer, self.size_bytes, self._leftover = None, 0, None
+        self.offer, self.size_bytes, self._leftover, self._again = None, 0, None, []
         return [Discard(), Ask("", pause_ms)]

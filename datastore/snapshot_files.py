@@ -1,10 +1,11 @@
 """A snapshot as a file: taken from a store while it sells, checked before anything is replaced, then made a store's own.
 
 Both halves may take long and burn a processor, so for all but small files a node runs them as processes of their own
-(`snapshots.run`): neither sales nor promises wait for them.
+(`snapshots.Children`): neither sales nor promises wait for them.
 
 - `take` copies page by page within one read transaction: the copy is of one moment however long it takes, and the writer
-  goes on. The writer's WAL grows by what is sold meanwhile, so the copy is paced by the disk and not by the network.
+  goes on. The writer's WAL grows by what is sold meanwhile, so the copy is paced by the disk and not by the network. How large
+  it will be and where its log ends is known at the beginning; who waits for it reads what there is of it meanwhile.
 - `check` believes nothing: bytes, SQLite's structure, every entry from the file's first on, every applied row.
 """
 
@@ -14,6 +15,8 @@ import hashlib
 import os
 import threading
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,8 @@ from datastore.ledger import LedgerDamaged
 from datastore.store import SqliteStore
 
 STEP_PAGES = 256
+BLOCK_BYTES = 1024 * 1024
+BLOCKS_MAX = 4096
 BUSY_MS = 5000
 
 
@@ -36,19 +41,29 @@ class At(NamedTuple):
     hash: str
 
 
+class Begun(NamedTuple):
+    """What is known of a copy when it begins. `at`: the last entry in it that is known to be committed."""
+
+    size_bytes: int
+    at: At
+
+
 class Taken(NamedTuple):
-    """What `take` made. `at`: the last entry in it that is known to be committed; hashes in hexadecimal."""
+    """What `take` made. `sha256` in hexadecimal; `block_sums`: the CRC-32 of each block of `block_bytes`, the last one shorter."""
 
     size_bytes: int
     sha256: str
     at: At
+    block_bytes: int
+    block_sums: list[int]
 
 
-def take(store: Path, out: Path, bytes_per_s: int, committed: At) -> Taken:
+def take(store: Path, out: Path, bytes_per_s: int, committed: At, begun: Callable[[Begun], object] = lambda _: None) -> Taken:
     """Copy a store that may be in use to `out`, no faster than `bytes_per_s`.
 
     Args:
         committed: What was committed before the copy began. What is applied in the file may be further: it is committed too.
+        begun: Told before the first page is copied. What is in the file from then on may still change.
     Raises:
         DiskFailed: The copy cannot be made.
         LedgerDamaged: The store cannot be read.
@@ -62,6 +77,7 @@ def take(store: Path, out: Path, bytes_per_s: int, committed: At) -> Taken:
             # The first read fixes the moment. An open transaction also keeps the copy from starting over at every write.
             page_bytes = _first(source, "PRAGMA page_size")[0]
             at = _position(source, committed)
+            begun(Begun(_first(source, "PRAGMA page_count")[0] * page_bytes, at))
             # A copy that is interrupted is thrown away: it needs no journal and no flush.
             copy.execute("PRAGMA journal_mode = OFF").fetchall()
             copy.execute("PRAGMA synchronous = OFF").fetchall()
@@ -69,13 +85,28 @@ def take(store: Path, out: Path, bytes_per_s: int, committed: At) -> Taken:
         finally:
             copy.close()
             source.close()
-        with out.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return Taken(out.stat().st_size, sha256, at)
+        return _summed(out, at)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise LedgerDamaged(f"{store}: {error}") from error
     except (apsw.Error, OSError) as error:
         raise DiskFailed(f"{out}: {error}") from error
+
+
+def _summed(out: Path, at: At) -> Taken:
+    """Return what a finished copy is, read once."""
+    size_bytes = out.stat().st_size
+    block_bytes = BLOCK_BYTES * max(1, -(-size_bytes // (BLOCK_BYTES * BLOCKS_MAX)))
+    whole, sums = hashlib.sha256(), []
+    with out.open("rb") as file:
+        # A large block is read in pieces: memory does not grow with the file.
+        for start in range(0, size_bytes, block_bytes):
+            total = 0
+            for _ in range(start, min(start + block_bytes, size_bytes), BLOCK_BYTES):
+                piece = file.read(BLOCK_BYTES)
+                whole.update(piece)
+                total = zlib.crc32(piece, total)
+            sums.append(total)
+    return Taken(size_bytes, whole.hexdigest(), at, block_bytes, sums)
 
 
 def _position(database: apsw.Connection, committed: At) -> At:
@@ -176,13 +207,13 @@ def flush_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def run_command(action: str, arguments: list[str]) -> dict[str, object]:
-    """Run one half as `python -m datastore snapshot` does; return what it prints."""
+def run_command(action: str, arguments: list[str], begun: Callable[[Begun], object] = lambda _: None) -> dict[str, object]:
+    """Run one half as `snapshot_child` does; return what it says at the end."""
     try:
         if action == "take":
             store, out, bytes_per_s, lsn, counter, manager, entry_hash = arguments
             at = At(int(lsn), int(counter), manager, entry_hash)
-            return dict(take(Path(store), Path(out), int(bytes_per_s), at)._asdict())
+            return dict(take(Path(store), Path(out), int(bytes_per_s), at, begun)._asdict())
         path, operator, sha256, lsn, entry_hash = arguments
         return {"reason": check(Path(path), operator, sha256, int(lsn), entry_hash)}
     except HoldfastError as error:

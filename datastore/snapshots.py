@@ -1,5 +1,9 @@
 """The snapshots that a node offers to others: taken while it sells, kept for a bounded time, read in parts.
 
+Its size and where its log ends are known when the copy begins: from then on what there is of it may be read, while the rest is
+taken. SQLite writes some of its pages again at the end, so what was read before counts only as far as the sums agree that are
+offered with the ready file.
+
 A snapshot is a file of its own under `outgoing/`, known by a random id. It is kept for `KEEP_S` after it was last read, so
 that a receiver which was cut off or started anew goes on where it was; a source that is started anew has none, and the
 receiver begins again. Taking one needs as much room as the store has: less than that and `RESERVE_BYTES` refuses it, for a
@@ -10,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -33,8 +36,6 @@ PART_BYTES_MAX = 1024 * 1024
 # Below this the work is done in a moment, and starting a process for it would take longer.
 SMALL_BYTES = 4 * 1024 * 1024
 CHILD_S = 3600.0
-STDIN = 0
-NICE = 10
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,17 @@ class Children:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def run(self, action: str, arguments: list[str], size_bytes: int) -> dict[str, Any]:
-        """Run `snapshot_files.run_command`, in a process of its own unless the file is small; return its answer."""
+    def run(
+        self, action: str, arguments: list[str], size_bytes: int, begun: Callable[[dict[str, Any]], object] = lambda _: None
+    ) -> dict[str, Any]:
+        """Run `snapshot_files.run_command`, in a process of its own unless the file is small; return its answer.
+
+        Args:
+            begun: Told the fields of `snapshot_files.Begun` when a copy begins.
+        """
         if size_bytes <= SMALL_BYTES:
-            return run_command(action, arguments)
-        command = [sys.executable, "-m", "datastore", "snapshot", action, *arguments]
+            return run_command(action, arguments, lambda known: begun(known._asdict()))
+        command = [sys.executable, "-m", "datastore.snapshot_child", action, *arguments]
         with self._mutex:
             if self._closed:
                 return {"error": "the node ends"}
@@ -60,7 +67,13 @@ class Children:
             self._running.add(child)
         try:
             assert child.stdout is not None and child.stdin is not None
-            said = child.stdout.read()
+            answer: dict[str, Any] | None = None
+            for line in child.stdout:
+                said = json.loads(line)
+                if "begun" in said:
+                    begun(said["begun"])
+                else:
+                    answer = said
             child.wait(CHILD_S)
             child.stdin.close()
             child.stdout.close()
@@ -70,11 +83,7 @@ class Children:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        try:
-            answer = json.loads(said)
-        except ValueError:
-            return {"error": f"the process for {action} ended with {child.returncode}"}
-        return dict(answer)
+        return answer or {"error": f"the process for {action} ended with {child.returncode}"}
 
     def close(self) -> None:
         with self._mutex:
@@ -84,28 +93,14 @@ class Children:
             child.kill()
 
 
-def serve_child(action: str, arguments: list[str]) -> int:
-    """Be such a process: print the answer as JSON; end at once when the node does."""
-
-    def watch() -> None:
-        # Not through sys.stdin: a thread that waits there holds its lock, and Python aborts over that when it ends.
-        while os.read(STDIN, 1):
-            pass
-        os._exit(1)
-
-    os.nice(NICE)
-    threading.Thread(target=watch, daemon=True).start()
-    print(json.dumps(run_command(action, arguments)), flush=True)
-    return 0
-
-
 class _Offer:
-    """One snapshot. `ready` None while it is taken."""
+    """One snapshot. `begun`: what is told of it while it is taken; `ready` None until then."""
 
     def __init__(self, operator: str, path: Path) -> None:
         self.operator = operator
         self.snapshot_id = path.stem
         self.path = path
+        self.begun = SnapshotOffer("preparing", self.snapshot_id)
         self.ready: SnapshotOffer | None = None
         self.receivers = 0
         self.used = time.monotonic()
@@ -113,7 +108,8 @@ class _Offer:
     def suits(self, ask: SnapshotAsk) -> bool:
         """Return whether it can be shared by somebody who asks for any."""
         fresh = time.monotonic() - self.used < SHARE_S
-        return self.operator == ask.operator and fresh and (self.ready is None or self.ready.lsn >= ask.at_least_lsn)
+        known = self.ready or self.begun
+        return self.operator == ask.operator and fresh and (not known.size_bytes or known.lsn >= ask.at_least_lsn)
 
 
 class SnapshotOffers:
@@ -155,13 +151,13 @@ class SnapshotOffers:
                 self._offers[found.snapshot_id] = found
                 threading.Thread(target=self._take, args=(found, store, committed()), name=f"snapshot-{operator}", daemon=True).start()
             found.used = time.monotonic()
-            return found.ready or SnapshotOffer("preparing", found.snapshot_id)
+            return found.ready or found.begun
 
     def read(self, snapshot_id: str, offset: int, length: int) -> SnapshotPart:
-        """Return a part of a snapshot that is ready."""
+        """Return a part of a snapshot; of one that is being taken what there is of it."""
         with self._mutex:
             found = self._offers.get(snapshot_id)
-            if found is None or found.ready is None:
+            if found is None or not (found.ready or found.begun).size_bytes:
                 return SnapshotPart(False)
             found.used = time.monotonic()
         try:
@@ -169,7 +165,7 @@ class SnapshotOffers:
                 file.seek(max(0, offset))
                 return SnapshotPart(True, file.read(max(0, min(length, PART_BYTES_MAX))))
         except FileNotFoundError:
-            return SnapshotPart(False)
+            return SnapshotPart(found.ready is None)  # One that has just begun has no file yet.
 
     def done(self, snapshot_id: str) -> None:
         """A receiver has it whole; with the last one it goes."""
@@ -224,14 +220,18 @@ class SnapshotOffers:
         try:
             arguments = [str(store), str(offer.path), str(self._bytes_per_s)]
             arguments += [str(committed.lsn), str(committed.epoch.counter), committed.epoch.manager, committed.hash.hex()]
-            answer = self._children.run("take", arguments, store.stat().st_size)
-        except OSError as error:
+
+            def begun(known: dict[str, Any]) -> None:
+                offer.begun = _offer("preparing", offer.snapshot_id, known)
+
+            answer = self._children.run("take", arguments, store.stat().st_size, begun)
+        except (OSError, ValueError) as error:
             answer = {"error": str(error)}
         if "error" in answer:
             log.error("no snapshot operator=%s reason=%s", offer.operator, answer["error"])
             self._drop(offer.snapshot_id)
             return
-        offer.ready = _ready(offer.snapshot_id, answer)
+        offer.ready = _offer("ready", offer.snapshot_id, answer)
         offer.used = time.monotonic()
         with self._mutex:
             there = offer.snapshot_id in self._offers
@@ -246,14 +246,17 @@ class SnapshotOffers:
         )
 
 
-def _ready(snapshot_id: str, taken: dict[str, Any]) -> SnapshotOffer:
-    lsn, counter, manager, entry_hash = taken["at"]
+def _offer(state: str, snapshot_id: str, known: dict[str, Any]) -> SnapshotOffer:
+    """Return the offer of what `snapshot_files.Begun` or `Taken` says."""
+    lsn, counter, manager, entry_hash = known["at"]
     return SnapshotOffer(
-        "ready",
+        state,
         snapshot_id,
-        taken["size_bytes"],
-        taken["sha256"],
+        known["size_bytes"],
+        known.get("sha256", ""),
         lsn,
         (counter, manager),
         bytes.fromhex(entry_hash),
+        block_bytes=known.get("block_bytes", 0),
+        block_sums=tuple(known.get("block_sums", ())),
     )

@@ -1,6 +1,7 @@
 """What travels for recovery: snapshots between nodes, and what a person asks of a node that must be recovered. Pure.
 
-Compact arrays as in `wire`. A snapshot is pulled by who needs it: asked for until it is ready, then read in parts.
+Compact arrays as in `wire`. A snapshot is pulled by who needs it: asked for until it is ready and read in parts, which may begin
+while it is still taken.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ class SnapshotAsk(msgspec.Struct, array_like=True):
 
 
 class SnapshotOffer(msgspec.Struct, array_like=True, frozen=True):
-    """What a node offers: one file that never changes, for as long as somebody reads it.
+    """What a node offers: one file that never changes once it is ready, for as long as somebody reads it.
 
     Attributes:
         state: "preparing" (ask again), "ready", "gone" (the id is not known any more), "refused" (`reason` says why).
-        sha256: Of the file's bytes.
+        size_bytes: 0 while not known. Where a snapshot that is being prepared says it, what there is of it may be read already;
+            which blocks of that are not as they will be is known when it is ready.
+        sha256: Of the file's bytes; "" until it is ready.
         lsn, epoch, hash: The last committed entry in it; what its log has beyond is not part of the snapshot.
+        block_bytes, block_sums: The CRC-32 of each block of the ready file, the last one shorter; 0 and none where it is not told.
     """
 
     state: str
@@ -40,6 +44,8 @@ class SnapshotOffer(msgspec.Struct, array_like=True, frozen=True):
     epoch: tuple[int, str] = (0, "")
     hash: bytes = b""
     reason: str = ""
+    block_bytes: int = 0
+    block_sums: tuple[int, ...] = ()
 
 
 class SnapshotRead(msgspec.Struct, array_like=True):
@@ -51,7 +57,7 @@ class SnapshotRead(msgspec.Struct, array_like=True):
 
 
 class SnapshotPart(msgspec.Struct, array_like=True):
-    """`known` False: the snapshot is gone."""
+    """`known` False: the snapshot is gone. No `data`: that much of it is not there yet."""
 
     known: bool
     data: bytes = b""

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-import threading
 import tomllib
 from pathlib import Path
 
 from datastore import config as nodes_config
 from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid
-from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, prepare_server_process
 from datastore.settings import EXIT_CONFIG, address_of
 from loadbalancer import config as own
 from loadbalancer import payments_config
@@ -80,11 +78,11 @@ def _serve(name: str, file: Path, data: Path) -> int:
         provider=provider_of(payments, data / SANDBOX_KEY),
         signer=Signer(data / TICKET_SECRET),
     )
-    stop = _stop_signal()
+    end = End()
     server.start()
     freeze_what_stays()
     logging.info("serving address=%s", server.address)
-    stop.wait()
+    end.wait()
     server.close()
     managers.close()
     locks.close()
@@ -101,20 +99,13 @@ def _serve_sandbox(name: str, file: Path, data: Path) -> int:
         sandbox = Sandbox(name, here.host, here.port, file=data / name / "payments.db", api_key=api_key)
     except OSError as error:
         raise ConfigInvalid(f"{file}: {here.host}:{here.port}: {error}", file=str(file)) from error
-    stop = _stop_signal()
+    end = End()
     sandbox.start()
     logging.info("serving address=%s:%s", *sandbox.address)
-    stop.wait()
+    end.wait()
     sandbox.close()
     logging.info("stopped")
     return 0
-
-
-def _stop_signal() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    return stop
 
 
 def _read(file: Path) -> dict[str, object]:

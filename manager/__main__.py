@@ -10,15 +10,13 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 import tomllib
 from pathlib import Path
-from types import FrameType
 
 from datastore import config as datastore_config
 from datastore.edge import tls_of
 from datastore.errors import ConfigInvalid
-from datastore.process import freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, prepare_server_process
 from datastore.settings import EXIT_CONFIG
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
@@ -43,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     line = f"%(asctime)s.%(msecs)03d %(levelname)s {options.manager} %(message)s"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=line, datefmt="%FT%T")
     prepare_server_process()
+    end = End()
     try:
         server = _server(options.manager, options.config, options.data)
         server.start()
@@ -50,15 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigInvalid, LockConfigInvalid) as error:
         log.error("%s", error.detail)
         return EXIT_CONFIG
-    stop = threading.Event()
-
-    def ask_to_stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stops signal=%s", signal.Signals(number).name)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    stop.wait()
+    log.info("stops signal=%s", signal.Signals(end.wait()).name)
     server.close()
     return 0
 

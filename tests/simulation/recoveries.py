@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from msgspec.structs import replace
 
 from datastore import recovery
 from datastore.errors import HoldfastError, InvalidRequest, NodeUnreachable
@@ -51,10 +54,17 @@ class SimulatedIncoming:
     def note(self, noted: Noted) -> None:
         self._folder[self.path] = (noted, b"")
 
+    def settle(self, noted: Noted) -> None:
+        self._folder[self.path] = (noted, self._folder[self.path][1])
+
     def write(self, offset: int, data: bytes) -> int:
         noted, before = self._folder[self.path]
-        self._folder[self.path] = (noted, before[:offset] + data)
+        self._folder[self.path] = (noted, before[:offset] + data + before[offset + len(data) :])
         return offset + len(data)
+
+    def differing(self, offer: SnapshotOffer, size_bytes: int) -> tuple[int, ...]:
+        sums = block_sums(self._folder[self.path][1])[: recovery.blocks_within(offer, size_bytes)]
+        return tuple(number for number, found in enumerate(sums) if found != offer.block_sums[number])
 
     def flush(self) -> None:
         pass
@@ -72,22 +82,38 @@ class Offers:
     def __init__(self, node: DataNode) -> None:
         self._node = node
         self._ready: dict[str, SnapshotOffer] = {}
+        self._asked: dict[str, int] = {}  # How often, from the second time on what it will be is told, from the third it is ready.
 
     def ask(self, ask: SnapshotAsk) -> SnapshotOffer:
         partition = self._node.partitions.get(ask.operator)
         if ask.snapshot_id:
-            return self._ready.get(ask.snapshot_id, SnapshotOffer("gone"))
+            offer = self._ready.get(ask.snapshot_id)
+            if offer is None:
+                return SnapshotOffer("gone")
+            self._asked[ask.snapshot_id] += 1
+            grown = self._asked[ask.snapshot_id] > 2
+            return offer if grown else replace(offer, state="preparing", sha256="", block_bytes=0, block_sums=())
         if partition is None:
             return SnapshotOffer("refused", reason="no store of this operator")
         snapshot_id = f"{self._node.boot_id}-{ask.operator}-{len(self._ready)}"
         self._ready[snapshot_id] = offer_of(partition, snapshot_id, self._node.world.files)
+        self._asked[snapshot_id] = 1
         return SnapshotOffer("preparing", snapshot_id)
 
     def read(self, read: SnapshotRead) -> SnapshotPart:
         offer = self._ready.get(read.snapshot_id)
         if offer is None:
             return SnapshotPart(False)
-        return SnapshotPart(True, file_bytes(read.snapshot_id)[read.offset : read.offset + min(read.length, PART_BYTES)])
+        data = file_bytes(read.snapshot_id)
+        if self._asked[read.snapshot_id] <= 2:
+            # Not all of it is there yet, and the beginning will be written once more.
+            data = bytes(PART_BYTES // 2) + data[PART_BYTES // 2 : FILE_BYTES // 2 + PART_BYTES // 2]
+        return SnapshotPart(True, data[read.offset : read.offset + min(read.length, PART_BYTES)])
+
+
+def block_sums(data: bytes) -> tuple[int, ...]:
+    """Return the sums of a file's blocks."""
+    return tuple(crc32(data[start : start + PART_BYTES]) for start in range(0, len(data), PART_BYTES))
 
 
 def file_bytes(snapshot_id: str) -> bytes:
@@ -103,7 +129,8 @@ def offer_of(partition: Partition, snapshot_id: str, files: dict[str, object]) -
     data = file_bytes(snapshot_id)
     digest = sha256(data).hexdigest()
     files[digest] = store.taken(at.lsn)
-    return SnapshotOffer("ready", snapshot_id, len(data), digest, at.lsn, (at.epoch.counter, at.epoch.manager), at.hash)
+    epoch = (at.epoch.counter, at.epoch.manager)
+    return SnapshotOffer("ready", snapshot_id, len(data), digest, at.lsn, epoch, at.hash, "", PART_BYTES, block_sums(data))
 
 
 def made_own(old: SimulatedStore, taken: SimulatedStore, offer: SnapshotOffer, fresh_uuid: str) -> SimulatedStore:

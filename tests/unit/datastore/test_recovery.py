@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.recovery import (
@@ -18,6 +19,8 @@ from datastore.recovery import (
     Cause,
     Check,
     Checked,
+    Compare,
+    Compared,
     Discard,
     Fetch,
     Finished,
@@ -33,9 +36,11 @@ from datastore.recovery import (
     Pull,
     PullSettings,
     Remembered,
+    Settle,
     Silent,
     Source,
     agreed_lsn,
+    blocks_within,
     cause_at_node,
     choose_source,
     keeps_suffix,
@@ -260,8 +265,65 @@ def test_a_file_that_is_not_what_was_offered_is_thrown_away_whole() -> None:
         assert expected == pull.receive(Checked("wrong"))
 
 
+GROWING = SnapshotOffer("preparing", "one", 1000, "", 10, (1, "m"), b"hash")
+GROWN = SnapshotOffer("ready", "one", 1000, "sha", 10, (1, "m"), b"hash", block_bytes=300, block_sums=(1, 2, 3, 4))
+
+
+def test_what_there_is_of_a_snapshot_is_read_while_the_rest_is_taken() -> None:
+    """When it is ready the blocks that differ are read once more, then the rest, and only then is it noted as what it is and checked."""
+    pull = Pull("node-2", None, SETTINGS)
+    pull.begin()
+    assert [Note(GROWING), Fetch("one", 0, 600, 0)] == pull.receive(Offered(GROWING))
+    assert [Fetch("one", 500, 500, 0)] == pull.receive(Came(500))
+    assert [Ask("one", 100)] == pull.receive(Came(500)), "no more of it is there yet"
+    assert [Fetch("one", 500, 500, 0)] == pull.receive(Offered(GROWING))
+    assert [Fetch("one", 700, 300, 0)] == pull.receive(Came(700))
+    assert [Ask("one", 100)] == pull.receive(Came(700))
+    assert [Compare(GROWN, 700)] == pull.receive(Offered(GROWN))
+    assert [Fetch("one", 0, 300, 0)] == pull.receive(Compared((0,)))
+    assert [Fetch("one", 200, 100, 0)] == pull.receive(Came(200))
+    assert [Fetch("one", 600, 400, 0)] == pull.receive(Came(300)), "the block that had only begun to come comes from its beginning"
+    assert [Settle(GROWN), Check(GROWN)] == pull.receive(Came(1000))
+
+
+def test_what_was_read_too_early_never_counts_as_whole() -> None:
+    """All bytes are there and no digest yet: asked for, compared, and so again after a start in the middle of it."""
+    pull = Pull("node-2", None, SETTINGS)
+    pull.begin()
+    pull.receive(Offered(GROWING))
+    pull.receive(Came(600))
+    assert [Ask("one", 100)] == pull.receive(Came(1000))
+    assert [Ask("one", 100)] == pull.receive(Offered(GROWING))
+    assert [Compare(GROWN, 1000)] == pull.receive(Offered(GROWN))
+    again = Pull("node-2", Leftover("node-2", GROWING, 1000), SETTINGS)
+    assert [Ask("one", 0)] == again.begin()
+    assert [Compare(GROWN, 1000)] == again.receive(Offered(GROWN))
+    assert [Fetch("one", 900, 100, 0)] == again.receive(Compared((3,)))
+    assert [Fetch("one", 900, 100, 500)] == again.receive(Silent("cut"))
+    assert [Settle(GROWN), Check(GROWN)] == again.receive(Came(1000))
+
+
+def test_a_snapshot_that_becomes_another_while_it_is_taken_begins_anew() -> None:
+    """Another size or end of its log is another file; one that its source gave up is gone."""
+    other = SnapshotOffer("ready", "one", 1100, "sha", 10, (1, "m"), b"hash", block_bytes=300, block_sums=(1, 2, 3, 4))
+    for event, expected in (
+        (Offered(other), [Discard(), Note(other), Fetch("one", 0, 600, 0)]),
+        (Offered(OFFER), [Discard(), Ask("", 0)]),  # No sums: what came cannot be told from what is.
+        (Offered(SnapshotOffer("gone")), [Discard(), Ask("", 500)]),
+        (Gone(), [Discard(), Ask("", 500)]),
+    ):
+        pull = Pull("node-2", None, SETTINGS)
+        pull.begin()
+        pull.receive(Offered(GROWING))
+        pull.receive(Came(600))
+        assert expected == pull.receive(event)
+
+
 class Receiver:
-    """A receiver's disk and a source that may be started anew: every instruction may be the last before a crash."""
+    """A receiver's disk and a source that may be started anew: every instruction may be the last before a crash.
+
+    Its snapshots grow while they are asked for, and some of what is read meanwhile changes before they are ready.
+    """
 
     def __init__(self) -> None:
         self.files = {"first": b"a" * 1000, "second": b"b" * 700, "third": b"c" * 1300}
@@ -269,10 +331,23 @@ class Receiver:
         self.note: SnapshotOffer | None = None
         self.file = b""
         self.installed = b""
+        self.grown = {"first": 0, "second": 0, "third": 100_000}
 
     def offer(self) -> SnapshotOffer:
         content = self.files[self.offered]
-        return SnapshotOffer("ready", self.offered, len(content), content[:1].decode(), 10, (1, "m"), b"hash")
+        self.grown[self.offered] += 150
+        known = SnapshotOffer("preparing", self.offered, len(content), "", 10, (1, "m"), b"hash")
+        if self.grown[self.offered] <= len(content):
+            return known if self.grown[self.offered] > 150 else SnapshotOffer("preparing", self.offered)
+        sums = tuple(content[start : start + 200].count(content[:1]) for start in range(0, len(content), 200))
+        return replace(known, state="ready", sha256=content[:1].decode(), block_bytes=200, block_sums=sums)
+
+    def there(self, snapshot_id: str) -> bytes:
+        """Return what can be read now: of one that is not ready less, and parts of it are not as they will be."""
+        content, grown = self.files[snapshot_id], self.grown[snapshot_id]
+        if grown > len(content):
+            return content
+        return bytes(byte if place % 350 else 0 for place, byte in enumerate(content[:grown]))
 
     def leftover(self) -> Leftover | None:
         return Leftover("node-2", self.note, len(self.file)) if self.note is not None else None
@@ -289,10 +364,18 @@ class Receiver:
             case Fetch(snapshot_id, offset, length, _):
                 if snapshot_id != self.offered:
                     return Gone()
-                self.file = self.file[:offset] + self.files[snapshot_id][offset : offset + length]
-                return Came(len(self.file))
+                data = self.there(snapshot_id)[offset : offset + length]
+                self.file = self.file[:offset] + data + self.file[offset + len(data) :]
+                return Came(offset + len(data))
+            case Compare(offer, size_bytes):
+                starts = range(0, blocks_within(offer, size_bytes) * offer.block_bytes, offer.block_bytes)
+                sums = [self.file[start : start + 200].count(offer.sha256.encode()) for start in starts]
+                return Compared(tuple(number for number, found in enumerate(sums) if found != offer.block_sums[number]))
+            case Settle(offer):
+                self.note = offer
             case Check(offer):
-                return Checked("" if self.file == self.files[offer.snapshot_id] else "not what was offered")
+                assert self.file == self.files[offer.snapshot_id], "what was read too early was taken for what is"
+                return Checked("")
             case Install(offer):
                 assert self.file == self.files[offer.snapshot_id]
                 self.installed, self.note, self.file = self.file, None, b""

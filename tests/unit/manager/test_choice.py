@@ -116,6 +116,42 @@ def plain(replies: Mapping[str, PromiseReply], voters: Mapping[str, str]) -> str
     return best if 2 * len(promised) > len(voters) else ""
 
 
+CONFIGS = st.sets(st.integers(1, 5), min_size=1).map(lambda numbers: {f"u{number}": f"node-{number}" for number in numbers})
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.integers(1, 5), st.tuples(st.integers(1, 2), st.integers(1, 3), CONFIGS, st.booleans()), max_size=5))
+def test_who_is_passed_over_might_as_well_not_have_answered(stores: dict[int, tuple[int, int, dict[str, str], bool]]) -> None:
+    """Decision 0004: the answers that are no further than the chosen one's would alone have named it by R2's plain words.
+
+    So the rule departs from the plain one only as far as that one stands any loss of answers. And it gives up only where the plain
+    one does, whichever answers are left out.
+    """
+    replies = named(
+        *(reply(number, epoch, lsn, voters=voters, granted=granted) for number, (epoch, lsn, voters, granted) in stores.items())
+    )
+    bounds = {(one.last_epoch, one.last_lsn) for one in replies.values()}
+    heard = {bound: {node: one for node, one in replies.items() if (one.last_epoch, one.last_lsn) <= bound} for bound in bounds}
+    chosen = choose(replies, ())
+    if isinstance(chosen, NoChoice):
+        assert not any(plainly_valid(some) for some in heard.values())
+    else:
+        own = replies[chosen.node]
+        assert chosen.node in plainly_valid(heard[(own.last_epoch, own.last_lsn)])
+
+
+def plainly_valid(replies: Mapping[str, PromiseReply]) -> set[str]:
+    """Return the nodes that R2's plain words allow: of the greatest position among all answers, each judged by its own configuration."""
+    granted = {node: one for node, one in replies.items() if one.granted}
+    greatest = max(((one.last_epoch, one.last_lsn) for one in granted.values()), default=None)
+    found = set()
+    for node, one in granted.items():
+        among = sum(one.voters.get(other.store_uuid) == name for name, other in granted.items())
+        if (one.last_epoch, one.last_lsn) == greatest and one.voters.get(one.store_uuid) == node and 2 * among > len(one.voters):
+            found.add(node)
+    return found
+
+
 def test_median_of_the_clocks() -> None:
     """R17: one clock far off moves nothing; of two the lower counts."""
     assert log_time_base_ms([1_000, 999_999_999, 1_010]) == 1_010
