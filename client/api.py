@@ -20,6 +20,7 @@ from typing import cast
 import msgspec
 
 from client.addresses import balancers_of, is_file, tls_of_file
+from client.asking import new_request_id
 from client.changes import Changes
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
@@ -31,11 +32,6 @@ __all__ = ["Address", "Holdfast", "HoldfastError", "Passenger", "connect", "new_
 
 DEADLINE_MS = 10_000
 SERVICES_REMEMBERED = 4_096
-
-
-def new_request_id() -> str:
-    """Return a request id that nobody else draws."""
-    return secrets.token_urlsafe(18)
 
 
 def connect(
@@ -120,11 +116,11 @@ class Holdfast(Changes):
 
     def operators(self, like: str = "") -> list[messages.OperatorInfo]:
         """Return the operators whose code or name contains `like`; all by default."""
-        return self._ask("operators", messages.Operators(like=like, deadline_ms=self.deadline_ms), messages.OperatorsAnswer).operators
+        return self._ask("operators", messages.Operators(like=like), messages.OperatorsAnswer).operators
 
     def places(self, like: str = "") -> list[messages.PlaceInfo]:
         """Return airports and halls whose code, city or name is like `like`, the most likely first; typing slips are forgiven."""
-        return self._ask("places", messages.Places(like=like, deadline_ms=self.deadline_ms), messages.PlacesAnswer).places
+        return self._ask("places", messages.Places(like=like), messages.PlacesAnswer).places
 
     def services(
         self, date: str, *, operator: str = "", origin: str = "", destination: str = "", limit: int = 100, after: str = "", min_lsn: int = 0
@@ -143,13 +139,12 @@ class Holdfast(Changes):
             limit=limit,
             after=after,
             min_lsn=min_lsn,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("services", request, messages.ServicesAnswer)
 
     def seat_map(self, service_id: str, *, min_lsn: int = 0) -> messages.SeatMapAnswer:
         """Return all seats of a service, the caller's own marked."""
-        request = messages.SeatMap(service_id=service_id, owner_key=self.owner_key, min_lsn=min_lsn, deadline_ms=self.deadline_ms)
+        request = messages.SeatMap(service_id=service_id, owner_key=self.owner_key, min_lsn=min_lsn)
         return self._ask("seat_map", request, messages.SeatMapAnswer)
 
     def watch_seats(self, service_id: str, *, seen: int = 0, wait_ms: int = 0) -> messages.SeatStatesAnswer:
@@ -160,9 +155,8 @@ class Holdfast(Changes):
             owner_key=self.owner_key,
             seen=seen,
             wait_ms=wait_ms,
-            deadline_ms=4 * wait_ms + self.deadline_ms,
         )
-        return self._ask("watch_seats", request, messages.SeatStatesAnswer)
+        return self._ask("watch_seats", request, messages.SeatStatesAnswer, 4 * wait_ms + self.deadline_ms)
 
     def list_seats(self, service_id: str, *, cabin: str = "", state: str = "", limit: int = 100, after: str = "") -> messages.SeatsAnswer:
         """Return a page of a service's seats; `state`: available, held, occupied, blocked or "" for all."""
@@ -173,13 +167,12 @@ class Holdfast(Changes):
             state=state,
             limit=limit,
             after=after,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("list_seats", request, messages.SeatsAnswer)
 
     def query_seat(self, service_id: str, seat: str) -> messages.SeatAnswer:
         """Return one seat with its price and state."""
-        request = messages.QuerySeat(service_id=service_id, seat=seat, owner_key=self.owner_key, deadline_ms=self.deadline_ms)
+        request = messages.QuerySeat(service_id=service_id, seat=seat, owner_key=self.owner_key)
         return self._ask("query_seat", request, messages.SeatAnswer)
 
     # --- holding --------------------------------------------------------------------------------------------------
@@ -195,13 +188,15 @@ class Holdfast(Changes):
             SeatUnavailable: Somebody has one of them; `fields["seats"]` says which.
             PriceChanged: The offer is no longer true; `fields["offer"]` is the new one.
         """
-        request = self.hold_request(service_id, seats, ttl_ms, request_id, deadline_ms)
-        return self._ask("hold", msgspec.structs.replace(request, offer=offer) if offer else request, messages.HoldAnswer)
+        request = messages.HoldSeats(
+            request_id=request_id, owner_key=self.owner_key, service_id=service_id, seats=self.listed(seats), ttl_ms=ttl_ms, offer=offer
+        )
+        return self._ask("hold", request, messages.HoldAnswer, deadline_ms)
 
     def hold_request(
         self, service_id: str, seats: Sequence[str], ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
     ) -> messages.HoldSeats:
-        """Return the question behind `hold`: what `hold_many` takes."""
+        """Return the question behind `hold`, with its request id and deadline: what `hold_many` takes."""
         return messages.HoldSeats(
             request_id=request_id or new_request_id(),
             owner_key=self.owner_key,
@@ -232,7 +227,7 @@ class Holdfast(Changes):
         if count < 1:
             raise InvalidRequest(f"{count} seats cannot be held; give 1 or more", field="count")
         request = messages.HoldSeats(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             owner_key=self.owner_key,
             service_id=service_id,
             count=count,
@@ -240,7 +235,6 @@ class Holdfast(Changes):
             together=together,
             ttl_ms=ttl_ms,
             offer=offer,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("hold", request, messages.HoldAnswer)
 
@@ -271,24 +265,22 @@ class Holdfast(Changes):
             for service_id, wanted in legs
         ]
         request = messages.HoldTrip(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             owner_key=self.owner_key,
             legs=wishes,
             together=together,
             ttl_ms=ttl_ms,
             offer=offer,
-            deadline_ms=deadline_ms or self.deadline_ms,
         )
-        return self._ask("hold_trip", request, messages.HoldAnswer)
+        return self._ask("hold_trip", request, messages.HoldAnswer, deadline_ms)
 
     def renew(self, hold_id: str, *, ttl_ms: int = 0, request_id: str = "") -> messages.HoldAnswer:
         """Take the seats of a hold that has ended again, if they are free; return the new hold."""
         request = messages.RenewHold(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             owner_key=self.owner_key,
             hold_id=hold_id,
             ttl_ms=ttl_ms,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("renew", request, messages.HoldAnswer)
 
@@ -304,29 +296,28 @@ class Holdfast(Changes):
     def extend(self, hold_id: str, ttl_ms: int, *, request_id: str = "") -> messages.HoldAnswer:
         """Let the hold end `ttl_ms` from now, within the cluster's longest hold."""
         request = messages.ExtendHold(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             owner_key=self.owner_key,
             hold_id=hold_id,
             ttl_ms=ttl_ms,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("extend", request, messages.HoldAnswer)
 
     def release(self, hold_id: str, *, request_id: str = "") -> messages.HoldAnswer:
         """Give the seats of a hold back."""
         request = messages.ReleaseHold(
-            request_id=request_id or new_request_id(), owner_key=self.owner_key, hold_id=hold_id, deadline_ms=self.deadline_ms
+            request_id=request_id, owner_key=self.owner_key, hold_id=hold_id
         )
         return self._ask("release", request, messages.HoldAnswer)
 
     def get_hold(self, hold_id: str) -> messages.HoldAnswer:
         """Return one of the caller's holds as it is now."""
-        request = messages.GetHold(owner_key=self.owner_key, hold_id=hold_id, deadline_ms=self.deadline_ms)
+        request = messages.GetHold(owner_key=self.owner_key, hold_id=hold_id)
         return self._ask("get_hold", request, messages.HoldAnswer)
 
     def my_holds(self) -> messages.HoldsAnswer:
         """Return the caller's open holds with all operators; `partial` names operators that did not answer."""
-        return self._ask("my_holds", messages.MyHolds(owner_key=self.owner_key, deadline_ms=self.deadline_ms), messages.HoldsAnswer)
+        return self._ask("my_holds", messages.MyHolds(owner_key=self.owner_key), messages.HoldsAnswer)
 
     # --- orders ---------------------------------------------------------------------------------------------------
 
@@ -338,24 +329,35 @@ class Holdfast(Changes):
         `payment_method`: the card that pays, where the cluster takes payments; see `process_payment`.
         """
         request = messages.ConfirmHold(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             owner_key=self.owner_key,
             hold_id=hold_id,
             passengers=list(passengers),
             payment_method=payment_method,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("confirm", request, messages.OrderAnswer)
 
+    def process_payment(
+        self, hold_id: str, passengers: Sequence[Passenger], payment_method: str, *, request_id: str = ""
+    ) -> messages.OrderAnswer:
+        """Pay for a hold and turn it into an order: both, or neither.
+
+        Args:
+            payment_method: The card, as the provider knows it, e.g. "pm_card_visa".
+        Raises:
+            PaymentDeclined, PaymentActionRequired: Not paid; the hold stays until its deadline.
+            PaymentsUnavailable: The provider does not answer; nothing is booked.
+        """
+        return self.confirm(hold_id, passengers, request_id=request_id, payment_method=payment_method)
+
     def order(self, reference: str, *, surname: str = "", token: str = "") -> messages.OrderAnswer:
         """Return an order: whole with its `token`, a reduced record with a passenger's `surname`."""
-        request = messages.GetOrder(reference=reference, surname=surname, token=token, deadline_ms=self.deadline_ms)
+        request = messages.GetOrder(reference=reference, surname=surname, token=token)
         return self._ask("order", request, messages.OrderAnswer)
 
     def orders(self, tokens: Sequence[tuple[str, str]]) -> messages.OrdersAnswer:
         """Return the orders whose (reference, manage token) the caller keeps."""
-        return self._ask("orders", messages.GetOrders(tokens=list(tokens), deadline_ms=self.deadline_ms), messages.OrdersAnswer)
-
+        return self._ask("orders", messages.GetOrders(tokens=list(tokens)), messages.OrdersAnswer)
 
     # --- the brief's four calls -----------------------------------------------------------------------------------
 
@@ -386,23 +388,21 @@ class Holdfast(Changes):
     ) -> messages.SeatsChanged:
         """Take free seats out of sale for a reason that travellers may read."""
         request = messages.BlockSeats(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             operator_key=operator_key,
             service_id=service_id,
             seats=self.listed(seats),
             reason=reason,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("block", request, messages.SeatsChanged)
 
     def unblock(self, operator_key: str, service_id: str, seats: Sequence[str], *, request_id: str = "") -> messages.SeatsChanged:
         """Put blocked seats back into sale."""
         request = messages.UnblockSeats(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             operator_key=operator_key,
             service_id=service_id,
             seats=self.listed(seats),
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("unblock", request, messages.SeatsChanged)
 
@@ -412,30 +412,28 @@ class Holdfast(Changes):
         """Set a service "open", "closed" (nothing new is sold) or "cancelled" (orders are cancelled too, unless their travellers
         are asked what now); "moved" only asks them."""
         request = messages.ChangeService(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             operator_key=operator_key,
             service_id=service_id,
             state=state,
             reason=reason,
             ask_travellers=ask_travellers,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("change_service", request, messages.ServiceChanged)
 
     def manifest(self, operator_key: str, service_id: str) -> messages.ManifestAnswer:
         """Return who sits where."""
-        request = messages.Manifest(operator_key=operator_key, service_id=service_id, deadline_ms=self.deadline_ms)
+        request = messages.Manifest(operator_key=operator_key, service_id=service_id)
         return self._ask("manifest", request, messages.ManifestAnswer)
 
     def count(self, operator_key: str, operator: str, counter: str, add: int, *, request_id: str = "") -> messages.Counted:
         """Add to a counter of an operator, exactly once for a request id; 0 only asks. See examples/counter.py."""
         request = messages.Count(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             operator_key=operator_key,
             operator=operator,
             counter=counter,
             add=add,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("count", request, messages.Counted)
 
@@ -453,7 +451,7 @@ class Holdfast(Changes):
     ) -> messages.Created:
         """Make an operator known to the cluster, on nodes of its own where any are named, and set the digest of its key."""
         request = messages.CreateOperator(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             admin_key=admin_key,
             code=code,
             name=name,
@@ -461,7 +459,6 @@ class Holdfast(Changes):
             operator_key_digest=operator_key_digest,
             nodes=list(nodes),
             accounting=accounting,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("create_operator", request, messages.Created)
 
@@ -470,21 +467,20 @@ class Holdfast(Changes):
     ) -> messages.Imported:
         """Replace one operator's rows of one dataset; `body` is what `client.importing` packs."""
         request = messages.ImportTimetable(
-            request_id=request_id or new_request_id(),
+            request_id=request_id,
             key=key,
             operator=operator,
             dataset=dataset,
             body=body,
             dry_run=dry_run,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("import", request, messages.Imported)
 
     def dataset_numbers(self, operator: str, dataset: str) -> messages.DatasetNumbersAnswer:
         """Return the (number, origin) pairs that other datasets of the operator use."""
-        request = messages.DatasetNumbers(operator=operator, dataset=dataset, deadline_ms=self.deadline_ms)
+        request = messages.DatasetNumbers(operator=operator, dataset=dataset)
         return self._ask("dataset_numbers", request, messages.DatasetNumbersAnswer)
 
     def status(self, *, deadline_ms: int = 0) -> messages.StatusAnswer:
         """Return the cluster as one balancer sees it."""
-        return self._ask("status", messages.Status(deadline_ms=deadline_ms or self.deadline_ms), messages.StatusAnswer)
+        return self._ask("status", messages.Status(), messages.StatusAnswer, deadline_ms)

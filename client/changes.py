@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
 from client.papers import Papers
@@ -22,7 +21,7 @@ class Changes(Papers):
             full: The whole price, where a service of the order was taken away.
         """
         request = messages.QuoteCancel(
-            reference=reference, token=token, legs=list(legs), passengers=list(passengers), full=full, deadline_ms=self.deadline_ms
+            reference=reference, token=token, legs=list(legs), passengers=list(passengers), full=full
         )
         return self._ask("quote_cancel", request, messages.QuoteAnswer)
 
@@ -33,7 +32,7 @@ class Changes(Papers):
             QuoteExpired: The order has changed since; `fields["quote"]` is what it comes to now.
         """
         request = messages.CancelOrder(
-            request_id=request_id or secrets.token_urlsafe(18), reference=reference, token=token, quote=quote, deadline_ms=self.deadline_ms
+            request_id=request_id, reference=reference, token=token, quote=quote
         )
         return self._ask("cancel", request, messages.OrderAnswer)
 
@@ -61,7 +60,6 @@ class Changes(Papers):
             swaps=[messages.SeatSwap(old, new) for old, new in swaps],
             service_id=service_id,
             seats=self.listed(seats),
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("quote_change", request, messages.QuoteAnswer)
 
@@ -76,12 +74,11 @@ class Changes(Papers):
             QuoteExpired: The order or a price is not what it was. SeatUnavailable: Somebody was faster.
         """
         request = messages.ChangeOrder(
-            request_id=request_id or secrets.token_urlsafe(18),
+            request_id=request_id,
             reference=reference,
             token=token,
             quote=quote,
             payment_method=payment_method,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("change", request, messages.OrderAnswer)
 
@@ -93,23 +90,22 @@ class Changes(Papers):
         Each one's `quote` is what `change` takes; those that are not taken end by themselves, or by `release`.
         """
         request = messages.FindAlternatives(
-            request_id=request_id or secrets.token_urlsafe(18),
+            request_id=request_id,
             reference=reference,
             token=token,
             leg=leg,
             most=most,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("alternatives", request, messages.AlternativesAnswer)
 
     def keep(self, reference: str, token: str, *, request_id: str = "") -> messages.OrderAnswer:
         """Keep an order as it is, though a service of it was moved."""
         request = messages.KeepOrder(
-            request_id=request_id or secrets.token_urlsafe(18), reference=reference, token=token, deadline_ms=self.deadline_ms
+            request_id=request_id, reference=reference, token=token
         )
         return self._ask("keep", request, messages.OrderAnswer)
 
     def affected(self, operator_key: str, service_id: str) -> messages.AffectedAnswer:
         """Return the bookings of a service, and whose travellers are asked what now."""
-        request = messages.Affected(operator_key=operator_key, service_id=service_id, deadline_ms=self.deadline_ms)
+        request = messages.Affected(operator_key=operator_key, service_id=service_id)
         return self._ask("affected", request, messages.AffectedAnswer)

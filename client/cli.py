@@ -25,6 +25,7 @@ from client import (
     commands_demo,
     commands_doctor,
     commands_import,
+    commands_log,
     commands_looking,
     commands_nodes,
     commands_operating,
@@ -42,6 +43,7 @@ from client import (
     commands_verify,
     exit_codes,
 )
+from client.command_names import names_in
 from client.sections import SectionedGroup
 from client.terminal import Session, show_error, tell
 from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
@@ -84,7 +86,7 @@ def options(
     ] = 0,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    context.obj = Session(config, profile, data, timeout)
+    context.obj = Session(config, profile, data, timeout, run)
 
 
 commands_search.register(app)
@@ -108,6 +110,7 @@ commands_certificates.register(app)
 commands_tui.register(app)
 commands_demo.register(app)
 commands_doctor.register(app)
+commands_log.register(app)
 commands_console.register(app)
 commands_simulate.register(app)
 commands_chaos.register(app)
@@ -140,28 +143,9 @@ def run(arguments: Sequence[str]) -> int:
         return _show(_of_this_machine(error), as_json=as_json)
 
 
-def run_again(arguments: Sequence[str]) -> int:
-    """Run a command from within one, with the global options that this one was given."""
-    before = sys.argv[1:]
-    options: list[str] = []
-    for index, word in enumerate(before):
-        if word in ("--config", "--cluster", "--profile", "--data", "--timeout") and index + 1 < len(before):
-            options += before[index : index + 2]
-    return run([*options, *arguments])
-
-
 def command_names() -> set[str]:
     """Return the names of all commands, those of groups with their group: "recover", "cluster check"."""
-    names = {_name_of(command) for command in app.registered_commands}
-    for group in app.registered_groups:
-        inner = group.typer_instance
-        if inner is not None:
-            names |= {f"{inner.info.name} {_name_of(command)}" for command in inner.registered_commands}
-    return names
-
-
-def _name_of(command: Any) -> str:
-    return str(command.name or command.callback.__name__.replace("_", "-"))
+    return set(names_in(typer.main.get_command(app)))
 
 
 def _show(error: HoldfastError, *, as_json: bool) -> int:

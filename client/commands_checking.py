@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client import exit_codes
+from client.command_names import names_of
 from client.commands_looking import Json
 from client.terminal import Session, tell
 
@@ -94,7 +95,7 @@ def fix(
     session: Session = context.obj
     answer = _compared(session, operators, deep=deep, quiet=json)
     found = comparing.findings(answer)
-    made = _proposals(session, answer, found)
+    made = _proposals(session, answer, found, names_of(context))
     if json:
         document: dict[str, Any] = {"verdict": comparing.worst(found), "proposals": [proposal._asdict() for proposal in made]}
         session.print_json(document)
@@ -107,13 +108,13 @@ def fix(
         return _exit_code(left)
     done = 0
     for proposal in made:
-        done += _carry_out(proposal, yes=yes)
+        done += _carry_out(session, proposal, yes=yes)
     tell(f"{done} of {len(made)} repairs done; look with: holdfast cluster check")
     return exit_codes.DONE if done == len(made) else exit_codes.PARTIAL
 
 
-def _proposals(session: Session, answer: messages.CheckAnswer, found: list[Finding]) -> list[Proposal]:
-    from client import cli, comparing, health
+def _proposals(session: Session, answer: messages.CheckAnswer, found: list[Finding], known: list[str]) -> list[Proposal]:
+    from client import comparing, health
 
     with session.connect() as client:
         status = client.status()
@@ -123,19 +124,17 @@ def _proposals(session: Session, answer: messages.CheckAnswer, found: list[Findi
         found,
         answer.primaries,
         dead,
-        cli.command_names(),
+        known,
         supervised=health.supervised(session.folders),
         lost=comparing.lost_copies(status.partitions),
         forgetful=forgetful,
     )
 
 
-def _carry_out(proposal: Proposal, *, yes: bool) -> bool:
+def _carry_out(session: Session, proposal: Proposal, *, yes: bool) -> bool:
     """Ask, unless told not to, and run the command; return whether it was done."""
-    from client import cli
-
     tell(f"{proposal.reason}")
     words = "holdfast " + " ".join(proposal.command)
     if not yes and not typer.confirm(f"run: {words}?", err=True):
         return False
-    return cli.run_again(proposal.command) == exit_codes.DONE
+    return session.run_again(proposal.command) == exit_codes.DONE

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from client import exit_codes
-from client.commands_tui import names_of, open_application, refuse_without_terminal
+from client.command_names import names_of
+from client.commands_tui import open_application, refuse_without_terminal
 from client.terminal import Session, tell
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from datastore.wire_recovery import RecoverReport
 
 LOCK_SERVER, ALL = "lock-server", "all"
-# Longer than the longest ttl and the margin of the rejoin rule, which it waits for (docs/redlock.md).
-LOCK_SERVER_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -155,7 +151,7 @@ def _said(session: Session, node: str, reports: list[RecoverReport], *, json: bo
 
 
 def _recover_lock_server(session: Session, name: str, known: list[str], *, dry_run: bool, json: bool) -> int:
-    """Have a lock server that lost its data rejoin; a process of its own does it, as this package speaks to no Redis.
+    """Have a lock server that lost its data rejoin.
 
     Raises:
         InvalidRequest: No such lock server, or it was refused; the reason is the administration's.
@@ -164,35 +160,25 @@ def _recover_lock_server(session: Session, name: str, known: list[str], *, dry_r
         near = nearest(name, known)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
         raise InvalidRequest(f"no lock server {shown(name)}{hint}", field="name", nearest=near)
-    before = _lockstore(session, "status")
+    from client import rejoining
+
+    before = rejoining.standing(session)
     tell("before:")
-    for line in before.stdout.splitlines():
+    for line in before:
         tell(f"  {line}")
     if dry_run:
         tell("nothing was changed: it would refuse for longer than the longest ttl, then take a counter above those of its peers")
         if json:
-            session.print_json({"server": name, "dry_run": True, "before": before.stdout.splitlines()})
+            session.print_json({"server": name, "dry_run": True, "before": before})
         return exit_codes.DONE
-    if name == ALL:
-        done = _lockstore(session, "initialise")
-    else:
+    if name != ALL:
         tell(f"{name}: waits until no attempt of before can count on what it answered (some seconds)")
-        done = _lockstore(session, "recover", "--name", name)
-    if done.returncode:
-        reason = done.stderr.strip().removeprefix("error: ") or f"ended with {done.returncode}"
-        raise InvalidRequest(reason, field="name")
-    after = _lockstore(session, "status")
+    rejoining.rejoin(session, name)
+    after = rejoining.standing(session)
     if json:
-        session.print_json({"server": name, "dry_run": False, "before": before.stdout.splitlines(), "after": after.stdout.splitlines()})
+        session.print_json({"server": name, "dry_run": False, "before": before, "after": after})
         return exit_codes.DONE
     session.console().print("after:", soft_wrap=True)
-    for line in after.stdout.splitlines():
+    for line in after:
         session.console().print(f"  {line}", soft_wrap=True)
     return exit_codes.DONE
-
-
-def _lockstore(session: Session, command: str, *more: str) -> subprocess.CompletedProcess[str]:
-    folders = session.folders
-    config = folders.config if folders.config.exists() else Path(session.config_file)
-    words = [sys.executable, "-m", "lockstore", command, "--config", str(config), "--data", str(folders.data), *more]
-    return subprocess.run(words, capture_output=True, text=True, timeout=LOCK_SERVER_S, check=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client import exit_codes
+from client.command_names import names_of
 from client.commands_looking import Json
 from client.terminal import Session
 from datastore.errors import ConfigInvalid
@@ -81,16 +82,6 @@ def refuse_without_terminal(command: str) -> None:
         raise ConfigInvalid(f"{command}: {reason}", file="-", key="-", reason=reason)
 
 
-def names_of(context: typer.Context) -> list[str]:
-    """Return the names of all commands of the program that was called, those of groups with their group: "node add"."""
-    commands: Mapping[str, Any] = getattr(context.find_root().command, "commands", {})
-    names = []
-    for name, command in commands.items():
-        inner = getattr(command, "commands", None)
-        names += [name] if inner is None else [f"{name} {one}" for one in inner]
-    return names
-
-
 def open_application(
     session: Session, keys_file: Path, *, theme: str = "", rivals: Rivals | None = None, command_names: Sequence[str] = ()
 ) -> None:
@@ -99,7 +90,7 @@ def open_application(
     Args:
         keys_file: The user's own keys and theme; need not exist.
         rivals: Buyers to compete with, where that is wanted.
-        command_names: What can be run from within, see `names_of`.
+        command_names: What can be run from within, see `client.command_names`.
     Raises:
         ConfigInvalid: The file names a binding, key or theme that there is not.
     """

@@ -45,6 +45,12 @@ def nodes(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return _beginning(_configured(context, "datastore", "node", "name"), incomplete)
 
 
+def processes(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the names of the configuration's processes, as their log lines have them."""
+    tables = (("loadbalancer", "balancer"), ("manager", "manager"), ("datastore", "node"), ("lockstore", "server"))
+    return _beginning([one for table, row in tables for one in _configured(context, table, row, "name")], incomplete)
+
+
 def services(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the services of tomorrow; their date is written as the word, which every command understands."""
     tomorrow = (date.today() + timedelta(days=1)).isoformat()

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
 from client.searches import Searches
 from datastore import messages
-from datastore.model import Passenger
 
 
 class Payments(Searches):
-    """What a client pays and asks with; `Holdfast` is one."""
+    """What a client asks about payments with; `Holdfast` is one."""
 
     owner_key: str
-
-    def process_payment(
-        self, hold_id: str, passengers: Sequence[Passenger], payment_method: str, *, request_id: str = ""
-    ) -> messages.OrderAnswer:
-        """Pay for a hold and turn it into an order: both, or neither.
-
-        Args:
-            payment_method: The card, as the provider knows it, e.g. "pm_card_visa".
-        Raises:
-            PaymentDeclined, PaymentActionRequired: Not paid; the hold stays until its deadline.
-            PaymentsUnavailable: The provider does not answer; nothing is booked.
-        """
-        request = messages.ConfirmHold(
-            request_id=request_id or secrets.token_urlsafe(18),
-            owner_key=self.owner_key,
-            hold_id=hold_id,
-            passengers=list(passengers),
-            payment_method=payment_method,
-            deadline_ms=self.deadline_ms,
-        )
-        return self._ask("confirm", request, messages.OrderAnswer)
 
     def query_transaction(self, hold_id: str = "", *, reference: str = "", token: str = "") -> messages.TransactionAnswer:
         """Return what became of the payment of a hold of one's own, or of a booking by its reference and manage token."""
         request = messages.GetTransaction(
-            owner_key=self.owner_key, hold_id=hold_id, reference=reference, token=token, deadline_ms=self.deadline_ms
+            owner_key=self.owner_key, hold_id=hold_id, reference=reference, token=token
         )
         return self._ask("transaction", request, messages.TransactionAnswer)
 
     def payment_cases(self, admin_key: str, operators: Sequence[str] = (), *, closed: bool = False) -> messages.CasesAnswer:
         """Return the payments that a person has to look at, the oldest first; with `closed`, also those that people closed."""
-        request = messages.PaymentCases(admin_key=admin_key, operators=list(operators), closed=closed, deadline_ms=self.deadline_ms)
+        request = messages.PaymentCases(admin_key=admin_key, operators=list(operators), closed=closed)
         return self._ask("payment_cases", request, messages.CasesAnswer)
 
     def close_payment_case(self, admin_key: str, intent: str, who: str, why: str, *, request_id: str = "") -> messages.CaseClosed:
@@ -58,16 +35,15 @@ class Payments(Searches):
             PaymentsUnavailable, OutcomeUnknown: The provider does not answer, and only what it has just refused is closed.
         """
         request = messages.ClosePaymentCase(
-            request_id=request_id or secrets.token_urlsafe(18),
+            request_id=request_id,
             admin_key=admin_key,
             intent=intent,
             who=who,
             why=why,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("close_payment_case", request, messages.CaseClosed)
 
     def accounts(self, admin_key: str, operators: Sequence[str] = ()) -> messages.AccountsAnswer:
         """Compare what was paid with what is booked, from the ledgers and the provider's own list."""
-        request = messages.Accounts(admin_key=admin_key, operators=list(operators), deadline_ms=self.deadline_ms)
+        request = messages.Accounts(admin_key=admin_key, operators=list(operators))
         return self._ask("accounts", request, messages.AccountsAnswer)

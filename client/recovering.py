@@ -14,18 +14,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 from rich.filesize import decimal
 
+from client.administering import Asks
 from client.administering import ask as ask_managers
 from datastore import administration, wire
 from datastore.errors import NodeUnreachable, OperatorUnavailable, OutcomeUnknown, QuorumLost
 from datastore.wire_recovery import LostWrites, RecoverAsk, RecoverReport
-
-if TYPE_CHECKING:
-    from client.api import Holdfast
 
 POLL_S = 0.2
 WAIT_S = 3600.0
@@ -41,7 +38,7 @@ SILENCES = (NodeUnreachable, OutcomeUnknown, OperatorUnavailable, QuorumLost)
 Ask = Callable[[RecoverAsk], list[RecoverReport]]
 
 
-def asker(client: Holdfast, admin_key: str) -> Ask:
+def asker(client: Asks, admin_key: str) -> Ask:
     """Return a function that asks a node, through a balancer and a manager."""
 
     def ask(question: RecoverAsk) -> list[RecoverReport]:

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar, cast
 
+from client.asking import Asking
 from datastore import messages
 
-Given = TypeVar("Given", bound=messages.Answer)
 
-
-class Searches:
+class Searches(Asking):
     """What a client asks with; `Holdfast` is one."""
-
-    deadline_ms: int
-
-    def call(self, method: str, request: messages.Request) -> messages.Answer:
-        """Return the answer to any question."""
-        raise NotImplementedError
-
-    @staticmethod
-    def listed(seats: Sequence[str]) -> list[str]:
-        """Return the seats as a list: one seat's id alone means that seat, not its letters."""
-        return [seats] if isinstance(seats, str) else list(seats)
-
-    def _ask(self, method: str, request: messages.Request, kind: type[Given]) -> Given:
-        return cast(Given, self.call(method, request))
 
     def search(
         self,
@@ -58,7 +42,6 @@ class Searches:
             airlines=tuple(airlines),
             sort=sort,
             limit=limit,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("search", request, messages.TripsAnswer)
 
@@ -73,13 +56,12 @@ class Searches:
             passengers=passengers,
             stops_max=stops_max,
             cabin=cabin,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("calendar", request, messages.CalendarAnswer)
 
     def routes(self, date: str, *, airlines: Sequence[str] = ()) -> messages.RoutesAnswer:
         """Return the network: which places are joined by what runs in the week from `date` on."""
-        request = messages.Routes(date=date, airlines=tuple(airlines), deadline_ms=self.deadline_ms)
+        request = messages.Routes(date=date, airlines=tuple(airlines))
         return self._ask("routes", request, messages.RoutesAnswer)
 
     def paths(
@@ -93,6 +75,5 @@ class Searches:
             legs=legs,
             airlines=tuple(airlines),
             limit=limit,
-            deadline_ms=self.deadline_ms,
         )
         return self._ask("paths", request, messages.PathsAnswer)

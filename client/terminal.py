@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,12 +38,14 @@ class Session:
     Attributes:
         config, data: As given; None finds them (see `config_file` and `folders`).
         timeout_s: How long one question to the cluster may take; 0 is what the configuration says.
+        run: Runs a command from its words, as a shell would; None where the session is no command's.
     """
 
     config: Path | None = None
     profile: str = "default"
     data: Path | None = None
     timeout_s: float = 0
+    run: Callable[[Sequence[str]], int] | None = None
 
     @cached_property
     def config_file(self) -> Path:
@@ -81,6 +83,17 @@ class Session:
         if self.folders.config.exists():
             return read_config(self.folders.config)
         return read_config(self.config_file, self.profile)
+
+    def run_again(self, words: Sequence[str]) -> int:
+        """Run another command from within this one, for the same cluster; return its exit code."""
+        assert self.run is not None, "only a command runs another"
+        files = [("--config", self.config), ("--data", self.data), ("--timeout", self.timeout_s or None), ("--profile", self.profile)]
+        return self.run([*(word for name, value in files if value is not None for word in (name, str(value))), *words])
+
+    def reread(self) -> None:
+        """Forget what was read of the configuration: it has changed, or may have."""
+        for name in ("mapping", "settings"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def settings(self) -> ClientConfig:

@@ -1,15 +1,12 @@
-"""The application: its modes, what every screen shares (the cluster, the holds, the banner), and how it ends."""
+"""The application: its parts, their keys, and what can be done from everywhere."""
 
 from __future__ import annotations
 
-from asyncio import sleep
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
@@ -17,42 +14,27 @@ from textual.screen import Screen
 from client.api import new_request_id
 from client.inputs import duration_text
 from client.recordings import opened
-from client.rivals import Rivals
 from client.tui.ask_text import AskText
 from client.tui.bookings_screen import BookingsScreen
-from client.tui.clock import Holds
 from client.tui.cluster_screen import ClusterScreen
 from client.tui.command_screen import CommandScreen
-from client.tui.desk import Desk
 from client.tui.figures_screen import FiguresScreen
-from client.tui.gateway import Client, Gateway, now_ms
-from client.tui.happenings import Happening, Series, between
+from client.tui.help_screen import HelpScreen
 from client.tui.holds_screen import HoldsScreen
+from client.tui.host import EXTENSION_MS, Host
 from client.tui.legs import seats_on
 from client.tui.locks_screen import LocksScreen
 from client.tui.log_screen import LogScreen
-from client.tui.page import News
 from client.tui.palette import HoldfastCommands
 from client.tui.payments_screen import PaymentsScreen
 from client.tui.replay_screen import ReplayScreen
 from client.tui.search_screen import SearchScreen
 from client.tui.seats_screen import SeatsScreen
 from client.tui.services_screen import ServicesScreen
-from client.wallet import Wallet
-from datastore.administration import AnyWish
-from datastore.errors import HoldfastError, NotAuthorised
-from datastore.messages import HoldAnswer, StatusAnswer
-
-TICK_S = 0.5
-STATUS_S = 1.0
-SILENT_MAX_S = 8.0  # The longest pause between two questions to a cluster that does not answer.
-HAPPENED_MAX = 100
-STATUS_MS = 3_000
-EXTENSION_MS = 15 * 60_000
-T = TypeVar("T")
+from datastore.errors import HoldfastError
 
 
-class HoldfastApp(App[None]):
+class HoldfastApp(Host):
     """What a traveller and an operator live in."""
 
     TITLE = "Holdfast"
@@ -86,137 +68,20 @@ class HoldfastApp(App[None]):
         Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
     ]
 
-    def __init__(
-        self,
-        client: Client,
-        wallet: Wallet,
-        *,
-        cards: Sequence[tuple[str, str]] = (),
-        desk: Desk | None = None,
-        rivals: Rivals | None = None,
-        command_names: Sequence[str] = (),
-        command_options: Sequence[str] = (),
-    ) -> None:
-        """Prepare; `run` shows it.
-
-        Args:
-            client: Is closed at the end.
-            cards: (what people read, what the provider knows) of the cards offered; none where no payments are taken.
-            rivals: Buyers to compete with, in a demonstration.
-            desk: The cluster's data folder, where it is on this machine: keys, logs, processes.
-            command_names: Of all commands of `holdfast`, which can be run from here too.
-            command_options: What stands in front of a command so that it means this cluster.
-        """
-        super().__init__()
-        self.cards = list(cards)
-        self.desk = desk
-        self.rivals = rivals
-        self.command_names = list(command_names)
-        self.command_options = list(command_options)
-        self.commands_typed: list[str] = []
-        self.series = Series()
-        self.happened: deque[Happening] = deque(maxlen=HAPPENED_MAX)
-        self.frozen: set[str] = set()  # Processes that were frozen here and not continued yet.
-        self.gateway = Gateway(client)
-        self.wallet = wallet
-        self.holds = Holds()
-        self.cluster: StatusAnswer | None = None
-        self._looking = False
-        self._silent = 0  # Questions in a row that nobody answered.
-        self._look_at_ms = 0  # No question about the cluster before this.
-        self.trouble = ""  # Why the cluster gave no answer when last asked.
-
-    def on_mount(self) -> None:
-        self.set_interval(TICK_S, self._tick)
-        self.set_interval(STATUS_S, self.look_at_cluster)
-        self.look_at_cluster()
-        self.find_holds()
-
-    def on_unmount(self) -> None:
-        if self.rivals is not None:
-            self.rivals.stop()
-        self.gateway.close()
-
-    # --- shared by the screens -------------------------------------------------------------------------------------
-
-    async def ask(self, question: Callable[[Client], T]) -> T:
-        """Return the cluster's answer; see `Gateway.ask`."""
-        return await self.gateway.ask(question)
-
-    async def kept(self, question: Callable[[Wallet], T]) -> T:
-        """Return what the wallet says; its files are read on another thread, as a disk may be slow or its lock taken."""
-        return await self.gateway.ask(lambda _: question(self.wallet))
-
-    async def renew(self, hold: HoldAnswer) -> HoldAnswer | None:
-        """Take the seats of an ended hold again, all or none; None where that was refused, which has been said."""
-        request_id = new_request_id()
-        try:
-            renewed = await self.ask(lambda client: client.renew(hold.hold_id, request_id=request_id))
-        except HoldfastError as error:
-            self.say_error(error, "not held again")
-            return None
-        self.holds.drop(hold.hold_id)
-        self.take_hold(renewed)
-        self.notify(f"{seats_on(renewed)} held for {duration_text(renewed.remaining_ms)}")
-        return renewed
-
-    async def administer(self, wish: AnyWish) -> Any:
-        """Have the managers do what is wished, as the administrator.
-
-        Raises:
-            HoldfastError: It was not done; also where the administrator's key is not on this machine.
-        """
-        desk = self.desk
-        if desk is None:
-            raise self.no_desk()
-        return await self.ask(lambda client: desk.administer(client, wish))
-
-    def no_desk(self) -> HoldfastError:
-        """Return what to say where something needs the cluster's data folder."""
-        return NotAuthorised("this needs a key, and the cluster's data folder is not on this machine")
-
-    def happens(self, happening: Happening) -> None:
-        """Keep and tell that something happened to the cluster, or was done to it."""
-        self.happened.append(happening)
-        self.notify(happening.text, severity="information" if happening.good else "warning", timeout=6)
-        for screens in self._screen_stacks.values():
-            for screen in screens:
-                if isinstance(screen, ClusterScreen) and screen.is_mounted:
-                    screen.tell(happening)
-
-    def say_error(self, error: HoldfastError, what: str = "") -> None:
-        """Tell the traveller that something was refused or failed, and what that means."""
-        sure = "it may have happened; the same again asks, nothing happens twice" if error.maybe_committed else ""
-        said = ". ".join(word for word in (error.detail, sure) if word)
-        self.notify(said, title=what or error.title, severity="error" if not error.retryable else "warning", timeout=8)
-
-    def take_hold(self, hold: HoldAnswer) -> None:
-        """Keep what an answer says of a hold."""
-        self.holds.put(hold, now_ms())
-        self._show_holds()
-
-    @property
-    def banner(self) -> str:
-        """What is out of order and what works all the same; "" where nothing is."""
-        if self.trouble:
-            return f"no answer from the cluster: {self.trouble}. What is shown is old; holds and bookings are kept."
-        silent = [line.operator for line in self.cluster.partitions if line.verdict == "down"] if self.cluster else []
-        if silent:
-            names = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
-            return f"no quorum at {names}: look, but neither hold nor book there. All other operators sell."
-        if self.cluster and self.cluster.verdict == "down":
-            voting = sum(one.kind == "lock server" and one.verdict == "ok" for one in self.cluster.processes)
-            servers = sum(one.kind == "lock server" for one in self.cluster.processes)
-            if 2 * voting <= servers:
-                return f"{voting} of {servers} lock servers vote: no new holds; confirming, extending and cancelling work."
-        return ""
-
     # --- actions ---------------------------------------------------------------------------------------------------
 
     def action_go(self, mode: str) -> None:
         """Show another part; what lies behind keeps its state."""
         if self.current_mode != mode:
             self.switch_mode(mode)
+
+    @work(group="add", exclusive=True)
+    async def action_add_node(self) -> None:
+        """Go to the cluster and ask for a node to add."""
+        if self.current_mode != "cluster":
+            await self.switch_mode("cluster")
+        if isinstance(self.screen, ClusterScreen):
+            self.screen.action_add()
 
     def action_command(self, text: str = "") -> None:
         """Run any command of `holdfast`."""
@@ -237,11 +102,8 @@ class HoldfastApp(App[None]):
         self.push_screen(ReplayScreen(replay))
 
     def action_explain(self) -> None:
-        """Show or hide what the focused widget and its keys do."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        """Show what the focused widget is and what its keys do."""
+        self.push_screen(HelpScreen(self.screen))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer rivals only where there are any, and a seat map that they can buy from."""
@@ -275,74 +137,3 @@ class HoldfastApp(App[None]):
             return
         self.take_hold(longer)
         self.notify(f"{seats_on(longer)} held for {duration_text(longer.remaining_ms)} from now")
-
-    async def until_heard(self, pause_s: float) -> None:
-        """Wait before a question that failed is asked again; while nobody answers at all, until somebody does."""
-        await sleep(pause_s)
-        while self.trouble:
-            await sleep(pause_s)
-
-    # --- what goes on by itself --------------------------------------------------------------------------------------
-
-    @work(group="holds", exclusive=True)
-    async def find_holds(self) -> None:
-        """Learn of the holds made before, here or in another terminal."""
-        try:
-            answer = await self.ask(lambda client: client.my_holds())
-        except HoldfastError as error:
-            self.log(f"my holds: {error.detail}")
-            return
-        for hold in answer.holds:
-            self.holds.put(hold, now_ms())
-        self._show_holds()
-
-    @work(group="status")
-    async def look_at_cluster(self) -> None:
-        """Learn how the cluster is; a question under way is waited for, as a slow answer is news too."""
-        if self._looking or now_ms() < self._look_at_ms:
-            return
-        self._looking = True
-        try:
-            await self._look_at_cluster()
-        finally:
-            self._looking = False
-
-    async def _look_at_cluster(self) -> None:
-        before, asked_ms = self.cluster, now_ms()
-        try:
-            self.cluster, trouble = await self.ask(lambda client: client.status(deadline_ms=STATUS_MS)), ""
-        except HoldfastError as error:
-            trouble = error.detail
-        if trouble and not self.trouble:
-            self.happens(Happening(f"no answer from the cluster: {trouble}", False))
-        elif self.trouble and not trouble:
-            self.happens(Happening("the cluster answers again", True))
-            self.find_holds()
-        self.trouble = trouble
-        # A cluster that is away is asked ever more rarely: looking for it must not keep this machine busy.
-        self._silent = self._silent + 1 if trouble else 0
-        pause_s = min(SILENT_MAX_S, STATUS_S * 2 ** min(self._silent, 10)) if trouble else 0.0
-        self._look_at_ms = now_ms() + round(1000 * pause_s)
-        if not trouble and self.cluster is not None:
-            self.series.take(self.cluster, now_ms(), now_ms() - asked_ms)
-            for happening in between(before, self.cluster) if before is not None else ():
-                self.happens(happening)
-        for screen in self.screen_stack:
-            screen.post_message(News())
-
-    def _tick(self) -> None:
-        for notice in self.holds.tick(now_ms()):
-            seats = seats_on(notice.hold)
-            if notice.seconds:
-                said = f"{seats}: {notice.seconds} seconds left. Ctrl+E extends."
-                self.notify(said, title="your hold ends soon", severity="warning", timeout=10)
-            else:
-                said = f"{seats} are for sale again. Holds (3) takes them once more."
-                self.notify(said, title="your hold has ended", severity="error", timeout=15)
-                self._show_holds()
-        if self.holds.open():
-            self._show_holds()
-
-    def _show_holds(self) -> None:
-        for screen in self.screen_stack:
-            screen.post_message(News())

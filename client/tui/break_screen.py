@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 from rich.text import Text
 from textual import on, work
@@ -14,11 +14,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from client.tui.happenings import Happening
+from client.tui.host import Host
 from datastore.errors import HoldfastError
 from datastore.messages import StatusAnswer
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 MEANING = {
     "node": "it leads {led} operators: another node takes over within seconds, and nothing acknowledged is lost",
@@ -61,8 +59,8 @@ class BreakScreen(ModalScreen[None]):
         self._found: list[Breakage] = []
 
     @property
-    def _holdfast(self) -> HoldfastApp:
-        return cast("HoldfastApp", self.app)
+    def _holdfast(self) -> Host:
+        return cast(Host, self.app)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="break-box"):

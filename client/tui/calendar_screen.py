@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual import work
@@ -14,11 +14,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from client.tui.host import Host
 from datastore.errors import HoldfastError
 from datastore.messages import CalendarDay
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 WEEK = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 CELL = 8
@@ -83,7 +81,7 @@ class CalendarScreen(ModalScreen[str | None]):
     async def _ask(self, month: str) -> None:
         origin, destination = self._ends
         try:
-            answer = await cast("HoldfastApp", self.app).ask(
+            answer = await cast(Host, self.app).ask(
                 lambda client: client.calendar(origin, destination, month, passengers=self._party)
             )
         except HoldfastError as error:

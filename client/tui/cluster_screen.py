@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,15 +15,19 @@ from textual.widgets import RichLog, Static
 from client.administering import whoever
 from client.inputs import duration_text
 from client.show import VERDICT_STYLES
+from client.tui.add_node_screen import AddNodeScreen
 from client.tui.ask_text import AskText
 from client.tui.break_screen import BreakScreen
 from client.tui.happenings import Happening, worst_lag
+from client.tui.host import Happened
 from client.tui.live_table import LiveTable, Row
 from client.tui.page import Page
 from client.tui.question import Question
+from client.tui.recover_screen import RecoverScreen
 from datastore.administration import ChangeNode, LookAtCluster, LookAtNode, Move, MovePrimaries, NodeReport, PauseFailover
 from datastore.cluster_record import DRAINING, nodes_of
 from datastore.errors import HoldfastError
+from datastore.messages import ProcessStatus
 
 POLL_S = 0.3
 WAIT_S = 300.0
@@ -36,15 +41,18 @@ class ClusterScreen(Page[object]):
     HELP = """
     # The cluster
     Every process with what it says of itself, where each operator's copies are, and below what has happened. It renews itself.
-    **Tab** changes between the tables. In the upper one **d** drains a node (it hands over what it leads, and keeps its copies) or
-    lets it lead again. In the lower one **s** hands an operator's primary over. **p** pauses automatic failover or resumes it.
+    **Tab** changes between the tables, **←** and **→** scroll them. In the upper one **d** drains a node (it hands over what it leads,
+    and keeps its copies) or lets it lead again; **r** takes its copies from its peers, or lets a lock server that lost its data vote
+    again; **a** adds a node. In the lower one **s** hands an operator's primary over. **p** pauses automatic failover or resumes it.
     **x** breaks something of this machine, to see what follows. Each says first what is and will be, and asks.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "switchover", "Switchover", id="cluster.switchover"),
-        Binding("d", "drain", "Drain/undrain", id="cluster.drain"),
-        Binding("p", "pause", "Pause failover", id="cluster.pause"),
-        Binding("x", "break", "Break something", id="cluster.break"),
+        Binding("d", "drain", "Drain", id="cluster.drain"),
+        Binding("a", "add", "Add", id="cluster.add"),
+        Binding("r", "recover", "Recover", id="cluster.recover"),
+        Binding("p", "pause", "Pause", id="cluster.pause"),
+        Binding("x", "break", "Break", id="cluster.break"),
     ]
 
     def content(self) -> ComposeResult:
@@ -52,12 +60,15 @@ class ClusterScreen(Page[object]):
         with Vertical():
             yield LiveTable("Name", "Kind", "Address", "State", "Verdict", "Up", "Detail", id="processes")
             yield LiveTable("Operator", "Primary", "Epoch", "Entries", "Replicas (lag)", "Verdict", "Doing", id="partitions")
-        yield RichLog(id="happened", max_lines=200, wrap=True)
+        yield RichLog(id="happened", max_lines=200, min_width=20, wrap=True)
 
     def on_mount(self) -> None:
         for one in self.holdfast.happened:
             self.tell(one)
         self._draw()
+
+    def on_happened(self, event: Happened) -> None:
+        self.tell(event.happening)
 
     def tell(self, happening: Happening) -> None:
         """Add a line about something that happened."""
@@ -157,14 +168,70 @@ class ClusterScreen(Page[object]):
 
     async def _wait_node(self, name: str, report: NodeReport) -> NodeReport:
         """Ask until nothing is left to do with the node; at most so long."""
-        from asyncio import sleep
-
+        said = len(report.left)
         for _ in range(int(WAIT_S / POLL_S)):
             if report.done:
                 break
             await sleep(POLL_S)
             report = await self.holdfast.administer(LookAtNode(name=name))
+            if len(report.left) != said:
+                said = len(report.left)
+                self.tell(Happening(f"{name}: {said} operators left", True))
         return report
+
+    @work(group="administer")
+    async def action_add(self) -> None:
+        """Add a node, and follow it until its copies vote."""
+        desk = self.holdfast.desk
+        if desk is None:
+            self.holdfast.say_error(self.holdfast.no_desk(), "no node is added from here")
+            return
+        name = await self.holdfast.ask(lambda _: desk.next_name())
+        added = await self.app.push_screen_wait(AddNodeScreen(name))
+        if added is None:
+            return
+        new, report = added
+        self.tell(Happening(f"{new.name} at {new.host}:{new.port} learns; {len(report.left)} operators left", True))
+        try:
+            report = await self._wait_node(new.name, report)
+        except HoldfastError as error:
+            self.holdfast.say_error(error, f"{new.name} goes on by itself")
+            return
+        left = "" if report.done else f"; {len(report.left)} operators left, it goes on by itself"
+        before = [one for one in new.before if one != new.name]
+        words = f"before {', '.join(before)}, after {', '.join((*before, new.name))}: {new.name} is {report.state}{left}"
+        self.holdfast.happens(Happening(words, True))
+
+    def action_recover(self) -> None:
+        """Take the marked node's copies from its peers, or have the marked lock server rejoin."""
+        status, name = self.holdfast.cluster, self.query_one("#processes", LiveTable).marked
+        process = next((one for one in status.processes if one.name == name), None) if status else None
+        if process is not None and process.kind == "node":
+            self.app.push_screen(RecoverScreen(name))
+        elif process is not None and process.kind == "lock server":
+            self._rejoin(process)
+        else:
+            self.notify("mark a node or a lock server first: the others keep no data", severity="warning")
+
+    @work(group="administer")
+    async def _rejoin(self, server: ProcessStatus) -> None:
+        desk, name = self.holdfast.desk, server.name
+        said = (
+            f"Let {name} rejoin the lock servers?\n\nbefore: {server.state}; {server.detail}\nafter: it votes again, with a counter above"
+            " its peers', once no attempt of before can count on what it answered (some seconds). For one that lost its data."
+        )
+        if not await self.app.push_screen_wait(Question(said, "Rejoin", "Leave it")):
+            return
+        try:
+            if desk is None:
+                raise self.holdfast.no_desk()
+            after = await self.holdfast.ask(lambda _: desk.rejoin(name))
+        except HoldfastError as error:
+            self.holdfast.say_error(error, f"{name} did not rejoin")
+            return
+        line = next((one for one in after if one.startswith(name)), "")
+        words = line.removeprefix(name).strip() or "asked to rejoin"
+        self.holdfast.happens(Happening(f"{name}: before {server.state}, after {words}", True))
 
     @work(group="administer")
     async def action_pause(self) -> None:

@@ -67,7 +67,7 @@ class CommandScreen(Page[object]):
     def content(self) -> ComposeResult:
         yield Static("holdfast …   --help lists everything", id="said")
         yield Input(self._text, placeholder="a command", suggester=CommandNames(self.holdfast.command_names), id="filter", max_length=2000)
-        yield RichLog(id="lines", max_lines=LINES_MAX, wrap=True)
+        yield RichLog(id="lines", max_lines=LINES_MAX, min_width=20, wrap=True)
 
     def on_mount(self) -> None:
         self._place = len(self.holdfast.commands_typed)

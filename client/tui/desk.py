@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from client import administering, keys, processes
+from client import administering, keys, members, processes, recovering, rejoining
 from client.folders import Folders
 from client.plan import ClusterPlan, plan_of
 from client.terminal import Session
@@ -66,6 +66,40 @@ class Desk:
             HoldfastError: What the managers say.
         """
         return administering.ask(client, self.admin_key(), wish, ADMIN_MS)
+
+    # --- nodes and lock servers ----------------------------------------------------------------------------------------
+
+    def next_name(self) -> str:
+        """Return a name for one node more."""
+        return members.next_name(self._session)
+
+    def newcomer(self, name: str, host: str, port: int) -> members.Newcomer:
+        """Return a node that may be added; see `members.newcomer` for what is refused."""
+        return members.newcomer(self._session, name, host, port)
+
+    def join(self, new: members.Newcomer, tell: members.Tell) -> administration.NodeReport:
+        """Write a node down, wait until it runs and have the managers take it in; see `members.join`."""
+        try:
+            return members.join(self._session, new, tell)
+        finally:
+            self.__dict__.pop("plan", None)  # One process more.
+
+    def recovery(self, client: Client) -> recovering.Ask:
+        """Return what asks a node about the recovery of its copies.
+
+        Raises:
+            ConfigInvalid: The administrator's key is not kept here.
+        """
+        return recovering.asker(client, self.admin_key())
+
+    def rejoin(self, name: str) -> list[str]:
+        """Have a lock server that lost its data rejoin the others; return what each says afterwards.
+
+        Raises:
+            InvalidRequest: It was refused, with the reason.
+        """
+        rejoining.rejoin(self._session, name)
+        return rejoining.standing(self._session)
 
     def logs(self) -> list[Path]:
         """Return the log files of this machine's processes."""

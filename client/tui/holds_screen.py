@@ -12,6 +12,7 @@ from textual.widgets import DataTable, Static
 from client.api import new_request_id
 from client.tui.clock import countdown
 from client.tui.gateway import now_ms
+from client.tui.host import EXTENSION_MS
 from client.tui.legs import seats_line, seats_on, services_line
 from client.tui.page import Page
 from client.tui.passengers_screen import PassengersScreen
@@ -98,8 +99,6 @@ class HoldsScreen(Page[object]):
 
     @work(group="extend", exclusive=True)
     async def action_extend(self) -> None:
-        from client.tui.app import EXTENSION_MS
-
         hold = self._focused()
         if hold is None:
             return

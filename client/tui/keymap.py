@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.binding import Binding
 from textual.keys import Keys
@@ -33,6 +33,8 @@ from client.tui import (
     choice,
     cluster_screen,
     command_screen,
+    form,
+    help_screen,
     holds_screen,
     log_screen,
     manifest_screen,
@@ -42,6 +44,7 @@ from client.tui import (
     question,
     quote_screen,
     rebook_screen,
+    recover_screen,
     replay_screen,
     search_screen,
     seat_grid,
@@ -51,9 +54,6 @@ from client.tui import (
     ticket_screen,
 )
 from datastore.settings import refuse
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 OWNERS: tuple[Any, ...] = (
     application.HoldfastApp,
@@ -65,6 +65,8 @@ OWNERS: tuple[Any, ...] = (
     choice.Choice,
     cluster_screen.ClusterScreen,
     command_screen.CommandScreen,
+    form.Form,
+    help_screen.HelpScreen,
     holds_screen.HoldsScreen,
     log_screen.LogScreen,
     manifest_screen.ManifestScreen,
@@ -74,6 +76,7 @@ OWNERS: tuple[Any, ...] = (
     question.Question,
     quote_screen.QuoteScreen,
     rebook_screen.RebookScreen,
+    recover_screen.RecoverScreen,
     replay_screen.ReplayScreen,
     search_screen.SearchScreen,
     seat_grid.SeatGrid,
@@ -171,7 +174,7 @@ def _check_key(file: str, name: str, word: str) -> None:
         refuse(file, f"keys.{name}", f"{word!r} is no key: write a character, or a name such as space, f6, ctrl+h, pageup", key, near)
 
 
-def apply(app: HoldfastApp, wishes: Wishes) -> None:
+def apply(app: application.HoldfastApp, wishes: Wishes) -> None:
     """Give an application that is not running yet the user's keys and theme."""
     app.set_keymap(wishes.keys)
     if wishes.theme:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -11,39 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, RichLog, Static
 
-from client.tui.loglines import LogLine, matching, merged, parse
+from client.loglines import LogLine, matching
+from client.logtails import Tails
 from client.tui.page import Page
 
 EVERY_S = 1.0
-TAIL_BYTES = 128 * 1024  # Read of each file at first.
 LINES_MAX = 4_000
 LEVELS = ("INFO", "WARNING", "ERROR")
 STYLES = {"WARNING": "#E69F00", "ERROR": "#D55E00", "CRITICAL": "bold #D55E00"}
-
-
-class Tail:
-    """Reads what a log file has gained; a file that became shorter was begun anew."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._at = -1
-
-    def more(self) -> str:
-        """Return what is new since the last look, whole lines only."""
-        try:
-            size = self.path.stat().st_size
-            if self._at < 0:
-                self._at = max(0, size - TAIL_BYTES)
-            elif size < self._at:
-                self._at = 0
-            with self.path.open("rb") as file:
-                file.seek(self._at)
-                read = file.read(4 * TAIL_BYTES)
-        except OSError:
-            return ""
-        whole = read[: read.rfind(b"\n") + 1]
-        self._at += len(whole)
-        return whole.decode(errors="replace")
 
 
 class LogScreen(Page[object]):
@@ -63,14 +37,14 @@ class LogScreen(Page[object]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._tails: dict[Path, Tail] = {}
+        self._tails = Tails()
         self._lines: list[LogLine] = []
         self._level = LEVELS[0]
 
     def content(self) -> ComposeResult:
         yield Input(placeholder="words that a line must have, e.g. operator=AR or node-2", id="filter", compact=True)
         yield Static("", id="said")
-        yield RichLog(id="lines", max_lines=LINES_MAX, wrap=True)
+        yield RichLog(id="lines", max_lines=LINES_MAX, min_width=20, wrap=True)
 
     def on_mount(self) -> None:
         self.set_interval(EVERY_S, self._look)
@@ -87,14 +61,11 @@ class LogScreen(Page[object]):
             return
         if not self.is_current:
             return
-        new = await self.holdfast.ask(lambda _: self._read(desk.logs()))
+        new = await self.holdfast.ask(lambda _: self._tails.more(desk.logs()))
         if new:
             self._lines = [*self._lines, *new][-LINES_MAX:]
             self._show(matching(new, self._wanted, self._level))
         self._count()
-
-    def _read(self, paths: list[Path]) -> list[LogLine]:
-        return merged(parse(self._tails.setdefault(path, Tail(path)).more(), path.stem) for path in paths)
 
     @property
     def _wanted(self) -> str:

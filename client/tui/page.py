@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from client.tui.clock import countdown
 from client.tui.gateway import now_ms
+from client.tui.host import Host
 from client.tui.legs import seats_line
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 MARKS = {"ok": ("●", "#009E73"), "degraded": ("▲", "#E69F00"), "down": ("■", "#D55E00")}
 SOON_MS = 60_000
@@ -34,10 +31,6 @@ PARTS = (
 )
 HOLDS_SHOWN = 3
 R = TypeVar("R")
-
-
-class News(Message):
-    """Holds came, went or have less time; or the cluster was heard."""
 
 
 class TopBar(Vertical):
@@ -59,7 +52,7 @@ class TopBar(Vertical):
     def show(self, title: str = "") -> None:
         """Draw what is known now."""
         self._title = title or self._title
-        app = cast("HoldfastApp", self.app)
+        app = cast(Host, self.app)
         line = Text.assemble((" Holdfast ", "bold reverse"), f"  {self._title}   ")
         holds = app.holds.open()
         for hold in holds[:HOLDS_SHOWN]:
@@ -98,13 +91,13 @@ class Page(Screen[R]):
     heading = ""
 
     @property
-    def holdfast(self) -> HoldfastApp:
-        return cast("HoldfastApp", self.app)
+    def holdfast(self) -> Host:
+        return cast(Host, self.app)
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.heading)
         yield from self.content()
-        yield Footer()
+        yield Footer(compact=True)  # 80 columns hold the longest screen's keys so
 
     def content(self) -> ComposeResult:
         """Yield what is between the bars."""

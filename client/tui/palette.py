@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 
 class Command(NamedTuple):
@@ -31,9 +28,10 @@ COMMANDS = (
     Command("Log", ("logs", "trace", "messages"), "The logs of this machine's processes (7)", "app.go('log')"),
     Command("Figures", ("metrics", "sparklines", "curves", "latency", "lag"), "How the cluster works over time (8)", "app.go('figures')"),
     Command("Payments", ("accounts", "audit", "cases", "money"), "What was paid against what is booked (9)", "app.go('payments')"),
-    Command("Run a command", ("command line", "shell", "import", "node add", "recover", "verify"), "Any of `holdfast` (:)", "app.command"),
-    Command("Add a node", ("node", "grow"), "Type its name; it takes its share of the operators", "app.command('node add ')"),
-    Command("Recover a node", ("repair", "lost disk"), "Its copies are taken from its peers", "app.command('recover ')"),
+    Command("Run a command", ("command line", "shell", "import", "node remove", "verify"), "Any of `holdfast` (:)", "app.command"),
+    Command("Add a node", ("node", "grow"), "Before and after, then it takes its share of the operators", "app.add_node"),
+    Command("Recover a node", ("repair", "lost disk"), "r on the cluster's screen takes its copies from peers", "app.go('cluster')"),
+    Command("Close a payment's case", ("case", "by hand"), "c on the payments' screen: a person saw to it", "app.go('payments')"),
     Command("Import a timetable", ("load", "dry run", "diff"), "Says what would change first", "app.command('import --dry-run ')"),
     Command("Record an incident", ("ledger", "copy entries"), "A stretch of a ledger to a file", "app.command('record ')"),
     Command("Replay a recording", ("incident", "step through", "time"), "The seat map over time", "app.replay"),
@@ -63,4 +61,4 @@ class HoldfastCommands(Provider):
                 yield Hit(score, shown, lambda action=command.action: self._run(action), text=command.name, help=command.help)
 
     async def _run(self, action: str) -> None:
-        await cast("HoldfastApp", self.app).run_action(action)
+        await self.app.run_action(action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual import events, on, work
@@ -13,11 +13,9 @@ from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from client.tui.host import Host
 from datastore.errors import HoldfastError
 from datastore.messages import PlaceInfo
-
-if TYPE_CHECKING:
-    from client.tui.app import HoldfastApp
 
 SHOWN = 8
 LETTERS_MIN = 2  # One letter fits half of the world.
@@ -83,7 +81,7 @@ class PlaceField(Vertical):
     @work(group="suggest", exclusive=True)
     async def _suggest(self, word: str) -> None:
         try:
-            found = await cast("HoldfastApp", self.app).ask(lambda client: client.places(word))
+            found = await cast(Host, self.app).ask(lambda client: client.places(word))
         except HoldfastError as error:
             self.log(f"places: {error.detail}")  # The search itself says so where it matters.
             return

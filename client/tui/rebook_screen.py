@@ -31,7 +31,7 @@ class RebookScreen(Page[str | None]):
     costs with the best seats that are left there; nothing is changed before you agree. **Esc** leaves everything as it is.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "focus_date", "Date", id="rebook.date"),
+        Binding("slash", "focus_date", "Date", priority=True, id="rebook.date"),
         Binding("escape", "dismiss(None)", "Leave it", id="rebook.back"),
     ]
 
@@ -56,7 +56,7 @@ class RebookScreen(Page[str | None]):
         self._look()
 
     def action_focus_date(self) -> None:
-        self.query_one("#day", Input).focus()
+        self.query_one("#day", Input).focus().action_select_all()
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:

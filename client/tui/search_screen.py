@@ -59,7 +59,7 @@ class SearchScreen(Page[object]):
     changes between both. **Enter** on a result opens the seat maps. **Esc** gives a search up, or leaves the fields.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "focus_field('origin')", "Search", id="search.focus"),
+        Binding("slash", "focus_field('origin')", "Search", priority=True, id="search.focus"),  # No field has a use for "/".
         Binding("ctrl+up", "day(1)", "Next day", show=False, id="search.next_day"),
         Binding("ctrl+down", "day(-1)", "Day before", show=False, id="search.previous_day"),
         Binding("f6", "calendar", "Calendar", id="search.calendar"),
@@ -236,7 +236,8 @@ class SearchScreen(Page[object]):
     # --- actions -----------------------------------------------------------------------------------------------------
 
     def action_focus_field(self, field: str) -> None:
-        self.query_one(f"#{field}", Input).focus()
+        """Go to a field; what is typed replaces what was there."""
+        self.query_one(f"#{field}", Input).focus().action_select_all()
 
     def action_day(self, days: int) -> None:
         """Move the date and search again."""

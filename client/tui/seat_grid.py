@@ -29,8 +29,8 @@ class SeatGrid(ScrollView, can_focus=True):
     HELP = """
     # The seat map
     Arrow keys or **h j k l** walk from seat to seat, over aisles and gaps. A capital letter jumps to that column, digits and
-    Enter to that row. **Space** chooses a seat or gives it up, **b** proposes the best seats for your party, **Enter** holds
-    what is chosen. `·` free (or a digit: 1 is the cheapest price), `●` yours, `◐` held by somebody, `×` taken, `▒` blocked.
+    Enter to that row. **Space** chooses a seat or gives it up, **p** shows prices, **b** proposes the best seats for your party,
+    **Enter** holds what is chosen. `·` free (or a digit: 1 is the cheapest price), `●` yours, `◐` held by somebody, `×` taken, `▒` blocked.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "step(-1, 0)", "Left", show=False, id="seats.left"),
@@ -42,7 +42,7 @@ class SeatGrid(ScrollView, can_focus=True):
         Binding("home", "edge(-1)", "Row's first", show=False, id="seats.home"),
         Binding("end", "edge(1)", "Row's last", show=False, id="seats.end"),
         Binding("space", "choose", "Choose", id="seats.choose"),
-        Binding("p", "prices", "Prices", id="seats.prices"),
+        Binding("p", "prices", "Prices", show=False, id="seats.prices"),
     ]
 
     class Moved(Message):

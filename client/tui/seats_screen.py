@@ -44,10 +44,10 @@ class SeatsScreen(Page[object]):
     HELP = SeatGrid.HELP
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "hold", "Hold", id="trip.hold"),
-        Binding("b", "best", "Best seats", id="trip.best"),
-        Binding("n,right_square_bracket", "segment(1)", "Next leg", id="trip.next"),
+        Binding("b", "best", "Best", id="trip.best"),
+        Binding("n,right_square_bracket", "segment(1)", "Leg", id="trip.next"),
         Binding("left_square_bracket", "segment(-1)", "Leg before", show=False, id="trip.previous"),
-        Binding("tab", "list", "List/map", id="trip.list"),
+        Binding("tab", "list", "List", id="trip.list"),
         Binding("escape", "back", "Back", id="trip.back"),
     ]
 

@@ -43,7 +43,7 @@ class ServicesScreen(Page[object]):
     the cluster's data folder on this machine.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "focus_operator", "Choose", id="services.focus"),
+        Binding("slash", "focus_operator", "Choose", priority=True, id="services.focus"),
         Binding("c", "change('closed')", "Close", id="services.close"),
         Binding("o", "change('open')", "Open", id="services.open"),
         Binding("X", "cancel_service", "Cancel service", id="services.cancel"),
@@ -127,7 +127,7 @@ class ServicesScreen(Page[object]):
         self.query_one("#operated").focus()
 
     def action_focus_operator(self) -> None:
-        self.query_one("#code", Input).focus()
+        self.query_one("#code", Input).focus().action_select_all()
 
     @work(group="change", exclusive=True)
     async def action_change(self, state: str) -> None:

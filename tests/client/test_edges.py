@@ -14,6 +14,7 @@ from textual.widgets import Input, OptionList, Static
 from client.tui import keymap
 from client.tui.app import HoldfastApp
 from client.tui.calendar_screen import CalendarScreen
+from client.tui.help_screen import HelpScreen
 from client.tui.seat_grid import SeatGrid
 from client.tui.ticket_screen import TicketScreen
 from datastore.errors import NodeUnreachable
@@ -231,3 +232,30 @@ def test_without_colours_everything_is_still_told(tmp_path: Path, monkeypatch: p
 
 
 FRAME_COLOURS = {"#ff5f57", "#febc2e", "#28c840", "#c5c8c6"}  # Of the window that the picture is drawn in: its buttons, its title.
+
+
+def test_help_is_whole_at_any_size_and_gives_the_focus_back(tmp_path: Path) -> None:
+    """F1 says what is focused, what its screen is and what each key does, scrolled to its end; Esc goes back to where one was."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "The seat map" in shown(app), "what is focused")
+        await pilot.press("end")
+        await until(pilot, lambda: "Extend hold" in shown(app) and "Esc goes back" in shown(app), "the last key")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen and screen.query_one(SeatGrid).has_focus, "the map again")
+
+    play(tmp_path, story, size=(80, 24))
+
+
+def test_slash_searches_from_within_a_field(tmp_path: Path) -> None:
+    """The key goes to the first field and is no letter of it; what is typed then replaces what was there."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        field = app.screen.query_one("#origin", Input)
+        await until(pilot, lambda: field.has_focus, "the cursor in the first field")
+        await pilot.press(*"GRU", "slash", *"EZE")
+        await until(pilot, lambda: field.value == "EZE", "another place")
+
+    play(tmp_path, story)

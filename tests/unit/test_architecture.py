@@ -40,7 +40,7 @@ PURE = {
     "client.tui.clock",
     "client.tui.happenings",
     "client.tui.legs",
-    "client.tui.loglines",
+    "client.loglines",
     "client.tui.swaps",
     "client.tui.timeline",
     "client.tui.trip",
@@ -234,3 +234,18 @@ def test_package_roots_hold_a_docstring_only() -> None:
     """Importing any module runs its package's root: it must cost nothing."""
     for package in PACKAGES:
         assert len((ROOT / package / "__init__.py").read_text().strip().splitlines()) == 1
+
+
+def test_no_module_imports_itself_through_others(graph: grimp.ImportGraph) -> None:
+    """Imports form no circle, those for types alone included: whoever reads a module can read what it stands on first."""
+    left = {
+        module: {one for one in graph.find_modules_directly_imported_by(module) if one.partition(".")[0] in PACKAGES}
+        for module in graph.modules
+        if module.partition(".")[0] in PACKAGES
+    }
+    while done := [module for module, imported in left.items() if not imported & left.keys()]:
+        for module in done:
+            del left[module]
+    # What is left is in a circle, or stands on one.
+    circles = [chain for module in sorted(left) for one in left[module] & left.keys() if (chain := graph.find_shortest_chain(one, module))]
+    assert circles == [], min(circles, key=len)
