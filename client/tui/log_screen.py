@@ -40,6 +40,7 @@ class LogScreen(Page[object]):
         self._tails = Tails()
         self._lines: list[LogLine] = []
         self._level = LEVELS[0]
+        self._reading = False
 
     def content(self) -> ComposeResult:
         yield Input(placeholder="words that a line must have, e.g. operator=AR or node-2", id="filter", compact=True)
@@ -53,8 +54,17 @@ class LogScreen(Page[object]):
         self.query_one("#lines").focus()
         self._look()
 
-    @work(group="log", exclusive=True)
+    @work(group="log")
     async def _look(self) -> None:
+        """Read on; a look under way is waited for, as what it has read is read once."""
+        if not self._reading:
+            self._reading = True
+            try:
+                await self._read_on()
+            finally:
+                self._reading = False
+
+    async def _read_on(self) -> None:
         desk = self.holdfast.desk
         if desk is None:
             self.query_one("#said", Static).update("the cluster's data folder is not on this machine: no logs here")

@@ -20,7 +20,7 @@ CHOSEN_GLYPH = "◉"
 COLOURS = {role: Style.parse(colour) if colour else Style.null() for role, colour in seatmap.COLOURS.items()}
 CHOSEN_STYLE = Style.parse("bold #F0E442")  # Okabe-Ito yellow.
 CURSOR_STYLE = Style(reverse=True, bold=True)
-ROW_KEYS_S = 1.5  # Digits typed within this time make one row number.
+ROW_KEYS_S = 2.5  # Digits typed within this time make one row number.
 
 
 class SeatGrid(ScrollView, can_focus=True):
@@ -171,13 +171,13 @@ class SeatGrid(ScrollView, can_focus=True):
         """Capital letters go to a column, digits and Enter to a row; all else goes its usual way."""
         if self.cabin is None or not self.cursor:
             return
-        fresh = event.time - self._typed_at < ROW_KEYS_S
-        typed = self._typed if fresh else ""
+        typed, self._typed = self._typed, ""
         if event.character and event.character.isdigit():
-            self._typed, self._typed_at = typed + event.character, event.time
+            self._typed = typed + event.character if event.time - self._typed_at < ROW_KEYS_S else event.character
+            self._typed_at = event.time
             found: str | None = self.cabin.in_row(self.cursor, self._typed)
-        elif event.key == "enter" and typed:
-            self._typed, found = "", self.cabin.in_row(self.cursor, typed)
+        elif event.key == "enter" and typed:  # However long after the digits: it must not hold what a slow hand wanted to go to.
+            found = self.cabin.in_row(self.cursor, typed)
             if found is None:
                 self.notify(f"there is no row {typed}", severity="warning")
         elif event.character and event.character.isalpha() and event.character.isupper():

@@ -86,7 +86,9 @@ class ServicesScreen(Page[object]):
         self._again()
 
     def _again(self) -> None:
-        if self.is_current and self._found:
+        # One under way is waited for: begun anew every time, a slow answer would never be shown.
+        looking = any(worker.group == "look" and worker.is_running for worker in self.workers)
+        if self.is_current and self._found and not looking:
             self.look()
 
     @on(Input.Submitted)

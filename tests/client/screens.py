@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from client.terminal import Session
 from client.tui.app import HoldfastApp
 from client.tui.desk import Desk
+from client.tui.seat_grid import SeatGrid
 from client.wallet import Wallet
 from tests.integration.harness import ClusterUnderTest
 
@@ -37,6 +38,23 @@ def shown(app: HoldfastApp) -> str:
     width, height = app.size
     lines = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in line)[:width].rstrip() for line in lines[:height])
+
+
+def here(app: HoldfastApp, kind: type[object]) -> bool:
+    """Return whether a screen of this kind is shown, drawn, and has the focus that it gives itself: keys and looks find it whole."""
+    screen = app.screen
+    if not isinstance(screen, kind) or not shown(app).strip():
+        return False
+    return screen.focused is not None or not screen.focus_chain
+
+
+async def to_row(pilot: Pilot[None], grid: SeatGrid, row: str) -> None:
+    """Go to a row by its digits and Enter; digits that come too slowly on a busy machine are typed again."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            await pilot.press(*row, "enter")
+            if grid.cabin is not None and grid.cabin.seats[grid.cursor].row == row:
+                return
 
 
 def operators_app(cluster: ClusterUnderTest, folder: Path) -> HoldfastApp:

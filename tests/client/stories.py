@@ -17,7 +17,7 @@ from client.tui.seat_grid import SeatGrid
 from client.tui.seats_screen import SeatsScreen
 from client.wallet import Wallet
 from tests.client.fake import FakeClient
-from tests.client.screens import SIZE, until
+from tests.client.screens import SIZE, here, until
 
 Story = Callable[[HoldfastApp, Pilot[None], FakeClient], Coroutine[Any, Any, None]]
 
@@ -55,7 +55,7 @@ async def search(app: HoldfastApp, pilot: Pilot[None]) -> None:
 async def open_trip(app: HoldfastApp, pilot: Pilot[None]) -> SeatsScreen:
     await search(app, pilot)
     await pilot.press("enter")
-    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the first map")
+    await until(pilot, lambda: here(app, SeatsScreen) and app.screen.cabin is not None, "the first map")
     screen = cast(SeatsScreen, app.screen)
     await until(pilot, lambda: screen.query_one(SeatGrid).cursor and screen.query_one(SeatGrid).has_focus, "a cursor")
     return screen
@@ -64,5 +64,5 @@ async def open_trip(app: HoldfastApp, pilot: Pilot[None]) -> SeatsScreen:
 async def hold_best(app: HoldfastApp, pilot: Pilot[None]) -> PassengersScreen:
     await open_trip(app, pilot)
     await pilot.press("b")
-    await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+    await until(pilot, lambda: here(app, PassengersScreen), "passengers")
     return cast(PassengersScreen, app.screen)

@@ -33,7 +33,7 @@ from datastore.errors import HoldfastError
 from datastore.messages import OrderAnswer
 from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
-from tests.client.screens import SIZE, shown, until
+from tests.client.screens import SIZE, here, shown, until
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -83,11 +83,11 @@ def test_a_node_is_recovered_and_another_added(paid: ClusterUnderTest, tmp_path:
         async with app.run_test(size=SIZE) as pilot:
             await go_to_cluster(app, pilot, "node-3")
             await pilot.press("r")
-            await until(pilot, lambda: isinstance(app.screen, RecoverScreen), "the plan")
+            await until(pilot, lambda: here(app, RecoverScreen), "the plan")
             screen = cast(RecoverScreen, app.screen)
             await until(pilot, lambda: [one.state != "refused" for one in screen.planned] == [True], "a copy that can be taken")
             await pilot.press("y")
-            await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+            await until(pilot, lambda: here(app, Question), "the question")
             assert "before:" in shown(app) and "nothing is lost" in shown(app) and "after: each is a verified snapshot" in shown(app)
             await pilot.press("y")
             await until(pilot, lambda: any("after 1 are there again" in one.text for one in app.happened), "it is recovered")
@@ -95,7 +95,7 @@ def test_a_node_is_recovered_and_another_added(paid: ClusterUnderTest, tmp_path:
             await until(pilot, lambda: app.screen is not screen, "the cluster again")
 
             await pilot.press("a")
-            await until(pilot, lambda: isinstance(app.screen, AddNodeScreen), "the form")
+            await until(pilot, lambda: here(app, AddNodeScreen), "the form")
             assert "node-4" == app.screen.query_one("#name", Input).value
             taken = str(paid.plan.process("manager-1").port)
             for port, said in (("port", "is no port"), (taken, "something listens")):
@@ -152,10 +152,10 @@ def test_a_case_is_closed_by_a_person(paid: ClusterUnderTest, tmp_path: Path) ->
         app = application(paid, tmp_path)
         async with app.run_test(size=SIZE) as pilot:
             await pilot.press("escape", "9")
-            await until(pilot, lambda: isinstance(app.screen, PaymentsScreen) and app.screen.cases, "the case on the screen")
+            await until(pilot, lambda: here(app, PaymentsScreen) and app.screen.cases, "the case on the screen")
             screen = cast(PaymentsScreen, app.screen)
             await pilot.press("c")
-            await until(pilot, lambda: isinstance(app.screen, CloseCaseScreen), "the form")
+            await until(pilot, lambda: here(app, CloseCaseScreen), "the form")
             assert "before: capture of" in shown(app) and order.reference in shown(app)
             await pilot.press("enter")
             await until(pilot, lambda: "say what was done about it: it stays" in shown(app), "it wants a reason")
@@ -185,11 +185,11 @@ def test_a_booking_is_moved_to_another_service(paid: ClusterUnderTest, tmp_path:
             await pilot.press("f3")
             await until(pilot, lambda: order.reference in shown(app), "the booking")
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, TicketScreen), "the ticket")
+            await until(pilot, lambda: here(app, TicketScreen), "the ticket")
             ticket = cast(TicketScreen, app.screen)
             for agreed in (False, True):
                 await pilot.press("v")
-                await until(pilot, lambda: isinstance(app.screen, RebookScreen), "the services")
+                await until(pilot, lambda: here(app, RebookScreen), "the services")
                 services = app.screen.query_one("#services", LiveTable)
                 day = app.screen.query_one("#day", Input)
                 day.value = LATER
@@ -199,7 +199,7 @@ def test_a_booking_is_moved_to_another_service(paid: ClusterUnderTest, tmp_path:
                 await until(pilot, lambda wanted=wanted, services=services: wanted in services.rows and services.has_focus, wanted)  # type: ignore[misc]
                 services.move_cursor(row=services.get_row_index(wanted))
                 await pilot.press("enter")
-                await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "what it costs")
+                await until(pilot, lambda: here(app, QuoteScreen), "what it costs")
                 if not agreed:
                     await pilot.press("escape")
                     await until(pilot, lambda: app.screen is ticket, "all as it was")

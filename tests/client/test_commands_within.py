@@ -16,7 +16,7 @@ from client.tui.question import Question
 from client.tui.replay_screen import ReplayScreen
 from datastore.model import SeatState
 from tests.client.fake import FakeClient
-from tests.client.screens import shown, until
+from tests.client.screens import here, shown, until
 from tests.client.stories import play
 from tests.integration.harness import TOP
 from tests.recordings import ledger, recorded
@@ -41,7 +41,7 @@ def test_any_command_runs_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         app.command_names = ["replay", "record"]
         app.action_command("replay ")
-        await until(pilot, lambda: isinstance(app.screen, CommandScreen) and app.screen.query("#filter"), "the line")
+        await until(pilot, lambda: here(app, CommandScreen) and app.screen.query("#filter"), "the line")
         field, said = app.screen.query_one("#filter", Input), app.screen.query_one("#said", Static)
         await until(pilot, lambda: field.has_focus, "the cursor there")
         field.value = f"replay {file}"
@@ -75,11 +75,11 @@ def test_what_a_command_would_ask_is_asked(tmp_path: Path, monkeypatch: pytest.M
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         for key, told in (("n", "ended with 1"), ("y", "done")):
             app.action_command("wipe")
-            await until(pilot, lambda: isinstance(app.screen, CommandScreen) and app.screen.query("#filter"), "the line")
+            await until(pilot, lambda: here(app, CommandScreen) and app.screen.query("#filter"), "the line")
             screen = app.screen
             await until(pilot, lambda: screen.query_one("#filter", Input).has_focus, "the cursor there")  # noqa: B023
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, Question) and "all of it goes" in shown(app), "the question")
+            await until(pilot, lambda: here(app, Question) and "all of it goes" in shown(app), "the question")
             assert "gone for good" not in shown(app)
             await pilot.press(key)
             await until(pilot, lambda told=told: app.screen is screen and told in str(screen.query_one("#said", Static).content), told)  # type: ignore[misc]  # noqa: B023
@@ -98,7 +98,7 @@ def test_an_incident_is_stepped_through(tmp_path: Path) -> None:
         app.action_replay(str(tmp_path / "none.rec"))
         await until(pilot, lambda: any("no recording" in one.title for one in app._notifications), "no such file")
         app.action_replay(str(file))
-        await until(pilot, lambda: isinstance(app.screen, ReplayScreen), "the recording")
+        await until(pilot, lambda: here(app, ReplayScreen), "the recording")
         screen = cast(ReplayScreen, app.screen)
 
         def state() -> str:

@@ -20,7 +20,7 @@ from client.tui.ticket_screen import TicketScreen
 from datastore.errors import NodeUnreachable
 from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
 from tests.client.fake import RIVAL, FakeClient
-from tests.client.screens import shown, until
+from tests.client.screens import here, shown, until
 from tests.client.stories import hold_best, open_trip, play, search
 
 FIRST, SECOND = "AR1-EZE-2026-12-01", "QR2-GRU-2026-12-01"
@@ -42,7 +42,7 @@ def test_a_hold_that_ends_on_the_screen_is_taken_again_with_one_key(tmp_path: Pa
         assert [leg.seats for leg in hold.legs] == [leg.seats for leg in screen.hold.legs]
         assert "the hold has ended" not in shown(app)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+        await until(pilot, lambda: here(app, TicketScreen), "a ticket")
 
     play(tmp_path, story)
 
@@ -168,7 +168,7 @@ def test_the_palette_knows_what_others_call_things(tmp_path: Path) -> None:
 
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, CommandPalette), "the palette")
+        await until(pilot, lambda: here(app, CommandPalette), "the palette")
         await pilot.press(*"redlock")
         await until(pilot, lambda: "Locks and hot seats" in shown(app), "the hit")
         await pilot.press("down", "enter")
@@ -184,7 +184,7 @@ def test_a_day_is_taken_from_the_calendar(tmp_path: Path) -> None:
         await search(app, pilot)
         app.screen.query_one("#date", Input).value = "2026-12-01"
         await pilot.press("f6")
-        await until(pilot, lambda: isinstance(app.screen, CalendarScreen) and "123.00 USD" in shown(app), "prices")
+        await until(pilot, lambda: here(app, CalendarScreen) and "123.00 USD" in shown(app), "prices")
         await pilot.press("right", "down", "enter")
         await until(pilot, lambda: app.screen.query("#date") and app.screen.query_one("#date", Input).value == "2026-12-09", "the day")
 
@@ -240,7 +240,7 @@ def test_help_is_whole_at_any_size_and_gives_the_focus_back(tmp_path: Path) -> N
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         screen = await open_trip(app, pilot)
         await pilot.press("f1")
-        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "The seat map" in shown(app), "what is focused")
+        await until(pilot, lambda: here(app, HelpScreen) and "The seat map" in shown(app), "what is focused")
         await pilot.press("end")
         await until(pilot, lambda: "Extend hold" in shown(app) and "Esc goes back" in shown(app), "the last key")
         await pilot.press("escape")

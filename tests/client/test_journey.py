@@ -24,7 +24,7 @@ from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
 from datastore.ticket_codes import facts_of
-from tests.client.screens import SIZE, until
+from tests.client.screens import SIZE, here, to_row, until
 from tests.integration.harness import ClusterUnderTest
 
 DAY = (date.today() + timedelta(days=6)).isoformat()
@@ -40,7 +40,7 @@ async def open_map(app: HoldfastApp, pilot: Pilot[None], origin: str, service: s
     await until(pilot, lambda: service in table.rows, f"{service} among the found")
     table.move_cursor(row=table.get_row_index(service))
     await pilot.press("enter")
-    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the seat map")
+    await until(pilot, lambda: here(app, SeatsScreen) and app.screen.cabin is not None, "the seat map")
     grid = app.screen.query_one(SeatGrid)
     await until(pilot, lambda: grid.cursor, "a cursor")
     return grid
@@ -54,23 +54,23 @@ def test_search_choose_hold_book_cancel(cluster: ClusterUnderTest, tmp_path: Pat
         app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
         async with app.run_test(size=SIZE) as pilot:
             grid = await open_map(app, pilot, "EZE", service)
-            await pilot.press("1", "8", "enter")
+            await to_row(pilot, grid, "18")
             assert "18" == grid.cabin.seats[grid.cursor].row if grid.cabin else False
             chosen = grid.cursor
             await pilot.press("space", "enter")
-            await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+            await until(pilot, lambda: here(app, PassengersScreen), "passengers")
             assert [chosen] == [seat for hold in app.holds.open() for seat in hold.seats]
             await pilot.press(*"Ada", "space", *"Byron", "enter")
-            await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+            await until(pilot, lambda: here(app, TicketScreen), "a ticket")
             ticket = cast(TicketScreen, app.screen)
             assert ("confirmed", [chosen]) == (ticket.order.state, ticket.order.seats)
             assert "occupied" == cluster.client().query_seat(service, chosen).seat.state
             assert ticket.order.manage_token == app.wallet.token(ticket.order.reference)
             assert [] == app.holds.open()
-            other = await other_seat(app, pilot, ticket, ("3", "1"))
+            other = await other_seat(app, pilot, ticket, "31")
             assert other != chosen and [other] == ticket.order.seats and chosen in cluster.client().free_seats(service)
             await pilot.press("c")
-            await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "the quote")
+            await until(pilot, lambda: here(app, QuoteScreen), "the quote")
             await pilot.press("y")
             await until(pilot, lambda: ticket.order.state == "cancelled", "cancelled")
         assert {chosen, other} <= set(cluster.client().free_seats(service))
@@ -78,17 +78,18 @@ def test_search_choose_hold_book_cancel(cluster: ClusterUnderTest, tmp_path: Pat
     asyncio.run(journey())
 
 
-async def other_seat(app: HoldfastApp, pilot: Pilot[None], ticket: TicketScreen, row: tuple[str, ...]) -> str:
+async def other_seat(app: HoldfastApp, pilot: Pilot[None], ticket: TicketScreen, row: str) -> str:
     """Change the ticket's only seat for the one of that row at its column; return it."""
     await pilot.press("s")
-    await until(pilot, lambda: isinstance(app.screen, SwapScreen) and app.screen.cabin is not None, "the map")
+    await until(pilot, lambda: here(app, SwapScreen) and app.screen.cabin is not None, "the map")
     grid = app.screen.query_one(SeatGrid)
     await until(pilot, lambda: grid.cursor == ticket.order.seats[0], "the cursor on the booked seat")
-    await pilot.press(*row, "enter", "space")
+    await to_row(pilot, grid, row)
+    await pilot.press("space")
     wanted = grid.cursor
     await until(pilot, lambda: [wanted] == grid.chosen, "the wish")
     await pilot.press("enter")
-    await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "what it costs")
+    await until(pilot, lambda: here(app, QuoteScreen), "what it costs")
     await pilot.press("y")
     await until(pilot, lambda: app.screen is ticket and ticket.order.seats == [wanted], "the other seat")
     return wanted
@@ -102,7 +103,8 @@ def test_anothers_hold_appears_by_itself_and_a_chosen_seat_is_given_up(cluster: 
         app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
         async with app.run_test(size=SIZE) as pilot:
             grid = await open_map(app, pilot, "EZE", service)
-            await pilot.press("2", "0", "enter", "space")
+            await to_row(pilot, grid, "20")
+            await pilot.press("space")
             wanted = grid.cursor
             assert [wanted] == grid.chosen
             rival = cluster.client("a-rival-of-the-tests")
@@ -125,17 +127,17 @@ def test_leaving_the_passengers_asks_about_the_hold(cluster: ClusterUnderTest, t
         async with app.run_test(size=SIZE) as pilot:
             await open_map(app, pilot, "EZE", service)
             await pilot.press("b")
-            await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "best seats held")
+            await until(pilot, lambda: here(app, PassengersScreen), "best seats held")
             await pilot.press("escape")
             await until(pilot, lambda: not isinstance(app.screen, PassengersScreen), "the question")
             await pilot.press("y")
-            await until(pilot, lambda: isinstance(app.screen, SeatsScreen), "the map again")
+            await until(pilot, lambda: here(app, SeatsScreen), "the map again")
             (hold,) = app.holds.open()
             assert 800_000 < app.holds.remaining_ms(hold.hold_id, 0) or hold.remaining_ms > 0
             await pilot.press("f4")
             await until(pilot, lambda: app.current_mode == "holds", "holds")
             await pilot.press("d")
-            await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+            await until(pilot, lambda: here(app, Question), "the question")
             await pilot.press("y")
             await until(pilot, lambda: app.holds.open() == [], "given back")
         assert hold.seats[0] in cluster.client().free_seats(service)
@@ -160,7 +162,7 @@ async def open_trip(app: HoldfastApp, pilot: Pilot[None], services: tuple[str, .
     found = next(number for number, prompt in enumerate(prompts) if all(one in prompt for one in services))
     trips.highlighted = found
     await pilot.press("enter")
-    await until(pilot, lambda: isinstance(app.screen, SeatsScreen) and app.screen.cabin is not None, "the first map")
+    await until(pilot, lambda: here(app, SeatsScreen) and app.screen.cabin is not None, "the first map")
     return cast(SeatsScreen, app.screen)
 
 
@@ -169,7 +171,8 @@ async def choose_on_each_leg(pilot: Pilot[None], screen: SeatsScreen, rows: tupl
     grid, chosen = screen.query_one(SeatGrid), []
     for number, row in enumerate(rows):
         await until(pilot, lambda leg=number: screen.number == leg and screen.cabin is not None and grid.cabin is screen.cabin, "a leg")  # type: ignore[misc]
-        await pilot.press(*row, "enter", "space")
+        await to_row(pilot, grid, row)
+        await pilot.press("space")
         chosen.append(grid.cursor)
         if number + 1 < len(rows):
             await pilot.press("n")
@@ -186,11 +189,11 @@ def test_a_trip_over_two_operators_is_held_and_booked_as_one(cluster: ClusterUnd
             screen = await open_trip(app, pilot, services)
             chosen = await choose_on_each_leg(pilot, screen, ("20", "21"))
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+            await until(pilot, lambda: here(app, PassengersScreen), "passengers")
             (hold,) = app.holds.open()
             assert [(one, [seat]) for one, seat in zip(services, chosen, strict=True)] == [(leg.service_id, leg.seats) for leg in hold.legs]
             await pilot.press(*"Ada", "space", *"Byron", "enter")
-            await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+            await until(pilot, lambda: here(app, TicketScreen), "a ticket")
             order = cast(TicketScreen, app.screen).order
             assert "confirmed" == order.state
             text = ticket_text(order).plain
@@ -207,7 +210,7 @@ async def write_tickets(app: HoldfastApp, pilot: Pilot[None], file: Path, servic
     ticket = app.screen
     for said in ("is written", "is there already"):
         await pilot.press("w")
-        await until(pilot, lambda: isinstance(app.screen, AskText), "the question for a file")
+        await until(pilot, lambda: here(app, AskText), "the question for a file")
         app.screen.query_one(Input).value = str(file)
         await pilot.press("enter")
         await until(pilot, lambda said=said: any(said in one.message for one in app._notifications), said)  # type: ignore[misc]

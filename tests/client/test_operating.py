@@ -20,7 +20,7 @@ from client.tui.manifest_screen import ManifestScreen
 from client.tui.question import Question
 from client.tui.seat_grid import SeatGrid
 from datastore.model import Passenger
-from tests.client.screens import SIZE, operators_app, shown, until
+from tests.client.screens import SIZE, here, operators_app, shown, to_row, until
 from tests.integration.harness import ClusterUnderTest
 
 DAY = (date.today() + timedelta(days=9)).isoformat()
@@ -49,7 +49,7 @@ def test_a_service_is_closed_and_opened_with_before_and_after(cluster: ClusterUn
             table = await list_services(app, pilot, "AR", service)
             for key, state in (("c", "closed"), ("o", "open")):
                 await pilot.press(key)
-                await until(pilot, lambda: isinstance(app.screen, AskText), "what will be")
+                await until(pilot, lambda: here(app, AskText), "what will be")
                 assert "before:" in shown(app) and f"after: {state}" in shown(app)
                 await pilot.press(*"fog", "enter")
                 await until(pilot, lambda state=state: str(table.get_cell(service, "State")) == state, state)  # type: ignore[misc]
@@ -70,15 +70,16 @@ def test_seats_are_blocked_and_put_back_on_the_map(cluster: ClusterUnderTest, tm
         async with app.run_test(size=SIZE) as pilot:
             await list_services(app, pilot, "AR", service)
             await pilot.press("b")
-            await until(pilot, lambda: isinstance(app.screen, BlockScreen) and app.screen.cabin is not None, "the map")
+            await until(pilot, lambda: here(app, BlockScreen) and app.screen.cabin is not None, "the map")
             screen = cast(BlockScreen, app.screen)
             grid = screen.query_one(SeatGrid)
             await until(pilot, lambda: grid.cursor and grid.has_focus, "a cursor")
-            await pilot.press("3", "0", "enter", "r")
+            await to_row(pilot, grid, "30")
+            await pilot.press("r")
             marked = list(screen.marks)
             assert "30A" in marked and len(marked) > 3
             await pilot.press("ctrl+b")
-            await until(pilot, lambda: isinstance(app.screen, AskText), "the reason")
+            await until(pilot, lambda: here(app, AskText), "the reason")
             await pilot.press(*"crew", "enter")
             free = [seat for seat in marked if seat != "30A"]
             await until(pilot, lambda: all(grid.cabin and grid.cabin.seats[one].state == "blocked" for one in free), "blocked on the map")
@@ -87,7 +88,7 @@ def test_seats_are_blocked_and_put_back_on_the_map(cluster: ClusterUnderTest, tm
             await pilot.press("r", "ctrl+u")
             await until(pilot, lambda: all(grid.cabin and grid.cabin.seats[one].state == "available" for one in free), "free again")
             await pilot.press("escape", "m")
-            await until(pilot, lambda: isinstance(app.screen, ManifestScreen), "the manifest")
+            await until(pilot, lambda: here(app, ManifestScreen), "the manifest")
             manifest = app.screen.query_one("#manifest", LiveTable)
             await until(pilot, lambda: "30A" in manifest.rows, "the passenger")
             assert ("Byron", order.reference) == (manifest.get_cell("30A", "Surname"), manifest.get_cell("30A", "Booking"))
@@ -108,18 +109,18 @@ def test_a_primary_is_handed_over_and_a_node_drained(cluster: ClusterUnderTest, 
             partitions.move_cursor(row=partitions.get_row_index("QR"))
             before = str(partitions.get_cell("QR", "Primary"))
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(app.screen, AskText), "where to")
+            await until(pilot, lambda: here(app, AskText), "where to")
             target = app.screen.query_one(Input).value
             assert target and target != before
             await pilot.press("enter")
-            await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+            await until(pilot, lambda: here(app, Question), "the question")
             assert f"before: {before} leads" in shown(app) and f"after: {target} leads" in shown(app)
             await pilot.press("y")
             await until(pilot, lambda: str(partitions.get_cell("QR", "Primary")) == target, "the other node leads")
             for asked, leads in (("Drain", False), ("lead again", True)):
                 nodes.move_cursor(row=nodes.get_row_index("node-1"))
                 await pilot.press("d")
-                await until(pilot, lambda: isinstance(app.screen, Question), "the question")
+                await until(pilot, lambda: here(app, Question), "the question")
                 assert asked in shown(app) and "before: node-1" in shown(app)
                 await pilot.press("y")
                 done = "member" if leads else "draining"
@@ -136,7 +137,7 @@ def test_a_frozen_lock_server_is_told_and_continued(cluster: ClusterUnderTest, t
 
     async def choose(app: HoldfastApp, pilot: Pilot[None], word: str) -> None:
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(app.screen, BreakScreen), "the menu")
+        await until(pilot, lambda: here(app, BreakScreen), "the menu")
         options = app.screen.query_one(OptionList)
         await until(pilot, lambda: options.option_count, "what can be broken")
         prompts = [str(options.get_option_at_index(number).prompt) for number in range(options.option_count)]

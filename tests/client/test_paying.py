@@ -15,7 +15,7 @@ from client.tui.seat_grid import SeatGrid
 from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen
 from tests.client.fake import FakeClient
-from tests.client.screens import shown, until
+from tests.client.screens import here, shown, until
 from tests.client.stories import hold_best, play
 
 CARDS = [("pays", "pm_card_visa"), ("declined", "pm_card_chargeDeclined"), ("wants consent", "pm_card_authenticationRequired")]
@@ -24,7 +24,7 @@ CARDS = [("pays", "pm_card_visa"), ("declined", "pm_card_chargeDeclined"), ("wan
 async def book(app: HoldfastApp, pilot: Pilot[None]) -> TicketScreen:
     await hold_best(app, pilot)
     await pilot.press(*"Ada", "space", *"Byron", "enter")
-    await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+    await until(pilot, lambda: here(app, TicketScreen), "a ticket")
     return cast(TicketScreen, app.screen)
 
 
@@ -45,7 +45,7 @@ def test_a_declined_card_keeps_the_hold_and_another_pays(tmp_path: Path) -> None
         await until(pilot, lambda: "http://bank.test/consent" in shown(app), "consent")
         assert app.holds.open() and [] == fake.charged
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: isinstance(app.screen, TicketScreen), "a ticket")
+        await until(pilot, lambda: here(app, TicketScreen), "a ticket")
         assert ["pm_card_authenticationRequired"] == fake.charged
 
     play(tmp_path, story, cards=CARDS)
@@ -68,15 +68,15 @@ def test_other_seats_are_quoted_paid_and_only_then_changed(tmp_path: Path) -> No
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         ticket = await book(app, pilot)
         await pilot.press("s")
-        await until(pilot, lambda: isinstance(app.screen, Choice), "which leg")
+        await until(pilot, lambda: here(app, Choice), "which leg")
         await pilot.press("down", "enter")
-        await until(pilot, lambda: isinstance(app.screen, SwapScreen) and app.screen.cabin is not None, "the map")
+        await until(pilot, lambda: here(app, SwapScreen) and app.screen.cabin is not None, "the map")
         screen = cast(SwapScreen, app.screen)
         await until(pilot, lambda: screen.query_one(SeatGrid).cursor == ticket.order.legs[1].seats[0], "the cursor on the own seat")
         await pilot.press("7", "enter", "space")
         await until(pilot, lambda: "→ 7A" in shown(app), "the wish")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "the quote")
+        await until(pilot, lambda: here(app, QuoteScreen), "the quote")
         assert "you pay 10.00 USD" in shown(app)
         app.screen.query_one("#card", Select).value = "pm_card_chargeDeclined"
         await pilot.press("y")
@@ -98,7 +98,7 @@ def test_a_part_is_cancelled_after_its_quote(tmp_path: Path) -> None:
         ticket = await book(app, pilot)
         for keys in (("escape",), ("enter", "escape")):
             await pilot.press("c")
-            await until(pilot, lambda: isinstance(app.screen, Choice), "what")
+            await until(pilot, lambda: here(app, Choice), "what")
             assert "leg 2:" in shown(app)
             for key in keys:
                 before = app.screen
@@ -106,9 +106,9 @@ def test_a_part_is_cancelled_after_its_quote(tmp_path: Path) -> None:
                 await until(pilot, lambda before=before: app.screen is not before, key)  # type: ignore[misc]
             assert app.screen is ticket and "confirmed" == ticket.order.state
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Choice), "what")
+        await until(pilot, lambda: here(app, Choice), "what")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "the quote")
+        await until(pilot, lambda: here(app, QuoteScreen), "the quote")
         assert "you get back 123.00 USD of 246.00 USD" in shown(app)
         await pilot.press("y")
         await until(pilot, lambda: ticket.order.state == "cancelled", "cancelled")
@@ -129,14 +129,14 @@ def test_a_traveller_decides_what_now(tmp_path: Path) -> None:
         ticket._draw()
         await until(pilot, lambda: "decide (a)" in shown(app) and "What now" in shown(app), "what is to be decided")
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Choice) and "at no charge" in shown(app), "the ways")
+        await until(pilot, lambda: here(app, Choice) and "at no charge" in shown(app), "the ways")
         assert "keep the booking" in shown(app) and "the whole price back" in shown(app)
         await pilot.press("enter")
         await until(pilot, lambda: app.screen is ticket and any("way 1" == what for _, what in ticket.order.history), "taken")
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Choice), "the ways")
+        await until(pilot, lambda: here(app, Choice), "the ways")
         await pilot.press("end", "enter")
-        await until(pilot, lambda: isinstance(app.screen, QuoteScreen), "the whole price")
+        await until(pilot, lambda: here(app, QuoteScreen), "the whole price")
         assert "you get back 246.00 USD of 246.00 USD" in shown(app)
         await pilot.press("y")
         await until(pilot, lambda: ticket.order.state == "cancelled", "refunded")

@@ -16,7 +16,7 @@ from client.tui.app import HoldfastApp
 from client.tui.passengers_screen import PassengersScreen
 from client.tui.seat_grid import SeatGrid
 from tests.client.fake import RIVAL, FakeClient
-from tests.client.screens import shown, until
+from tests.client.screens import here, shown, until
 from tests.client.stories import open_trip, play, search
 
 HERE = Path(__file__).parent / "snapshots"
@@ -73,7 +73,7 @@ def test_paying(tmp_path: Path, size: tuple[int, int]) -> None:
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
         await open_trip(app, pilot)
         await pilot.press("b")
-        await until(pilot, lambda: isinstance(app.screen, PassengersScreen), "passengers")
+        await until(pilot, lambda: here(app, PassengersScreen), "passengers")
         # A countdown is another every second: what it says is tested elsewhere.
         app.holds.drop(app.holds.open()[0].hold_id)
         await pilot.press(*"Ada", "space", *"Byron")
