@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
 from typing import Any, ClassVar
 
 type_of_code: dict[str, type[HoldfastError]] = {}
@@ -66,16 +65,16 @@ def error_from_data(data: Mapping[str, Any]) -> HoldfastError:
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` known words most like `word`, best first: by difflib's ratio, then by how many first letters are the same.
+    """Return up to `count` known words most like `word`, best first: by difflib's ratio, then letters in place, then the first letter.
 
-    Case is ignored. The first letters matter for short codes, of which many share one letter with what was typed.
+    Case is ignored. The places matter for short codes, of which many share a letter with what was typed: AB means AA rather than UA.
     """
     by_folded = {name.casefold(): name for name in known}
     typed = word.casefold()[:64]
 
-    def unlikeness(name: str) -> tuple[float, int, str]:
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(name, typed, strict=False))
-        return -difflib.SequenceMatcher(None, name, typed).ratio(), -len([*same]), name
+    def unlikeness(name: str) -> tuple[float, int, bool, str]:
+        in_place = sum(one == other for one, other in zip(name, typed, strict=False))
+        return -difflib.SequenceMatcher(None, name, typed).ratio(), -in_place, name[:1] != typed[:1], name
 
     close = difflib.get_close_matches(typed, by_folded, n=max(1, len(by_folded)), cutoff=0.5)
     return [by_folded[name] for name in sorted(close, key=unlikeness)[:count]]

@@ -1,4 +1,4 @@
-"""What somebody may have meant: the likest words first, and of those that are as like the ones that begin the same."""
+"""What somebody may have meant: the likest words first, and of those that are as like the ones with letters in their places."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from datastore.errors import nearest
 
-OPERATORS = ("UA", "LA", "HA", "AA", "AR", "AS", "B6", "GRAND")
+OPERATORS = ("UA", "LA", "HA", "AA", "AR", "AS", "B6", "GRAND", "WCHC", "WCHR")
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ OPERATORS = ("UA", "LA", "HA", "AA", "AR", "AS", "B6", "GRAND")
     [
         ("AB", ["AA", "AR", "AS"]),
         ("grnd", ["GRAND"]),
+        ("WHCR", ["WCHR", "WCHC"]),
         ("ua", ["UA", "AA", "HA"]),
         ("zzzz", []),
         ("", []),
