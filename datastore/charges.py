@@ -26,11 +26,15 @@ def payable(batch: Batch, command: commands.Paying) -> PaymentRow | None:
     Q7: one whose hold has ended may pay for another hold of the same owner, at the same price, until somebody has begun to end it.
 
     Raises:
-        IdempotencyKeyReused: It pays, or paid, for something else. OrderNotPayable: It is being ended.
+        AlreadyConfirmed: What it pays for is sold: another try was faster. OrderNotPayable: It is being ended.
+        IdempotencyKeyReused: It pays, or paid, for something else.
     """
     payment = batch.payment(command.intent)
     if payment is None or (payment.hold_id == command.hold_id and payment.state == PaymentState.PAYING):
         return payment
+    if payment.hold_id == command.hold_id and payment.reference and hmac.compare_digest(payment.owner, command.owner):
+        detail = f"hold {payment.hold_id} is order {payment.reference}"
+        raise errors.AlreadyConfirmed(detail, hold_id=payment.hold_id, reference=payment.reference)
     what = f"intent {errors.shown(command.intent)}"
     if payment.state in (PaymentState.VOID, PaymentState.VOIDING) and hmac.compare_digest(payment.owner, command.owner):
         same = (payment.amount_minor, payment.currency) == (command.amount_minor, command.currency)

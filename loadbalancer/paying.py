@@ -45,14 +45,22 @@ class Paying:
         fares = seat_party(self._balancer, request.passengers, hold).fares
         intent = hold["intent"]
         if charging.is_open(hold):
-            holds = self._itineraries.proof(hold, deadline_ms) if is_basket(request.hold_id) else ()
-            intent = self._cashier.authorised(hold, request.payment_method, request.request_id, holds, deadline_ms, fares)
+            intent = self._paid(request, hold, deadline_ms, fares)
         try:
             return self._booking.confirm(request, deadline_ms, intent)
         except HoldExpired as error:
             if not intent or not is_late(error):
                 raise
             return self._late(request, intent, error, deadline_ms)
+
+    def _paid(self, request: messages.ConfirmHold, hold: Mapping[str, Any], deadline_ms: int, fares: charging.Fares) -> str:
+        """Have an open hold's price set aside; return the intent, "" where nothing is to be paid."""
+        try:
+            holds = self._itineraries.proof(hold, deadline_ms) if is_basket(request.hold_id) else ()
+            return self._cashier.authorised(hold, request.payment_method, request.request_id, holds, deadline_ms, fares)
+        except AlreadyConfirmed:
+            # Sold since it was read. If that was an earlier try of this request, the sale below gives it that answer again.
+            return str(hold["intent"])
 
     def price_party(self, request: messages.PriceParty) -> messages.PartyPriced:
         """Say what these passengers would pay for a hold's seats."""

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.simulation import proof
 from tests.simulation.faults import all_mutations, broken
+from tests.simulation.plans import PLANS
 from tests.simulation.runs import STEPS_MAX, Failed, Totals, minimised, run_many, run_one
 from tests.simulation.scenario import PROFILES, Scenario, draw
 
@@ -59,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1, help="how many runs")
     parser.add_argument("--steps", type=int, default=STEPS_MAX, help="end a run after so many protocol steps")
     parser.add_argument("--hours", type=float, default=0.0, help="go on with fresh seeds for so long")
-    parser.add_argument("--profile", default="", choices=["", *PROFILES], help="what the runs are about; drawn from the seed by default")
+    profiles = ["", *PROFILES, *PLANS]
+    parser.add_argument("--profile", default="", choices=profiles, help="what the runs are about; drawn from the seed by default")
     parser.add_argument("--replay", action="store_true", help="tell what happens, line by line")
     parser.add_argument("--keep", action="store_true", help="do not make a failing run smaller")
     parser.add_argument("--mutations", action="store_true", help="break every rule on purpose and see that it is noticed")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from datastore import wire
 from datastore.model import SeatState
+from lockstore import scripts
 from manager.config import ManagerConfig
 from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
@@ -21,9 +22,9 @@ from tests.simulation import invariants, trip_checks
 from tests.simulation.balancers import Balancer, Sells
 from tests.simulation.buyers import Asked, Buyer, Habits, Looker, Seen
 from tests.simulation.lockclients import LockHeld
-from tests.simulation.lockservers import Administrator, LockServer
+from tests.simulation.lockservers import Administrator, LockServer, opened
 from tests.simulation.managers import Manager
-from tests.simulation.network import Network
+from tests.simulation.network import Network, Trap
 from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
 from tests.simulation.sandboxes import SimulatedSandbox
@@ -31,7 +32,7 @@ from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, 
 from tests.simulation.sitters import Sitter
 from tests.simulation.threads import installed
 from tests.simulation.travellers import Traveller, TripAsked
-from tests.simulation.world import Process, Violation, World
+from tests.simulation.world import Ask, Process, Violation, World
 from tests.unit.datastore.inventory import import_command, schedule
 
 PROGRESS_MS = 10_000
@@ -39,6 +40,8 @@ QUIET_MS = 6_000
 OVERDUE_MS = 5_000
 DATE = "2026-12-01"
 SPARE_SEAT = "5D"  # Of the layout, and never among the seats that buyers fight for.
+HOLD_LEGS = b"hold_legs"  # As a batch of commands names it (`datastore.commands.HoldLegs`).
+WRITE_BACK = scripts.digest(scripts.WRITE_BACK).encode()
 PROVIDER_FAULTS = ("lost", "down", "slow", "error")
 WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 
@@ -119,8 +122,11 @@ class Cluster:
         self.administrator = self.parts.administrator(self.world, "admin", lock_servers, scenario.lock_ttl_ms, 200)
         self.managers = [self.parts.manager(self.world, name, config, goals, lock_servers, seed) for name in managers]
         self.balancers = [
-            self.parts.balancer(self.world, name, managers, lock_servers, self.locks, seed, scenario.lock_ttl_ms, sells)
-            for name in balancers
+            self.parts.balancer(
+                self.world, name, managers[first:] + managers[:first], lock_servers, self.locks, seed, scenario.lock_ttl_ms, sells
+            )
+            for number, name in enumerate(balancers)
+            for first in [number % len(managers) if scenario.own_managers else 0]
         ]
         self.habits = [
             Habits(scenario.seats, f"{operator}1140-EZE-{DATE}", operator, pause_ms=scenario.pause_ms, reads=scenario.reads)
@@ -132,11 +138,23 @@ class Cluster:
         self.lookers = [Looker(self.world, name, balancers, self.habits, self.history, self.seen, seed) for name in names]
         names = [f"sitter-{number + 1}" for number in range(scenario.sitters)]
         locks_type, ttl_ms = self.parts.balancer.locks_type, scenario.lock_ttl_ms
-        self.sitters = [Sitter(self.world, name, locks_type, lock_servers, self.locks, seed, ttl_ms) for name in names]
+        self.sitters = [Sitter(self.world, name, locks_type, lock_servers, self.locks, seed, ttl_ms, scenario.sits) for name in names]
         names = [f"traveller-{number + 1}" for number in range(scenario.travellers)]
         self.trips: list[TripAsked] = []
         self.travellers = [
-            self.parts.traveller(self.world, name, balancers, self.habits, self.trips, seed, pays=scenario.payments) for name in names
+            self.parts.traveller(
+                self.world,
+                name,
+                balancers,
+                self.habits,
+                self.trips,
+                seed,
+                pays=scenario.payments,
+                impatience=scenario.impatience,
+                dawdles=scenario.dawdles,
+                deadline_ms=scenario.deadline_ms,
+            )
+            for name in names
         ]
         self.sandbox = SimulatedSandbox(self.world) if scenario.payments else None
         self.prober = Prober(self, balancers, seed)
@@ -219,6 +237,8 @@ class Cluster:
                 cuts = self._cuts(fault.kind, process)
                 world.network.cuts |= cuts
                 world.at(ends_us, partial(self._mend, cuts))
+            case "unheard" | "late":
+                world.network.traps.append(self._trap(fault, process))
             case "reshape":
                 assert isinstance(process, Manager)
                 process.reshape(fault.number)
@@ -236,6 +256,41 @@ class Cluster:
             case _:
                 assert isinstance(process, DataNode)
                 self._trouble_disk(fault, process)
+
+    def _trap(self, fault: Fault, process: Process) -> Trap:
+        """Return the trap of a fault that has to meet its moment."""
+        world = self.world
+
+        def unheard(asker: Process, ask: Ask) -> int | None:
+            """A balancer hears nothing any more from the moment at which it has sent a trip's holds."""
+            if asker is not process or ask.method != "submit" or HOLD_LEGS not in ask.payload:
+                return None
+            cuts = self._cuts("deaf", process)
+            world.network.cuts |= cuts
+            world.at(fault.lasts_ms * 1000, partial(self._mend, cuts))
+            world.tell("nemesis", "{} hears nothing for {} ms", process.name, fault.lasts_ms)
+            return 0
+
+        def late(asker: Process, ask: Ask) -> int | None:
+            """A write-back is late, and meanwhile its lock lapses at one of its servers, while another may give its token again."""
+            if ask.method != "script" or not self._may_repeat(ask.payload):
+                return None
+            lapsing = [server for server in self.lock_servers if server.alive and server.holds(ask.payload)]
+            if not lapsing:
+                return None
+            server = lapsing[fault.number % len(lapsing)]
+            server.clock.wall_offset_ms += self.scenario.lock_ttl_ms + 1
+            world.tell("nemesis", "the write-back of {} is {} ms late, its lock at {} lapses", asker.name, fault.lasts_ms, server.name)
+            return fault.lasts_ms * 1000
+
+        return Trap(unheard if fault.kind == "unheard" else late)
+
+    def _may_repeat(self, payload: bytes) -> bool:
+        """Return whether this is the write-back of one lock, and a server where it is not held would give the same token next."""
+        digest, _, arguments = opened(payload)
+        if digest != WRITE_BACK or len(arguments) != 4:
+            return False
+        return any(not server.holds(payload) and server.counter + 1 == int(arguments[3]) for server in self.lock_servers)
 
     def _cuts(self, kind: str, process: Process) -> set[tuple[str, str]]:
         """Return the directions in which nothing gets through."""

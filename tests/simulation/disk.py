@@ -2,7 +2,8 @@
 
 `SimulatedStore` is the production fake (`datastore.memory`) with the same contract; it only lets the disk have its say at
 each write. An append is one transaction, as it is in SQLite: after a crash it is there whole or not at all. What is only
-staged may or may not be found again, since a store applies from its log what is missing.
+staged may or may not be found again, since a store applies from its log what is missing. A segment is sealed in three writes: its
+file, its row, and the end of its entries in the log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datastore.ledger import SealedEntry, check_follows, genesis, position_of, u
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ConfigRow
+from datastore.sealing import SegmentInfo
 
 
 class Crashed(BaseException):
@@ -121,7 +123,23 @@ class SimulatedStore(MemoryStore):
                 raise SnapshotNeeded("a segment is not here", operator=self.operator, lsn=from_lsn)
         return super().entries(from_lsn, limit, size_bytes_max)
 
+    def pack_range(self, first: int, last: int) -> SegmentInfo:
+        # A file gets its name when all of it is flushed: after a crash it is there whole or not at all. (What is torn is a draft,
+        # which nobody reads: `tests/contract/test_sealing.py` has that on real files.)
+        made: list[SegmentInfo] = []
+        self.disk.write(lambda: made.append(MemoryStore.pack_range(self, first, last)))
+        return made[0]
+
+    def sealed(self, segment: SegmentInfo) -> None:
+        self.disk.write(lambda: MemoryStore.sealed(self, segment))
+
     def trim(self, entries_max: int = 256) -> bool:
+        more: list[bool] = []
+        if self._first_lsn <= self.sealed_lsn:
+            self.disk.write(lambda: more.append(self._trimmed(entries_max)))
+        return bool(more and more[0])
+
+    def _trimmed(self, entries_max: int) -> bool:
         before, first_lsn = list(self._log), self._first_lsn
         more = super().trim(entries_max)
         self.index += before[: self._first_lsn - first_lsn]

@@ -58,7 +58,7 @@ def _no_write_back(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "judge", judge))
 
 
-@mutation("the write-back does not ask whether the lock is still held", "2.3", "fences")
+@mutation("the write-back does not ask whether the lock is still held", "2.3", "lapses", quick=True)
 def _write_back_unheld(parts: Parts, _: ExitStack) -> None:
     with_edits(
         parts, ("if ok == '1' and token > top then top = token end\n  held[i] = ok", "if token > top then top = token end\n  held[i] = '1'")
@@ -89,7 +89,7 @@ def _grants_taken(parts: Parts, _: ExitStack) -> None:
     with_edits(parts, ("'PX', ttl, 'NX')", "'PX', ttl)"))
 
 
-@mutation("drift is not allowed for", "Redlock", "locks")
+@mutation("drift is not allowed for", "Redlock", "adverse", quick=True)
 def _no_drift(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "drift_ms", lambda ttl_ms: 0))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from datastore import recovery
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.replication import Replica
 from datastore.replication_steps import Append, Plan
+from tests.simulation import recoveries
 from tests.simulation.cluster import Parts
 from tests.simulation.disk import SimulatedStore
 from tests.simulation.faults import mutation, replaced
@@ -16,7 +16,7 @@ from tests.simulation.faults_replication import with_machine, with_store
 from tests.simulation.nodes import DataNode
 
 
-@mutation("a file put back from a backup is used", "R11", "recover")
+@mutation("a file put back from a backup is used", "R11", "setback", quick=True)
 def _uses_backup(parts: Parts, _: ExitStack) -> None:
     class Trusted(Replica):
         """Does not look at what it has acknowledged either."""
@@ -52,15 +52,15 @@ def _takes_promises(parts: Parts, _: ExitStack) -> None:
     with_store(parts, Adopts)
 
 
-@mutation("entries beyond a snapshot stay, whatever their epoch", "R13", "recover")
-def _keeps_all(_: Parts, stack: ExitStack) -> None:
-    stack.enter_context(replaced(recovery, "keeps_suffix", lambda epoch, last_lsn, lsn, theirs: last_lsn > lsn))
-
-
-@mutation("who lacks what no log has any more asks for nothing", "R12", "recover")
+@mutation("who lacks what no log has any more asks for nothing", "R12", "absent", quick=True)
 def _never_asks(parts: Parts, _: ExitStack) -> None:
     class Waits(Replica):
         def _needs_snapshot(self, message: Append) -> bool:
-            return False
+            return super()._needs_snapshot(message._replace(needs_snapshot=False))
 
     with_machine(parts, Waits)
+
+
+@mutation("a snapshot that came is not compared with what was offered", "R13", "torn", quick=True)
+def _unchecked(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(recoveries._Checks, "run", lambda self, action, arguments, size_bytes: {"reason": ""}))

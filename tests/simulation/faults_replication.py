@@ -12,7 +12,7 @@ from datastore.memory import MemoryStore
 from datastore.model import EPOCH_NONE, Epoch
 from datastore.partition import Partition
 from datastore.replication import Replica
-from datastore.replication_steps import NO_REASON, Append, AppendAnswer, Commit, Confirmed, Follower, Plan, Reason, Step, Summary
+from datastore.replication_steps import NO_REASON, Append, AppendAnswer, Commit, Confirmed, Follower, Plan, Promised, Reason, Step, Summary
 from datastore.rows import ConfigRow
 from datastore.state import AppliedState
 from datastore.wire import BecomeItem, BecomeReply, PromiseReply
@@ -23,6 +23,7 @@ from manager.failover import OperatorWatch
 from tests.simulation.cluster import Parts
 from tests.simulation.disk import SimulatedStore
 from tests.simulation.faults import mutation, replaced
+from tests.simulation.managers import Manager
 from tests.simulation.nodes import DataNode
 
 FAR_MS = 10**12  # A time at which nothing is overdue.
@@ -158,6 +159,24 @@ def _names_twice(_: Parts, stack: ExitStack) -> None:
             return super()._become_answered(reply, now_ms)
 
     with_watch(stack, NamesTwice)
+
+
+@mutation("all managers use one identity, and a promise that is asked for again is given again", "R3", "rivals", quick=True)
+def _one_identity(parts: Parts, _: ExitStack) -> None:
+    class GrantsSame(Replica):
+        """Answers a repeat as it answered first: harmless as long as no two managers ask for the same epoch."""
+
+        def promise(self, epoch: Epoch, now_ms: int) -> Plan:
+            if epoch == self.promised and self.led < epoch and not self.distrusted:
+                return Plan([], Promised(True, epoch, self.tail, self.heard_age_ms(now_ms)))
+            return super().promise(epoch, now_ms)
+
+    class Nameless(Manager):
+        def draw_uuid(self) -> str:
+            return "m"
+
+    with_machine(parts, GrantsSame)
+    parts.manager = Nameless
 
 
 # --- R4, Z16 ----------------------------------------------------------------------------------------------------------
@@ -310,7 +329,7 @@ def _two_in_flight(parts: Parts, _: ExitStack) -> None:
     with_machine(parts, Hasty)
 
 
-@mutation("reads are answered without asking a majority", "5.4", "duel")
+@mutation("reads are answered without asking a majority", "5.4", "apart", quick=True)
 def _reads_alone(parts: Parts, _: ExitStack) -> None:
     class ReadsAlone(Replica):
         def read(self, now_ms: int) -> tuple[int, Plan]:

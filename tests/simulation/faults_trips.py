@@ -97,7 +97,7 @@ def _keeps_refused(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(Itinerary, "_abort", lambda self: self._end(self._verdict())))
 
 
-@mutation("a driver that was given up ends what another has taken over", "Z3", "trips")
+@mutation("a driver that was given up ends what another has taken over", "Z3", "drivers", quick=True)
 def _aborts_others(_: Parts, stack: ExitStack) -> None:
     def abort(batch: Batch, command: commands.Abort) -> dict[str, Any]:
         row = batch.basket(command.basket_id)

@@ -87,6 +87,16 @@ class LockServer(Process):
         digest, keys, arguments = opened(payload)
         answer(_interpreter.evaluate(self, digest, keys, arguments))
 
+    @property
+    def counter(self) -> int:
+        """The fence counter, -1 for none."""
+        return int(self._get(scripts.FENCE_KEY.encode()) or b"-1")
+
+    def holds(self, packed: bytes) -> bool:
+        """Return whether the keys that a script of one lock names are held here under the nonce that it names."""
+        _, keys, arguments = opened(packed)
+        return all(self._get(key) == arguments[1] for key in keys[2:])
+
     def command(self, name: bytes, arguments: list[bytes]) -> Any:
         """Carry out what a script calls; only what our scripts use is there.
 

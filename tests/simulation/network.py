@@ -32,6 +32,16 @@ class Weather(NamedTuple):
     slow_us: int = 100_000
 
 
+class Trap(NamedTuple):
+    """A fault that waits for its moment.
+
+    Attributes:
+        springs: Asked of every message as it is sent, until it returns by how much later that one arrives (microseconds).
+    """
+
+    springs: Callable[[Process, Ask], int | None]
+
+
 class Network:
     """Carries messages between processes."""
 
@@ -41,6 +51,8 @@ class Network:
         self._random = random.Random(seed)
         self.weather = weather
         self.cuts: set[tuple[str, str]] = set()
+        self.traps: list[Trap] = []
+        self._sprung: tuple[Process, int, int] | None = None  # (whose round of messages, at what time, how much later it arrives)
         self.carried = self.dropped = self.repeated = 0
 
     def cut(self, source: str, target: str) -> None:
@@ -49,6 +61,7 @@ class Network:
 
     def mend(self) -> None:
         self.cuts.clear()
+        self.traps.clear()
 
     def request(self, asker: Process, ask: Ask, settle: Callable[[Any], None]) -> None:
         target = self.world.processes[ask.to]
@@ -60,7 +73,22 @@ class Network:
         def arrive(_: Any) -> None:
             target.handle(ask.method, ask.payload, answer)
 
-        self._carry(asker, target, None, arrive, None, may_repeat=ask.method not in ONCE)
+        late_us = self._trapped(asker, ask) if self.traps or self._sprung else 0
+        self._carry(asker, target, None, arrive, None, may_repeat=ask.method not in ONCE, late_us=late_us)
+
+    def _trapped(self, asker: Process, ask: Ask) -> int:
+        """Return by how much a message is late because a trap waited for it; what goes out at once goes out together."""
+        if self._sprung is not None:
+            if self._sprung[:2] == (asker, self.world.now_us):
+                return self._sprung[2]
+            self._sprung = None
+        for trap in self.traps:
+            late_us = trap.springs(asker, ask)
+            if late_us is not None:
+                self.traps.remove(trap)
+                self._sprung = (asker, self.world.now_us, late_us)
+                return late_us
+        return 0
 
     def _carry(
         self,
@@ -70,6 +98,7 @@ class Network:
         act: Callable[[Any], None],
         argument: Any,
         may_repeat: bool = True,
+        late_us: int = 0,
     ) -> None:
         if self.cuts and (source.name, target.name) in self.cuts:
             self.dropped += 1
@@ -79,7 +108,7 @@ class Network:
             self.dropped += 1
             return
         self.carried += 1
-        self.world.push(self._delay_us(), target, incarnation, act, argument)
+        self.world.push(late_us + self._delay_us(), target, incarnation, act, argument)
         if may_repeat and weather.repeat and draw() < weather.repeat:
             self.repeated += 1
             self.world.push(self._delay_us() * 3, target, incarnation, act, argument)

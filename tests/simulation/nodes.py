@@ -14,7 +14,6 @@ from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
 from datastore.cluster_record import ClusterRecord
 from datastore.errors import HoldfastError, NotPrimary, UnknownOperator
-from datastore.incoming import Noted
 from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
@@ -26,7 +25,7 @@ from datastore.sealing import SealingLimits
 from datastore.store_port import Store
 from datastore.submission import Question, Reconfiguration, Submission
 from tests.simulation.disk import Crashed, Disk, SimulatedStore
-from tests.simulation.recoveries import Offers, SimulatedRecoverer
+from tests.simulation.recoveries import Arrivals, Offers, SimulatedRecoverer
 from tests.simulation.world import Ask, Process, Signal, Violation, World
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class DataNode(Process):
         self.record: ClusterRecord = {}
         # On the disk too: who may come after a store (`datastore.identities`), and snapshots on their way.
         self.identities: dict[str, Remembered] = {}
-        self.incoming: dict[str, tuple[Noted, bytes]] = {}
+        self.incoming = Arrivals(self.disk)
         self.backup: dict[str, SimulatedStore] = {}
         self.replaced: set[str] = set()
         self.installs = 0
@@ -171,7 +170,7 @@ class DataNode(Process):
     def lose_disk(self) -> None:
         """Everything is gone; what comes next here is somebody else (R14)."""
         self.tell("loses its disk")
-        self.stores, self.identities, self.incoming, self.replaced = {}, {}, {}, set()
+        self.stores, self.identities, self.incoming, self.replaced = {}, {}, Arrivals(self.disk), set()
 
     def back_up(self) -> None:
         """Somebody copies the files of the stores."""
@@ -218,6 +217,7 @@ class DataNode(Process):
                 self._observer.after_turn(self, partition)
         except Crashed:
             self.tell("loses power at a disk write")
+            self.incoming.tear()
             self._end()
         except HoldfastError as error:
             if error.code == "disk_failed":

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.contract import test_snapshot_rules
 from tests.simulation import test_membership, test_replication
 from tests.simulation.faults import all_mutations
 from tests.simulation.runs import Caught, Totals, catch, run_many
@@ -58,6 +59,8 @@ def walks() -> Iterator[Walked]:
     for name, rules in test_replication.BROKEN.items():
         count = test_replication.first_caught(rules)
         yield Walked(name, "R1-R6, R14", "test_replication.py", count + 1 if count < test_replication.WALKS_BROKEN_MAX else None)
+    for broken in test_snapshot_rules.BROKEN:
+        yield Walked(broken.instead, broken.rule, "test_snapshot_rules.py, real files", test_snapshot_rules.first_noticed(broken))
     for kind in test_membership.BROKEN:
         yield Walked(str(kind.__doc__).partition(":")[0].rstrip("."), "R15", "test_membership.py", test_membership.first_caught(kind))
 

@@ -2,7 +2,8 @@
 
 The recoverer, the run of a pull and the rules of `datastore.recovery` are production code on simulated threads. Simulated are the
 files: what a snapshot's bytes stand for is kept in a table by their digest, and their bytes travel in parts like any others. As
-on a real disk, a file on its way is there again after a stop, and what a node offers is not.
+on a real disk, a file on its way is there again after a stop, and what a node offers is not; when the power goes, what was not
+flushed of it is lost or torn.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -26,48 +28,85 @@ from datastore.pulling import Job
 from datastore.recoverer import Recoverer
 from datastore.recovery import Remembered
 from datastore.wire_recovery import SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
-from tests.simulation.disk import SimulatedStore
+from tests.simulation.disk import Disk, SimulatedStore
 from tests.simulation.threads import STAND_INS, Event, Guard, Thread
-from tests.simulation.world import Ask
+from tests.simulation.world import Ask, Violation
 
 if TYPE_CHECKING:
     from tests.simulation.nodes import DataNode
 
 FILE_BYTES = 4_000
 PART_BYTES = 1_000
+# As `datastore.incoming.FLUSH_BYTES`, of so small a file.
+FLUSH_BYTES = 2_000
+
+
+@dataclass
+class Arriving:
+    """A snapshot on its way: its note, what came of it, and how much of that is flushed."""
+
+    noted: Noted
+    data: bytes = b""
+    flushed_bytes: int = 0
+
+
+class Arrivals(dict[str, Arriving]):
+    """A node's folder of snapshots on their way, on its disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__()
+        self.disk = disk
+
+    def tear(self) -> None:
+        """The power went: of what was not flushed a part is there, and some of that is not what was written."""
+        chance = self.disk.random
+        for one in self.values():
+            kept = chance.randint(one.flushed_bytes, len(one.data))
+            torn = chance.randint(one.flushed_bytes, kept)
+            one.data = one.data[:torn] + bytes(kept - torn)
+            one.flushed_bytes = kept
 
 
 class SimulatedIncoming:
     """What `datastore.incoming.Incoming` is to the recoverer: a file on its way and its note, both on the node's disk."""
 
-    def __init__(self, folder: dict[str, tuple[Noted, bytes]], operator: str) -> None:
+    def __init__(self, folder: Arrivals, operator: str) -> None:
         self._folder = folder
         self.path = operator
 
     def found(self) -> Noted | None:
-        return self._folder[self.path][0] if self.path in self._folder else None
+        return self._folder[self.path].noted if self.path in self._folder else None
 
     def leftover(self) -> recovery.Leftover | None:
         found = self._folder.get(self.path)
-        return None if found is None else recovery.Leftover(found[0].source, found[0].offer, len(found[1]))
+        return None if found is None else recovery.Leftover(found.noted.source, found.noted.offer, len(found.data))
 
     def note(self, noted: Noted) -> None:
-        self._folder[self.path] = (noted, b"")
+        self._folder.disk.write(lambda: self._folder.__setitem__(self.path, Arriving(noted)))
 
     def settle(self, noted: Noted) -> None:
-        self._folder[self.path] = (noted, self._folder[self.path][1])
+        found = self._folder[self.path]
+        self._folder.disk.write(lambda: setattr(found, "noted", noted))
 
     def write(self, offset: int, data: bytes) -> int:
-        noted, before = self._folder[self.path]
-        self._folder[self.path] = (noted, before[:offset] + data + before[offset + len(data) :])
+        found = self._folder[self.path]
+
+        def act() -> None:
+            found.data = found.data[:offset] + data + found.data[offset + len(data) :]
+
+        found.flushed_bytes = min(found.flushed_bytes, offset)
+        self._folder.disk.write(act)
+        if len(found.data) - found.flushed_bytes >= FLUSH_BYTES:
+            self.flush()
         return offset + len(data)
 
     def differing(self, offer: SnapshotOffer, size_bytes: int) -> tuple[int, ...]:
-        sums = block_sums(self._folder[self.path][1])[: recovery.blocks_within(offer, size_bytes)]
+        sums = block_sums(self._folder[self.path].data)[: recovery.blocks_within(offer, size_bytes)]
         return tuple(number for number, found in enumerate(sums) if found != offer.block_sums[number])
 
     def flush(self) -> None:
-        pass
+        found = self._folder[self.path]
+        self._folder.disk.write(lambda: setattr(found, "flushed_bytes", len(found.data)))
 
     def discard(self) -> None:
         self._folder.pop(self.path, None)
@@ -190,7 +229,7 @@ class _Checks:
 
     def run(self, action: str, arguments: list[str], size_bytes: int) -> dict[str, Any]:
         operator, digest = arguments[0], arguments[2]
-        _, data = self._node.incoming[operator]
+        data = self._node.incoming[operator].data
         if len(data) != size_bytes or sha256(data).hexdigest() != digest:
             return {"reason": "its bytes are not what was offered"}
         taken = self._node.world.files[digest]
@@ -251,8 +290,9 @@ class SimulatedRecoverer(Recoverer):
         node = self._node
 
         def swap(old: Any) -> Any:
-            taken = node.world.files[offer.sha256]
-            assert isinstance(taken, SimulatedStore)
+            taken = node.world.files.get(sha256(node.incoming[job.operator].data).hexdigest())
+            if not isinstance(taken, SimulatedStore):
+                raise Violation("a snapshot is whole", f"{node.name} takes a file of {job.operator} into use whose bytes nobody offered")
             new = made_own(old, taken, offer, job.fresh_uuid)
             before = old.summary()
             applied_lsn = before.applied_lsn

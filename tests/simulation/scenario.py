@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tests.simulation.network import Weather
 from tests.simulation.nodes import NodeTimes
+from tests.simulation.plans import PLANS
 
 SEATS = tuple(f"{row}{letter}" for row in (1, 2) for letter in "ABCD")
 SETTLED_S = 5.0
@@ -25,7 +26,9 @@ class Fault(NamedTuple):
             manager and balancer cut off from all other nodes, managers and balancers), "reshape" (an administrator names other nodes
             for an operator's copies), "power" (gone at a disk write), "full" (disk), "disk" (lost), "rot" (killed, and the
             disk lies about one sector from then on), "backup" (after that time the files are as they were), "forget" (a lock
-            server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors).
+            server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors),
+            and aimed at a moment, once it comes after that time: "unheard" (a balancer that has just sent a trip's holds hears nothing),
+            "late" (the write-back of a lock, which lapses meanwhile at a server).
         target: A process, or "primary": whichever data node leads then.
         number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
             its last digit says which of these, the others how often.
@@ -43,7 +46,16 @@ class Fault(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """One run. `profile`: what it is about, see PROFILES."""
+    """One run.
+
+    Attributes:
+        profile: What it is about, see PROFILES and `plans.PLANS`.
+        sits: For what share of its validity a sitter relies on a lock.
+        impatience: How likely a traveller asks another balancer before the first can have answered.
+        dawdles: Travellers think for seconds about what they hold.
+        deadline_ms: How long a balancer may take for a traveller's hold.
+        own_managers: Each balancer asks another manager first, as it does after its line to the others was cut.
+    """
 
     seed: int
     profile: str = "mixed"
@@ -57,6 +69,11 @@ class Scenario(NamedTuple):
     travellers: int = 0
     lookers: int = 0
     sitters: int = 0
+    sits: float = 1.0
+    impatience: float = 0.2
+    dawdles: bool = False
+    deadline_ms: int = 3_000
+    own_managers: bool = False
     payments: bool = False
     pause_ms: int = 150
     reads: float = 0.25
@@ -70,8 +87,9 @@ class Scenario(NamedTuple):
     @property
     def clocks_keep_bounds(self) -> bool:
         """Whether every clock keeps the rate and the date that lock validity and true-time checks rest on."""
-        wild = any(fault.kind == "jump" or (fault.kind == "drift" and abs(fault.number) > DRIFT_PPM_BOUND) for fault in self.faults)
-        return not wild
+        drifts = [fault.number for fault in self.faults if fault.kind == "drift"]
+        jumps = any(fault.kind in ("jump", "late") for fault in self.faults)
+        return not jumps and all(abs(ppm) <= DRIFT_PPM_BOUND for ppm in drifts)
 
     def settled_by(self, since_s: float) -> float:
         """Return by when what was decided is carried out everywhere: 5 s later (Z5), or after the faults that begin meanwhile."""
@@ -122,7 +140,7 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     profile = profile or chance.choice(
         ("mixed", "mixed", "replication", "duel", "duel", "locks", "fences", "trips", "trips", "reshape", "recover")
     )
-    kinds, least, most = PROFILES[profile]
+    kinds, least, most = PROFILES.get(profile, ((), 0, 0))
     nodes = chance.choice((3, 3, 3, 5))
     lock_servers = chance.choice((3, 3, 5))
     managers, balancers = chance.choice((1, 2, 2, 3)), chance.choice((1, 2, 3))
@@ -176,6 +194,8 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
         scenario = scenario._replace(times=times)
     if profile == "reshape":
         scenario = scenario._replace(nodes=5, copies=3, managers=max(2, managers), balancers=max(2, balancers))
+    if profile in PLANS:
+        return PLANS[profile](scenario, chance)
     count = chance.randint(least, most)
     faults: list[Fault] = []
     for _ in range(count):

@@ -24,13 +24,16 @@ class Sitter(Process):
         record: list[LockHeld],
         seed: str,
         ttl_ms: int,
+        share: float = 1.0,
     ) -> None:
+        """Prepare. `share`: of a lock's validity, for which it is relied on; what is left of it is given back."""
         super().__init__(world, name)
         self._locks_type = locks_type
         self._servers = list(servers)
         self._record = record
         self._random = random.Random(f"{seed} {name}")
         self._ttl_ms = ttl_ms
+        self._share = share
         self.closing = False
 
     def boot(self) -> None:
@@ -41,5 +44,7 @@ class Sitter(Process):
         while not self.closing:
             (outcome,) = self._locks.acquire_many([LockRequest(self._random.choice(KEYS))])
             if isinstance(outcome, Grant):
-                self.sleep(max(1, outcome.valid_until_ms - self.now_ms()))
+                self.sleep(max(1, int(self._share * (outcome.valid_until_ms - self.now_ms()))))
+                if self._share < 1:
+                    self._locks.release_many([outcome])
             self.sleep(self._random.randrange(1, 12))

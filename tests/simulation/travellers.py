@@ -57,6 +57,9 @@ class Traveller(Process):
         seed: str,
         *,
         pays: bool,
+        impatience: float = 0.2,
+        dawdles: bool = False,
+        deadline_ms: int = DEADLINE_MS,
     ) -> None:
         super().__init__(world, name)
         self._balancers = list(balancers)
@@ -64,6 +67,9 @@ class Traveller(Process):
         self._history = history
         self._random = random.Random(f"{seed} {name}")
         self._pays = pays
+        self._impatience = impatience
+        self._dawdles = dawdles
+        self._deadline_ms = deadline_ms
         self._key = f"key-of-{name}"
         self._requests = 0
         self.is_done = False
@@ -85,10 +91,10 @@ class Traveller(Process):
         chosen = chance.sample(self._habits, count)
         party = chance.choice((1, 1, 2))
         legs = tuple((one.service_id, tuple(sorted(chance.sample(one.seats, party)))) for one in chosen)
-        hold = self._hold(legs, chance.choice((1_500, 2_500, 6_000)))
+        hold = self._hold(legs, chance.choice((6_000,) if self._dawdles else (1_500, 2_500, 6_000)))
         if hold.answer is not Answer.DONE or self.closing:
             return
-        self.sleep(chance.choice((1, 20, 300, 1_400)))
+        self.sleep(chance.choice((1_100, 1_400) if self._dawdles else (1, 20, 300, 1_400)))
         draw = chance.random()
         if draw < 0.65:
             order = self._confirm(hold)
@@ -102,7 +108,8 @@ class Traveller(Process):
 
     def _hold(self, legs: tuple[tuple[str, tuple[str, ...]], ...], ttl_ms: int) -> TripAsked:
         asked = TripAsked(self.name, "hold", self._request_id(), legs[0][0], lasts_s=ttl_ms / 1000, legs=legs)
-        common: dict[str, Any] = {"request_id": asked.request_id, "owner_key": self._key, "ttl_ms": ttl_ms, "deadline_ms": DEADLINE_MS}
+        common: dict[str, Any] = {"request_id": asked.request_id, "owner_key": self._key, "ttl_ms": ttl_ms}
+        common["deadline_ms"] = self._deadline_ms
         if len(legs) == 1:
             service_id, seats = legs[0]
             self._until_answered(asked, "hold", messages.HoldSeats(service_id=service_id, seats=list(seats), **common))
@@ -168,7 +175,7 @@ class Traveller(Process):
                 self.sleep(self._random.randrange(1, 250))
             asked.tries += 1
             # Who is impatient asks again while the first try is still under way, at the same balancer or at another.
-            patience_ms = PATIENCE_MS if self._random.random() < 0.8 else self._random.choice((5, 20, 200, 900))
+            patience_ms = PATIENCE_MS if self._random.random() < 1 - self._impatience else self._random.choice((5, 20, 200, 900))
             told = self.ask(Ask(self._random.choice(self._balancers), method, request, patience_ms))
             if told is not None and not isinstance(told, HoldfastError):
                 asked.told, asked.answer, asked.code = told, Answer.DONE, ""

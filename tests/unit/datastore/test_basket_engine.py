@@ -347,6 +347,18 @@ def test_paying_is_recorded_before_money_moves_and_longer_once(scene: Scene) -> 
     assert (payment(scene), payment(scene, "pi_2")) == (PaymentState.VOID, PaymentState.PAYING)
 
 
+def test_who_pays_again_for_what_is_sold_is_told_so(scene: Scene) -> None:
+    """Q2: two tries of one confirmation run side by side; the slower one learns of the order, and never that it did something wrong."""
+    lsn = scene.hold()
+    paying(scene, lsn).unwrap()
+    scene.decide(lsn, intent="pi_1").unwrap()
+    proven = (("QR", lsn),)
+    error = scene.anchor.submit(commands.Paying("again", b"q", ID, "ann", "pi_1", 60_000, "USD", proven, TTL_MS, TTL_MS))[0].error
+    assert (error["code"], error["fields"]["reference"]) == ("already_confirmed", "ABC234")
+    stranger = scene.anchor.submit(commands.Paying("theirs", b"r", ID, "bob", "pi_1", 60_000, "USD", proven, TTL_MS, TTL_MS))[0].error
+    assert "ABC234" not in str(stranger)
+
+
 def test_a_paid_basket_is_sold_to_its_own_intent(scene: Scene) -> None:
     """Q4, Q5: the decision names the intent and leaves the money to be captured; settled, nothing is open."""
     lsn = scene.hold()
