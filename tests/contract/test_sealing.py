@@ -37,7 +37,7 @@ from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ErasedRow, Kind, encode_row
 from datastore.sealing import SealingLimits, SegmentInfo, opened, pack, segment_end
-from datastore.segments import Disk
+from datastore.segments import Disk, SegmentFolder
 from datastore.store import SqliteStore, open_store
 from datastore.store_port import Store
 
@@ -418,3 +418,32 @@ def test_no_changed_byte_of_a_segment_goes_unseen(data: st.DataObject) -> None:
         found = opened(bytes(changed), segment, "AR")
         assert [unseal(entry).entry.lsn for entry in found] == [1, 2, 3, 4, 5]
         raise AssertionError(f"a change at byte {place} was not seen")
+
+
+def test_a_crash_between_any_two_writes_of_a_back_fill_leaves_it_to_be_fetched(tmp_path: Path) -> None:
+    """A segment from a peer is there whole or it is still missing, also where its file was torn; changed bytes are never written."""
+    made = chain(26)
+    source = SqliteStore(tmp_path / "source.sqlite", "AR")
+    fill(source, made)
+    (segment, *_) = seal_all(source)
+    data = (source.folder.path / segment.name).read_bytes()
+    source.close()
+    for point in range(1, 20):
+        folder = tmp_path / str(point)
+        try:
+            SegmentFolder(folder, "AR", StoppingDisk(point)).install(segment, data)
+        except Stopped:
+            found = SegmentFolder(folder, "AR")
+            found.drop_drafts()
+            if missing := found.missing([segment]):
+                assert [segment] == missing
+                with pytest.raises(LedgerDamaged):
+                    found.install(segment, data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+                assert [segment] == found.missing([segment])
+                found.install(segment, data)
+            assert data == (folder / segment.name).read_bytes()
+            assert [segment.name] == [path.name for path in folder.iterdir()]
+        else:
+            assert point > 4, "a back-fill has more steps than that"
+            return
+    raise AssertionError("the back-fill never ended by itself")

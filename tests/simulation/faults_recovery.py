@@ -63,4 +63,6 @@ def _never_asks(parts: Parts, _: ExitStack) -> None:
 
 @mutation("a snapshot that came is not compared with what was offered", "R13", "torn", quick=True)
 def _unchecked(_: Parts, stack: ExitStack) -> None:
+    # Neither block by block, as what was left by an earlier try is, nor as a whole.
+    stack.enter_context(replaced(recoveries.SimulatedIncoming, "differing", lambda self, offer, size_bytes: ()))
     stack.enter_context(replaced(recoveries._Checks, "run", lambda self, action, arguments, size_bytes: {"reason": ""}))
