@@ -106,4 +106,5 @@ def take_alternative(client: Alters, wallet: Wallet, reference: str, token: str,
         if other != quote:
             with contextlib.suppress(HoldfastError):  # It ends by itself.
                 client.release(hold_id)
+    wallet.keep_alternatives(reference, [])  # None of them can be taken any more.
     return answer

@@ -11,7 +11,7 @@ from client import inputs
 from client.commands_looking import Json
 from client.commands_selling import Reference, RequestId, reference_of
 from client.terminal import Session, tell
-from datastore.errors import HoldfastError, InvalidRequest
+from datastore.errors import HoldfastError, InvalidRequest, nearest, shown
 
 if TYPE_CHECKING:
     from client import api
@@ -37,7 +37,9 @@ def token_of(session: Session, reference: str, token: str) -> str:
     """
     used = token or session.wallet.token(reference)
     if not used:
-        raise InvalidRequest("this booking's manage token is not kept here: add --token TOKEN", field="token")
+        near = nearest(reference, [one.reference for one in session.wallet.orders()])
+        meant = f"; kept here {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else ""
+        raise InvalidRequest(f"the manage token of {shown(reference)} is not kept here: add --token TOKEN{meant}", field="token")
     return used
 
 

@@ -8,7 +8,7 @@ import typer
 
 from client import exit_codes
 from client.commands_looking import Json
-from client.commands_selling import HoldId, PassengersFile, RequestId, confirm_hold, people_of, reference_of
+from client.commands_selling import LAST, HoldId, PassengersFile, RequestId, confirm_hold, people_of, reference_of
 from client.terminal import Session, tell
 from datastore.model import Money
 
@@ -45,7 +45,7 @@ def pay(
 
 def transaction(
     context: typer.Context,
-    word: Annotated[str, typer.Argument(metavar="HOLD|REF", help="A hold, a booking kept here, or: last (of these).")],
+    word: Annotated[str, typer.Argument(metavar="HOLD|REF", help="A hold, a booking kept here, or: last (the hold made last).")],
     token: Annotated[str, typer.Option("--token", help="The manage token, where the booking is not kept here.")] = "",
     json: Json = False,
 ) -> int:
@@ -54,6 +54,9 @@ def transaction(
     with session.connect() as client:
         if "." in word:
             answer = client.query_transaction(word)
+        elif word.lower() == LAST and session.wallet.last_hold():
+            # A payment that is not done yet has no booking: what was held last is what was paid last.
+            answer = client.query_transaction(session.wallet.last_hold())
         else:
             reference = reference_of(session, word)
             answer = client.query_transaction(reference=reference, token=token or session.wallet.token(reference))

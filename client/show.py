@@ -12,7 +12,7 @@ from client import inputs, seatmap, travellers
 from client.tables import STAYS, Rows, folded
 from datastore import messages
 from datastore.model import Passenger
-from datastore.passengers import LAP_INFANT, on_laps, seated
+from datastore.passengers import LAP_INFANT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,9 +144,9 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
         refundable_percent=answer.refundable_percent,
         service=answer.service,
     )
-    for leg in answer.legs or [whole]:
+    for number, leg in enumerate(answer.legs or [whole], 1):
         rows.add_row("service", service_line(leg.service) if leg.service is not None else leg.service_id)
-        seat_rows(rows, leg, answer.passengers)
+        fare_rows(rows, answer.price_parts, number, answer.passengers)
     for ticket in answer.tickets:
         rows.add_row("ticket", ticket_line(ticket))
     rows.add_row("total", f"{answer.total}, {answer.refundable_percent} % refundable")
@@ -164,14 +164,11 @@ def order(console: Console, answer: messages.OrderAnswer) -> None:
     rows.print(console)
 
 
-def seat_rows(rows: Rows, leg: messages.LegInfo, passengers: Sequence[Passenger]) -> None:
-    """Add a row for each seat with who has it, and one for each infant on a lap: it has its adult's."""
-    people = seated(passengers)
-    for seat, person, price in zip(leg.seats, [*people, *[None] * len(leg.seats)], leg.prices, strict=False):
-        rows.add_row("seat", f"{seat:<5} {price!s:>14}  {travellers.described(person) if person is not None else ''}")
-    for infant in on_laps(passengers):
-        seat = leg.seats[infant.with_adult - 1] if infant.with_adult <= len(leg.seats) else ""
-        rows.add_row("lap", f"{seat:<5} {'with its adult':>14}  {travellers.described(infant)}")
+def fare_rows(rows: Rows, parts: Sequence[messages.FarePart], leg: int, passengers: Sequence[Passenger]) -> None:
+    """Add a row for each passenger of a leg: the seat, what it costs and who has it; infants on laps have their adults'."""
+    for part in (part for part in parts if part.leg == leg):
+        who = travellers.described(passengers[part.passenger - 1]) if part.passenger else ""
+        rows.add_row("lap" if part.type == LAP_INFANT else "seat", f"{part.seat_id:<5} {part.amount!s:>14}  {who}")
 
 
 def ticket_line(ticket: messages.TicketInfo) -> str:
@@ -188,9 +185,9 @@ def party(console: Console, answer: messages.PartyPriced) -> None:
     """Print what a party pays for a hold."""
     rows = pairs()
     rows.add_row("hold", answer.hold_id)
-    for leg in answer.legs:
+    for number, leg in enumerate(answer.legs, 1):
         rows.add_row("service", leg.service_id)
-        seat_rows(rows, leg, answer.passengers)
+        fare_rows(rows, answer.price_parts, number, answer.passengers)
     rows.add_row("total", str(answer.total))
     rows.print(console)
 

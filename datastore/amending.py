@@ -88,6 +88,7 @@ def amend(batch: Batch, command: commands.Amend, basket: BasketRow | None) -> di
         service_id=first.service_id,
         seats=first.seats,
         prices=first.prices,
+        laps=first.laps,
         refundable_percent=first.refundable_percent,
         departs_ms=command.departs_ms or order.departs_ms,
         refund_minor=order.refund_minor + refund_minor,
@@ -124,7 +125,7 @@ def _kept(batch: Batch, order: OrderRow, command: commands.Amend) -> dict[str, A
 
 def legs_of(batch: Batch, order: OrderRow) -> tuple[Leg, ...]:
     """Return an order's legs; that of one service alone has one."""
-    plain = Leg(batch.state.operator, order.service_id, order.seats, order.prices, order.refundable_percent)
+    plain = Leg(batch.state.operator, order.service_id, order.seats, order.prices, order.refundable_percent, order.laps)
     return order.legs or (plain,)
 
 

@@ -23,6 +23,7 @@ from datastore.taking import (
     cancel_order,
     capture_payment,
     check_fares,
+    check_lap_fares,
     copy,
     expire,
     free_reference,
@@ -116,7 +117,8 @@ def decide_commit(batch: Batch, command: commands.Decide) -> dict[str, Any]:
     row = _decidable(batch, command)
     if row.replaces:
         raise errors.InvalidRequest(f"hold {row.basket_id} changes booking {row.replaces}; accept the change instead", field="hold_id")
-    check_fares(command.fares, tuple(leg.prices for leg in row.legs), row.fares, paid=bool(row.intent))
+    check_fares(command.fares, prices := tuple(leg.prices for leg in row.legs), row.fares, paid=bool(row.intent))
+    check_lap_fares(command.lap_fares, command.fares or prices)
     holds = local_holds(batch, row)
     if len(command.leg_passengers) != len(holds):
         raise errors.InvalidRequest("a basket's decision names the passengers of each leg", field="passengers")
@@ -182,6 +184,8 @@ def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference:
     legs = row.legs
     if command.fares:
         legs = tuple(msgspec.structs.replace(leg, prices=fares) for leg, fares in zip(row.legs, command.fares, strict=True))
+    if command.lap_fares:
+        legs = tuple(msgspec.structs.replace(leg, laps=laps) for leg, laps in zip(legs, command.lap_fares, strict=True))
     first = legs[0]
     return OrderRow(
         reference=reference,
@@ -202,6 +206,7 @@ def _order_of(batch: Batch, row: BasketRow, command: commands.Decide, reference:
         legs=legs,
         intent=row.intent,
         ticketed=ticketed,
+        laps=first.laps,
     )
 
 

@@ -56,6 +56,7 @@ class Decide(Command, frozen=True, tag="decide"):
         intent: The payment intent of a basket in PAYING (Q4).
         fares: For each leg, beside its seats, where the passengers' types make them other than the hold's prices.
         laps: Of each infant on a lap, which seat's passenger (from 0) has it.
+        lap_fares: For each leg, beside its seats, what of the fares such infants pay; () where there are none.
     """
 
     basket_id: str
@@ -68,6 +69,7 @@ class Decide(Command, frozen=True, tag="decide"):
     intent: str = ""
     fares: tuple[tuple[int, ...], ...] = ()
     laps: tuple[int, ...] = ()
+    lap_fares: tuple[tuple[int, ...], ...] = ()
 
 
 class Amend(Command, frozen=True, tag="amend"):

@@ -51,22 +51,34 @@ def without(leg: Leg, positions: Sequence[int]) -> Leg:
     """Return the leg without the seats at these positions."""
     left = [place for place in range(len(leg.seats)) if place not in positions]
     seats, prices = tuple(leg.seats[place] for place in left), tuple(leg.prices[place] for place in left)
-    return Leg(leg.operator, leg.service_id, seats, prices, leg.refundable_percent)
+    laps = tuple(leg.laps[place] for place in left) if leg.laps else ()
+    return Leg(leg.operator, leg.service_id, seats, prices, leg.refundable_percent, laps)
 
 
 def exchanged(leg: Leg, positions: Sequence[int], new: Leg) -> Leg:
     """Return the leg with the seats of `new` at these positions; its conditions are the stricter of the two."""
-    seats, prices = list(leg.seats), list(leg.prices)
-    for place, seat, price in zip(positions, new.seats, new.prices, strict=True):
-        seats[place], prices[place] = seat, price
+    seats, prices, laps = list(leg.seats), list(leg.prices), list(laps_of(leg))
+    for place, seat, price, lap in zip(positions, new.seats, new.prices, laps_of(new), strict=True):
+        seats[place], prices[place], laps[place] = seat, price, lap
     percent = min(leg.refundable_percent, new.refundable_percent)
-    return Leg(leg.operator, leg.service_id, tuple(seats), tuple(prices), percent)
+    return Leg(leg.operator, leg.service_id, tuple(seats), tuple(prices), percent, tuple(laps) if any(laps) else ())
+
+
+def laps_of(leg: Leg) -> tuple[int, ...]:
+    """Return what infants on laps pay, beside the leg's seats."""
+    return leg.laps or (0,) * len(leg.seats)
+
+
+def leg_from(row: Sequence[Any]) -> Leg:
+    """Return a leg as `outcomes.legs_value` gives it."""
+    return Leg(row[0], row[1], tuple(row[2]), tuple(row[3]), row[4], tuple(row[5]) if len(row) > 5 else ())
 
 
 def legs_of_order(value: Mapping[str, Any], operator: str) -> tuple[Leg, ...]:
     """Return the legs of an order (as `outcomes.order_value` gives it), of one service or of a trip."""
-    found = tuple(Leg(leg[0], leg[1], tuple(leg[2]), tuple(leg[3]), leg[4]) for leg in value["legs"])
-    plain = Leg(operator, value["service_id"], tuple(value["seats"]), tuple(value["prices"]), value["refundable_percent"])
+    found = tuple(map(leg_from, value["legs"]))
+    laps = tuple(value.get("laps", ()))
+    plain = Leg(operator, value["service_id"], tuple(value["seats"]), tuple(value["prices"]), value["refundable_percent"], laps)
     return found or (plain,)
 
 

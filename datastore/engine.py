@@ -32,6 +32,7 @@ from datastore.taking import (
     cancel_order,
     capture_payment,
     check_fares,
+    check_lap_fares,
     check_limits,
     check_on_sale,
     check_seats,
@@ -235,6 +236,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
     if hold.intent != command.intent:
         raise errors.OrderNotPayable(f"hold {hold.hold_id} is being paid by {hold.intent or 'nothing'}", hold_id=hold.hold_id)
     check_fares((command.fares,) if command.fares else (), (hold.prices,), (hold.fares,) if hold.fares else (), paid=bool(hold.intent))
+    check_lap_fares((command.lap_fares,) if command.lap_fares else (), (command.fares or hold.prices,))
     reference = free_reference(batch, command.references)
     ticketed = issue_tickets(batch, len(hold.seats), command.laps)
     set_seats(batch, hold, SeatState.HELD, SeatState.BOOKED)
@@ -258,6 +260,7 @@ def _confirm(batch: Batch, command: wire.Confirm) -> dict[str, Any]:
         history=((hold.created_ms, "held"), (batch.now_ms, "confirmed")),
         intent=hold.intent,
         ticketed=ticketed,
+        laps=command.lap_fares,
     )
     batch.put_order(order)
     return order_value(order, batch.now_ms, batch.lsn)

@@ -85,6 +85,22 @@ class LegInfo(msgspec.Struct):
     service: ServiceInfo | None = None
 
 
+class FarePart(msgspec.Struct):
+    """What one passenger pays on one leg. Of an infant on a lap the seat is its adult's, whose own part is without it.
+
+    Attributes:
+        leg, passenger: Counted from 1, passengers as the answer lists them; 0 of one of whom nothing is known any more.
+        type: "ADT", "CHD", "INS", "INF" (docs/passengers.md); "" where it was erased.
+    """
+
+    leg: int
+    passenger: int
+    type: str
+    service_id: str
+    seat_id: str
+    amount: Money
+
+
 class HoldAnswer(Answer, kw_only=True):
     """`state`: "active", "paying", "converted", "released", "expired". `remaining_ms` is counted on the log's clock.
 
@@ -171,12 +187,16 @@ class PriceParty(Request, frozen=True, kw_only=True):
 
 
 class PartyPriced(Answer, kw_only=True):
-    """`legs`: as in the hold, each seat's price being what its passenger pays, an infant on the lap included."""
+    """`legs`: as in the hold, each seat's price being what its passenger pays, an infant on the lap included.
+
+    `price_parts`: the same by passenger, infants on laps apart; they add up to `total`.
+    """
 
     hold_id: str
     passengers: list[Passenger]
     legs: list[LegInfo]
     total: Money
+    price_parts: list[FarePart] = msgspec.field(default_factory=list)
 
 
 class CouponInfo(msgspec.Struct):
@@ -209,6 +229,7 @@ class OrderAnswer(Answer, kw_only=True):
         available_actions: What can be done with it now: "cancel", "cancel_leg", "cancel_passenger", "change_seat",
             "change_service"; with `action_required`, also "accept_alternative" and "refund".
         action_required: What the traveller has to decide on, "" for nothing. `affected`: the services that were taken away.
+        price_parts: What each passenger pays on each leg; they add up to `total`.
     """
 
     reference: str
@@ -234,6 +255,7 @@ class OrderAnswer(Answer, kw_only=True):
     available_actions: list[str] = msgspec.field(default_factory=list)
     action_required: str = ""
     affected: list[str] = msgspec.field(default_factory=list)
+    price_parts: list[FarePart] = msgspec.field(default_factory=list)
 
 
 class GetOrder(Request, frozen=True, kw_only=True):

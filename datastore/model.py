@@ -335,13 +335,19 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Leg(msgspec.Struct, frozen=True, array_like=True):
-    """A basket's part on one service. `prices`: minor units beside `seats`, in the basket's one currency."""
+    """A basket's part on one service.
+
+    Attributes:
+        prices: Minor units beside `seats`, in the basket's one currency.
+        laps: Beside `seats`, what of each price an infant on the lap there pays; () where nobody has one.
+    """
 
     operator: str
     service_id: str
     seats: tuple[str, ...]
     prices: tuple[int, ...]
     refundable_percent: int
+    laps: tuple[int, ...] = ()
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):

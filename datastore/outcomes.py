@@ -50,6 +50,7 @@ def order_value(order: OrderRow, now_ms: int, lsn: int = 0) -> dict[str, Any]:
         "history": order.history,
         "now_ms": now_ms,
         "legs": legs_value(order.legs),
+        "laps": order.laps,
         "intent": order.intent,
         "intents": [intent for intent in (order.intent, *order.intents) if intent],
         "version": order.changed_lsn or order.lsn,
@@ -109,5 +110,5 @@ def hold_state_of(basket: BasketRow, now_ms: int) -> HoldState:
 
 
 def legs_value(legs: tuple[Leg, ...]) -> list[list[Any]]:
-    """Return legs as lists: operator, service id, seats, prices, refundable percent."""
-    return [[leg.operator, leg.service_id, list(leg.seats), list(leg.prices), leg.refundable_percent] for leg in legs]
+    """Return legs as lists: operator, service id, seats, prices, refundable percent, what infants on laps pay of the prices."""
+    return [[leg.operator, leg.service_id, list(leg.seats), list(leg.prices), leg.refundable_percent, list(leg.laps)] for leg in legs]

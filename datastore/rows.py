@@ -141,6 +141,7 @@ class OrderRow(msgspec.Struct, array_like=True):
         intents: Of payments for changes, in order; `intent` is that of the sale.
         action: (service, why) of services that were taken away: the traveller has to say what now.
         ticketed: Its tickets' numbers; None of an order made before there were tickets.
+        laps: As in a leg, of the first one.
     """
 
     reference: str
@@ -169,6 +170,7 @@ class OrderRow(msgspec.Struct, array_like=True):
     intents: tuple[str, ...] = ()
     action: tuple[tuple[str, str], ...] = ()
     ticketed: Ticketed | None = None
+    laps: tuple[int, ...] = ()
 
 
 class BasketRow(msgspec.Struct, array_like=True):

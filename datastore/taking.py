@@ -254,6 +254,18 @@ def check_fares(
         raise errors.OrderNotPayable("the payment that has begun is for passengers of other types; release the hold to start anew")
 
 
+def check_lap_fares(laps: tuple[tuple[int, ...], ...], prices: tuple[tuple[int, ...], ...]) -> None:
+    """Check that what infants on laps pay is a part of each seat's fare, leg by leg; () means that there are none.
+
+    Raises:
+        InvalidRequest: It is not.
+    """
+    if laps and [len(leg) for leg in laps] != [len(leg) for leg in prices]:
+        raise errors.InvalidRequest("what infants on laps pay stands beside the seats of each leg", field="lap_fares")
+    if any(not 0 <= lap <= fare for leg, fares in zip(laps, prices, strict=False) for lap, fare in zip(leg, fares, strict=True)):
+        raise errors.InvalidRequest("what an infant on a lap pays is a part of its seat's fare", field="lap_fares")
+
+
 def issue_tickets(batch: Batch, party: int, laps: tuple[int, ...]) -> Ticketed:
     """Return the tickets of a sale: the ledger counts their serials, so that none is given twice.
 

@@ -69,6 +69,7 @@ class Confirm(Command, frozen=True, tag="confirm"):
     intent: str = ""  # of a hold that is being paid: the sale takes the money (Q4)
     fares: tuple[int, ...] = ()  # beside the seats, where the passengers' types make them other than the hold's prices
     laps: tuple[int, ...] = ()  # of each infant on a lap: which seat's passenger (from 0) has it
+    lap_fares: tuple[int, ...] = ()  # beside the seats: what of the fares such infants pay
 
 
 class Cancel(Command, frozen=True, tag="cancel"):

@@ -131,7 +131,7 @@ class Alternatives:
         asked = ask_digest("alternative", reference, named, request.request_id)
         everybody = tuple(range(party))
         try:
-            new = self._at_no_charge(legs[place], [self._best(service_id, party, deadline_ms) for service_id in named])
+            new = at_no_charge(legs[place], [self._best(service_id, party, deadline_ms) for service_id in named])
             earlier = self._itineraries.earlier_change(operator, value["owner"], request_id, deadline_ms)
             credit_minor = conditions.cut_price_minor(legs[place], everybody)
             basket_id = earlier or self._rebooking.hold(operator, value, new, credit_minor, request_id, asked, deadline_ms)
@@ -140,7 +140,7 @@ class Alternatives:
             if error.maybe_committed:
                 raise
             return None
-        new = [Leg(leg[0], leg[1], tuple(leg[2]), tuple(leg[3]), leg[4]) for leg in basket["legs"]]
+        new = [conditions.leg_from(leg) for leg in basket["legs"]]
         quote = quotes.changing(value, operator, place, everybody, new, basket_id)
         infos = [leg_info([leg.operator, leg.service_id, leg.seats, leg.prices, leg.refundable_percent], value["currency"]) for leg in new]
         return messages.Alternative(
@@ -164,15 +164,6 @@ class Alternatives:
             raise ServiceClosed(f"{service_id} has no {party} seats left", service_id=service_id)
         return leg_of(sale, seats)
 
-    @staticmethod
-    def _at_no_charge(lost: Leg, new: Sequence[Leg]) -> list[Leg]:
-        """Return the new legs at prices that come to what the lost one cost, and its conditions."""
-        weights = [price for leg in new for price in leg.prices]
-        shares = iter(conditions.split_minor(sum(lost.prices), weights))
-        return [
-            Leg(leg.operator, leg.service_id, leg.seats, tuple(next(shares) for _ in leg.seats), lost.refundable_percent) for leg in new
-        ]
-
     def _clock(self, service: Service, *, is_end: bool) -> str:
         places = self._balancer.catalogue.operators[service.operator].timetable.places
         code = service.schedule.destination if is_end and service.schedule.destination else service.schedule.origin
@@ -195,3 +186,18 @@ def _numbered(found: Sequence[messages.Alternative]) -> list[messages.Alternativ
     for number, one in enumerate(found, 1):
         one.number = number
     return list(found)
+
+
+def at_no_charge(lost: Leg, new: Sequence[Leg]) -> list[Leg]:
+    """Return the new legs at prices that come to what the lost one cost each passenger, and its conditions."""
+    prices: list[list[int]] = []  # of each passenger, the shares of the new legs
+    laps: list[list[int]] = []
+    for position, (price, lap) in enumerate(zip(lost.prices, conditions.laps_of(lost), strict=True)):
+        prices.append(conditions.split_minor(price, [leg.prices[position] for leg in new]))
+        laps.append(conditions.split_minor(lap, prices[-1]))
+    found = []
+    for number, leg in enumerate(new):
+        own = tuple(shares[number] for shares in laps)
+        fares = tuple(shares[number] for shares in prices)
+        found.append(Leg(leg.operator, leg.service_id, leg.seats, fares, lost.refundable_percent, own if any(own) else ()))
+    return found

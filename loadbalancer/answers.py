@@ -81,7 +81,7 @@ def _basket_answer(value: Mapping[str, Any]) -> messages.HoldAnswer:
 
 def leg_info(leg: Sequence[Any], currency: str) -> messages.LegInfo:
     """Return one leg of a basket or an order as callers read it (see `datastore.outcomes.legs_value`)."""
-    operator, service_id, seats, prices, percent = leg
+    operator, service_id, seats, prices, percent, *_laps = leg
     return messages.LegInfo(
         operator=operator,
         service_id=service_id,
@@ -90,6 +90,28 @@ def leg_info(leg: Sequence[Any], currency: str) -> messages.LegInfo:
         total=Money(sum(prices), currency),
         refundable_percent=percent,
     )
+
+
+def fare_parts(legs: Sequence[Sequence[Any]], passengers: Sequence[Passenger], currency: str) -> list[messages.FarePart]:
+    """Return what each passenger pays on each leg: whoever has a seat, in order, and then the infants on laps.
+
+    Args:
+        legs: As `datastore.outcomes.legs_value` gives them.
+    """
+    numbered = list(enumerate(passengers, 1))
+    seated_ones = [(number, one.type) for number, one in numbered if one.type != LAP_INFANT]
+    infants = {one.with_adult: number for number, one in numbered if one.type == LAP_INFANT}
+    found: list[messages.FarePart] = []
+    for leg, (_, service_id, seats, prices, _, *rest) in enumerate(legs, 1):
+        laps = rest[0] if rest and rest[0] else [0] * len(seats)
+        of_laps: list[messages.FarePart] = []
+        for place, (seat, price, lap) in enumerate(zip(seats, prices, laps, strict=True)):
+            number, kind = seated_ones[place] if place < len(seated_ones) else (0, "")
+            found.append(messages.FarePart(leg, number, kind, service_id, seat, Money(price - lap, currency)))
+            if lap or place + 1 in infants:
+                of_laps.append(messages.FarePart(leg, infants.get(place + 1, 0), LAP_INFANT, service_id, seat, Money(lap, currency)))
+        found += of_laps
+    return found
 
 
 def order_answer(
@@ -106,6 +128,7 @@ def order_answer(
     cancelled = value["state"] != 0
     retained = sum(minor for _, minor in value["retained"])
     total_minor = sum(sum(leg[3]) for leg in legs) if legs else sum(value["prices"])
+    plain = [operator, value["service_id"], value["seats"], value["prices"], value["refundable_percent"], value["laps"]]
     return messages.OrderAnswer(
         reference=value["reference"],
         operator=operator,
@@ -130,6 +153,7 @@ def order_answer(
         available_actions=[] if reduced or cancelled else actions_of(value),
         action_required="" if cancelled else "; ".join(f"{service_id}: {why}" for service_id, why in value["action"]),
         affected=[] if cancelled else [service_id for service_id, _ in value["action"]],
+        price_parts=fare_parts(legs or [plain], passengers, currency),
     )
 
 

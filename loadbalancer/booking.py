@@ -55,7 +55,7 @@ class Booking:
         if not hmac.compare_digest(hold["owner"], owner):
             # Before anything is said of its seats: they are nobody else's business.
             raise HoldNotYours(f"hold {request.hold_id} belongs to somebody else", hold_id=request.hold_id)
-        passengers, fares, laps = seat_party(self._balancer, request.passengers, hold)
+        passengers, fares, laps, lap_fares = seat_party(self._balancer, request.passengers, hold)
         token = manage_token(request.owner_key, request.hold_id)
         side = order_record(token, passengers)
         digest = record_digest(side)
@@ -63,7 +63,7 @@ class Booking:
         while True:
             references = _references(operator)
             named = (request.request_id, asked, request.hold_id, owner, references)
-            command = wire.Confirm(*named, token_digest(token), digest, intent, fares[0] if fares else (), laps)
+            command = wire.Confirm(*named, token_digest(token), digest, intent, *_only(fares), laps, *_only(lap_fares))
             try:
                 value, position = self._balancer.decide_at(operator, command, deadline_ms, {digest: side})
                 return self._sold(operator, value, position, passengers, token, deadline_ms)
@@ -224,3 +224,8 @@ def _references(operator: str) -> tuple[str, ...]:
     """Return booking references to choose from, each leading back to the operator."""
     slot = slot_of_operator(operator)
     return tuple(make_reference(slot, secrets.randbelow(SERIALS)) for _ in range(REFERENCES_PROPOSED))
+
+
+def _only(legs: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...]]:
+    """Return what stands beside the seats of the only leg, () where nothing does."""
+    return (legs[0] if legs else (),)

@@ -78,10 +78,22 @@ def type_percent(schedule: Schedule, kind: str) -> int:
 
 def typed_fares(schedule: Schedule, prices: Sequence[int], passengers: Sequence[Passenger]) -> tuple[int, ...]:
     """Return what a party's seats cost, beside `prices` (the adults'); passengers as `passengers.check_party` orders them."""
-    fares = [_share(price, type_percent(schedule, one.type)) for price, one in zip(prices, passengers, strict=False)]
+    fares = [typed_fare(schedule, price, one.type) for price, one in zip(prices, passengers, strict=False)]
+    laps = lap_fares(schedule, prices, passengers)
+    return tuple(fare + lap for fare, lap in zip(fares, laps, strict=True))
+
+
+def lap_fares(schedule: Schedule, prices: Sequence[int], passengers: Sequence[Passenger]) -> tuple[int, ...]:
+    """Return what of a party's fares infants on laps pay, beside `prices`."""
+    laps = [0] * len(prices)
     for one in on_laps(passengers):
-        fares[one.with_adult - 1] += _share(prices[one.with_adult - 1], type_percent(schedule, LAP_INFANT))
-    return tuple(fares)
+        laps[one.with_adult - 1] += typed_fare(schedule, prices[one.with_adult - 1], LAP_INFANT)
+    return tuple(laps)
+
+
+def typed_fare(schedule: Schedule, price_minor: int, kind: str) -> int:
+    """Return what a passenger of a type pays where an adult pays `price_minor`, in minor units."""
+    return _share(price_minor, type_percent(schedule, kind))
 
 
 def _share(price_minor: int, percent: int) -> int:

@@ -423,7 +423,7 @@ class Itineraries:
         """
         owner = owner_of(request.owner_key)
         basket = self.basket(request.hold_id, owner, deadline_ms)
-        passengers, fares, laps = seat_party(self._balancer, request.passengers, basket)
+        passengers, fares, laps, lap_fares = seat_party(self._balancer, request.passengers, basket)
         holds = self.proof(basket, deadline_ms)
         token = manage_token(request.owner_key, request.hold_id)
         record = order_record(token, passengers)
@@ -443,6 +443,7 @@ class Itineraries:
             intent,
             fares,
             laps,
+            lap_fares,
         )
         value, position = self._balancer.decide_at(anchor, command, deadline_ms, {**sides, digest: record})
         self.reconciler.nudge(request.hold_id)

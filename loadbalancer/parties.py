@@ -13,7 +13,7 @@ from datastore.model import Layout, OperatorKind, Passenger, Seat
 from datastore.passengers import ADULT, check_ages, check_party, check_passenger, copy_passenger, on_laps, seated
 from datastore.special_requests import SEATED_AWAY_FROM_EXITS
 from datastore.wording import counted
-from loadbalancer.fares import typed_fares
+from loadbalancer.fares import lap_fares, typed_fares
 from loadbalancer.view import Sale
 
 TRAVELLING = (OperatorKind.AIRLINE, OperatorKind.RAIL)
@@ -37,11 +37,13 @@ class Arranged(NamedTuple):
         passengers: With seats first, in the order of the seats of the first leg, then infants on laps.
         fares: For each leg beside its seats; () where they are the hold's prices.
         laps: Of each infant on a lap: which seat's passenger (from 0) has it.
+        lap_fares: For each leg beside its seats, what of the fares they pay; () where there are none.
     """
 
     passengers: list[Passenger]
     fares: tuple[tuple[int, ...], ...]
     laps: tuple[int, ...] = ()
+    lap_fares: tuple[tuple[int, ...], ...] = ()
 
 
 def check_people(passengers: Sequence[Passenger]) -> None:
@@ -73,7 +75,13 @@ def arrange(passengers: Sequence[Passenger], legs: Sequence[LegSeats]) -> Arrang
     party = [*people, *on_laps(party)]
     fares = tuple(_fares(leg, party) for leg in legs)
     same = all(list(made) == list(leg.prices) for made, leg in zip(fares, legs, strict=True))
-    return Arranged(party, () if same else fares, tuple(one.with_adult - 1 for one in on_laps(party)))
+    laps = tuple(one.with_adult - 1 for one in on_laps(party))
+    return Arranged(party, () if same else fares, laps, tuple(_lap_fares(leg, party) for leg in legs) if laps else ())
+
+
+def _lap_fares(leg: LegSeats, party: Sequence[Passenger]) -> tuple[int, ...]:
+    assert leg.sale is not None  # `_fares` has refused where nobody knows.
+    return lap_fares(leg.sale.service.schedule, leg.prices, party)
 
 
 def _fares(leg: LegSeats, party: Sequence[Passenger]) -> tuple[int, ...]:

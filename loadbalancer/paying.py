@@ -13,7 +13,7 @@ from datastore import messages, wire
 from datastore.errors import AlreadyConfirmed, HoldExpired, HoldfastError, HoldNotYours, InvalidRequest, Refusal
 from datastore.model import Money, is_basket
 from loadbalancer import charging
-from loadbalancer.answers import leg_info
+from loadbalancer.answers import fare_parts, leg_info
 from loadbalancer.balancer import Balancer
 from loadbalancer.booking import Booking
 from loadbalancer.cashier import Cashier, is_late
@@ -71,12 +71,15 @@ class Paying:
             [operator_of_hold(request.hold_id), hold["service_id"], hold["seats"], hold["prices"], hold["refundable_percent"]]
         ]
         currency = hold["currency"]
-        priced = [[*leg[:3], fares, leg[4]] for leg, fares in zip(legs, arranged.fares or [leg[3] for leg in legs], strict=True)]
+        laps = arranged.lap_fares or ((),) * len(legs)
+        fares = arranged.fares or [leg[3] for leg in legs]
+        priced = [[*leg[:3], own, leg[4], lap] for leg, own, lap in zip(legs, fares, laps, strict=True)]
         return messages.PartyPriced(
             hold_id=request.hold_id,
             passengers=arranged.passengers,
             legs=[leg_info(leg, currency) for leg in priced],
             total=Money(charging.price_of(hold, arranged.fares), currency),
+            price_parts=fare_parts(priced, arranged.passengers, currency),
         )
 
     def _hold(self, hold_id: str, owner: str, deadline_ms: int) -> Mapping[str, Any]:

@@ -146,9 +146,10 @@ class Rebooking:
         view = self._balancer.catalogue.operators[sale.operator]
         kind = view.row.kind if view.row is not None else ""
         taken = set(view.taken.get(plain.service_id) or ())
-        fares = arrange(people, [LegSeats(sale, kind, plain.service_id, whole, adults, taken)]).fares
-        prices = tuple(fares[0][position] for position in positions) if fares else plain.prices
-        return Leg(plain.operator, plain.service_id, plain.seats, prices, plain.refundable_percent)
+        arranged = arrange(people, [LegSeats(sale, kind, plain.service_id, whole, adults, taken)])
+        prices = tuple(arranged.fares[0][position] for position in positions) if arranged.fares else plain.prices
+        laps = tuple(arranged.lap_fares[0][position] for position in positions) if arranged.lap_fares else ()
+        return Leg(plain.operator, plain.service_id, plain.seats, prices, plain.refundable_percent, laps if any(laps) else ())
 
     def check_order(self, legs: Sequence[Leg], place: int, new: Sequence[Service], deadline_ms: int) -> None:
         """Check that what is taken fits between the legs before and after: in time, and with time to change where one follows on.

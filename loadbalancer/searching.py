@@ -20,6 +20,7 @@ from loadbalancer.waiting import now_ms
 
 DAYS_PER_TURN = 4  # Of a calendar: others get their turn between.
 PLACES_MAX = 1_000
+CODES_SHOWN = 24
 
 
 class Searching:
@@ -154,7 +155,9 @@ class Searching:
         for word in words:
             if word.upper() not in known:
                 near = nearest(word, known)
-                raise UnknownOperator(f"no operator {shown(word)}{hint(near)}", operator=shown(word), nearest=near)
+                # Codes of two letters are rarely like another: then those that there are help more than none.
+                words_for = hint(near) or f"; there are {', '.join(sorted(known)[:CODES_SHOWN])}{', …' if len(known) > CODES_SHOWN else ''}"
+                raise UnknownOperator(f"no operator {shown(word)}{words_for}", operator=shown(word), nearest=near)
         return frozenset(word.upper() for word in words)
 
     def _check_cabin(self, cabin: str) -> None:

@@ -77,7 +77,7 @@ def table(results: Sequence[Result]) -> list[str]:
     lines.append("")
     lines.append(
         f"{len(results)} travellers: {', '.join(f'{count} {how}' for how, count in ended.items())} in the end; "
-        f"{heard} were told that it was done, the others a refusal, or that nobody knew."
+        f"the last call of {heard} was answered, the others' refused, or left open."
     )
     return lines
 

@@ -39,9 +39,10 @@ WHICH = os.environ.get("HOLDFAST_CRASHES", "")
 RESULTS = os.environ.get("HOLDFAST_CRASH_RESULTS", "")
 DECLINED, SLOW = "pm_card_visa_chargeDeclined", "pm_card_sandbox_slow"
 # A slow card takes 3 s: just longer than its hold lasts, and well before what was set aside is given back (Q7).
-SETTINGS = {"payments": {"paying_ms": 2_700}}
 SOON_MS = 1_500  # of a hold that is to end by itself, or before its card is done
 LONG_MS = 15_000
+# What a change holds, or what is held again for a late card, lasts as configured: whoever gives up leaves it for that long.
+SETTINGS = {"payments": {"paying_ms": 2_700}, "loadbalancer": {"hold_ttl_ms": LONG_MS}}
 DEADLINE_MS = 8_000
 HEARD_S = 90
 A_DAY = 100  # travellers of one day's shows

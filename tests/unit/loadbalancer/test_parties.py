@@ -10,14 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastore import messages
+from datastore.conditions import laps_of
 from datastore.errors import InvalidRequest, OrderNotPayable, PaymentDeclined
-from datastore.model import Document, Layout, Passenger, Schedule
+from datastore.model import Document, Layout, Leg, Passenger, Schedule
 from datastore.passengers import TYPES, check_party, seated
+from loadbalancer.alternatives import at_no_charge
 from loadbalancer.fares import typed_fares
 from loadbalancer.parties import nearest_off_exit
 from loadbalancer.travellers import leg_record, order_record, passengers_of, record_digest
 from tests.unit.loadbalancer.scenery import CABIN, DAY, FLIGHT, OPERATOR_KEY, OWNER, SCHEDULE, Scene, scene
+from tests.unit.loadbalancer.test_changing import cancel, quoted
 from tests.unit.loadbalancer.test_paying import Till, till
+from tests.unit.loadbalancer.test_rebooking import change, offered
 
 __all__ = ["till"]
 
@@ -177,3 +181,34 @@ def test_the_nearest_seat_off_an_exit() -> None:
     assert nearest_off_exit(layout, seat, {one.seat_id for one in layout.seats}) is None
 
 
+
+
+def test_price_parts_are_what_each_pays() -> None:
+    """An infant on a lap has a part of its own, in quote and booking, and the parts add up to the cent, before and after a change."""
+    with scene() as here:
+        held = here.hold("3A", "3B")
+        priced: Any = here.ask("price_party", messages.PriceParty(owner_key=OWNER, hold_id=held.hold_id, passengers=[ANA, TOM, EVA]))
+        order = confirm(here, held.hold_id, ANA, TOM, EVA)
+        adult = held.prices[0].minor
+        lap = (adult * 10 + 50) // 100
+        expected = [("ADT", "3A", adult), ("CHD", "3B", (held.prices[1].minor * 75 + 50) // 100), ("INF", "3A", lap)]
+        for answer in (priced, order):
+            assert [(part.type, part.seat_id, part.amount.minor) for part in answer.price_parts] == expected
+            assert sum(part.amount.minor for part in answer.price_parts) == answer.total.minor
+            assert [answer.passengers[part.passenger - 1].given for part in answer.price_parts] == ["Ana", "Tom", "Eva"]
+        left = cancel(here, order, quoted(here, order, passengers=[2]).quote)
+        assert [(part.type, part.amount.minor) for part in left.price_parts] == [("ADT", adult), ("INF", lap)]
+        moved = change(here, order, offered(here, order, "3A 4C").quote)
+        assert [(part.type, part.seat_id) for part in moved.price_parts] == [("ADT", "4C"), ("INF", "4C")]
+        assert sum(part.amount.minor for part in moved.price_parts) == moved.total.minor
+
+
+def test_who_is_taken_elsewhere_pays_what_he_paid() -> None:
+    """Alternatives for a lost leg cost each passenger what the leg did, over one service or two, infants on laps apart."""
+    lost = Leg("AR", FLIGHT, ("3A", "3B"), (1_101, 750), 80, (101, 0))
+    one = Leg("QR", LEGS[1], ("4A", "4B"), (500, 500), 50)
+    assert [(leg.prices, leg.laps, leg.refundable_percent) for leg in at_no_charge(lost, [one])] == [((1_101, 750), (101, 0), 80)]
+    two = at_no_charge(lost, [one, Leg("LA", FLIGHT, ("5A", "5B"), (1_000, 999), 20)])
+    assert [sum(leg.prices[place] for leg in two) for place in (0, 1)] == [1_101, 750]
+    assert sum(leg.laps[0] for leg in two) == 101
+    assert all(lap <= price for leg in two for lap, price in zip(laps_of(leg), leg.prices, strict=True))
