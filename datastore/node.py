@@ -297,6 +297,7 @@ class Node:
         report = self.recoverer.report(status.operator)
         if report is not None:
             status.recovery = progress(report)
+        status.leaving = self.recoverer.leaves(status.operator)
         status.aside = self._aside.get(status.operator, "")
         return status
 

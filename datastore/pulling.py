@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One recovery. `wanted`: the source that a person named."""
+    """One recovery. `wanted`: the source that a person named; `busy`: it waits for another that is under way."""
 
     operator: str
     cause: Cause
@@ -32,6 +32,7 @@ class Job:
     fresh_uuid: str = ""
     due: float = 0.0
     tries: int = 0
+    busy: bool = False
     avoid: set[str] = field(default_factory=set)
     report: RecoverReport = field(default_factory=lambda: RecoverReport("", "waiting"))
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -41,6 +42,7 @@ TURN_S = 60.0
 RETRY_S = 2.0
 INSTALL_TRIES = 60
 ASKED_TRIES = 3
+BUSY_TRIES = 60
 SETTLE_TRIES = 10
 SETTLE_S = 0.2
 LOOK_BYTES = 1024 * 1024
@@ -99,6 +101,7 @@ class Recoverer:
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
         self._reports: dict[str, RecoverReport] = {}
+        self._leaving: set[str] = set()
         self._unheard = set(stubs)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -121,6 +124,10 @@ class Recoverer:
     def report(self, operator: str) -> RecoverReport | None:
         """Return how the operator's recovery stands, None where there is and was none."""
         return self._reports.get(operator)
+
+    def leaves(self, operator: str) -> bool:
+        """Return whether the store here is about to be replaced by one with another identity."""
+        return operator in self._leaving
 
     def needed(self, operator: str, cause: Cause) -> None:
         """A partition found that it cannot go on by log, or that its store went back."""
@@ -218,6 +225,9 @@ class Recoverer:
                 self._wake.clear()
                 continue
             try:
+                if job.cause is Cause.ASKED and job.fresh_uuid:
+                    # Said before anybody is asked, until the new identity is there: `recovery.refusal` has the reason.
+                    self._leaving.add(job.operator)
                 done = self._recover(job)
             except HoldfastError as error:
                 log.warning("recovery stopped operator=%s reason=%s", job.operator, error.detail)
@@ -225,6 +235,8 @@ class Recoverer:
             except OSError as error:
                 log.warning("recovery stopped operator=%s reason=%s", job.operator, error)
                 job.report.detail, done = str(error), False
+            finally:
+                self._leaving.discard(job.operator)
             self._ended(job, done)
 
     def _due(self) -> Job | None:
@@ -235,13 +247,15 @@ class Recoverer:
     def _ended(self, job: Job, done: bool) -> None:
         job.tries += 1
         # A person who waits is told; what the node does by itself it tries for as long as it takes.
-        again = not done and (job.cause is not Cause.ASKED or (job.tries < ASKED_TRIES and job.report.state != "refused"))
+        tries_max = BUSY_TRIES if job.busy else ASKED_TRIES
+        again = not done and (job.cause is not Cause.ASKED or (job.tries < tries_max and job.report.state != "refused"))
         if not done and job.report.state != "refused":
             job.report.state = "waiting" if again else "failed"
         with self._mutex:
             self._jobs.remove(job)
             if again:
-                job.due = time.monotonic() + RETRY_S
+                # Two that met must not meet again.
+                job.due = time.monotonic() + RETRY_S * (1 + crc32(f"{self._host.name} {job.tries}".encode()) % 8 / 8)
                 self._jobs.append(job)
 
     def _survey(self) -> None:
@@ -302,10 +316,10 @@ class Recoverer:
             Incoming(self._folder, job.operator).discard()
             report.state, report.source, report.detail = "done", "", "the log brought it"
             return True
-        why_not = recovery.refusal(self._host.name, mine, peers) if job.cause is Cause.ASKED else ""
+        why_not = self._why_not_give_up(job, mine, peers)
         at_least = mine.applied_lsn + 1 if mine is not None and not job.fresh_uuid and mine.last_lsn else 0
         if why_not:
-            report.state, report.detail = "refused", why_not
+            report.state, report.detail = "waiting" if job.busy else "refused", why_not
             return False
         chosen = self._chosen(job, peers, at_least)
         if isinstance(chosen, NoSource):
@@ -332,6 +346,12 @@ class Recoverer:
             job.avoid = {chosen.node} if chosen.node not in job.avoid else set()
         return done
 
+    def _why_not_give_up(self, job: Job, mine: wire.PartitionStatus | None, peers: Mapping[str, wire.PartitionStatus]) -> str:
+        """Return why the store must not lose its identity now, or ""; note in the job whether that passes."""
+        why_not = recovery.refusal(self._host.name, mine, peers) if job.cause is Cause.ASKED else ""
+        job.busy = bool(why_not) and any(copy.leaving for copy in peers.values())
+        return why_not
+
     def _chosen(self, job: Job, peers: Mapping[str, wire.PartitionStatus], at_least_lsn: int) -> Source | NoSource:
         """Return the source: the one a person named, else the one that much came from already, else the best."""
         noted = Incoming(self._folder, job.operator).found()
@@ -349,6 +369,10 @@ class Recoverer:
             RequestInProgress, InvalidRequest: Not now; nothing changed.
         """
         aside, erased_since = "", False
+        # Once more: what came took its time, and another voter may have been lost meanwhile.
+        why_not = self._why_not_give_up(job, self._mine(job.operator), _of(job.operator, self._peers()))
+        if why_not:
+            raise RequestInProgress(why_not, operator=job.operator)
 
         def swap(old: Store) -> Store:
             nonlocal aside, erased_since

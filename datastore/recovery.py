@@ -166,7 +166,9 @@ def refusal(node: str, mine: PartitionStatus | None, peers: Mapping[str, Partiti
     """Return why a copy must not be replaced now though a person asks for it, or "".
 
     Its identity will not count any more, so the others must be enough by themselves: a majority of the voters, one of them
-    a primary that serves. Else what only this copy knows could be what was acknowledged.
+    a primary that serves. Else what only this copy knows could be what was acknowledged. Others that are about to give up
+    their identity as well do not count. Who says first that it leaves and then asks here never makes one too many with
+    another: of several, the last to ask has heard of all.
     """
     if mine is None or mine.last_lsn == 0:
         return ""
@@ -175,10 +177,11 @@ def refusal(node: str, mine: PartitionStatus | None, peers: Mapping[str, Partiti
     truth = latest([*(copy for name, copy in peers.items() if name != node), mine])
     if truth is None or mine.store_uuid not in truth.voters:
         return ""
-    others = [copy for name, copy in peers.items() if name != node and copy.store_uuid in truth.voters]
+    others = [copy for name, copy in peers.items() if name != node and copy.store_uuid in truth.voters and not copy.leaving]
     needed = len(truth.voters) // 2 + 1
     if len(others) < needed:
-        return f"{len(others)} of its other copies answer and {needed} are needed: this one may hold what they do not"
+        replaced = "".join(f", {name} is being replaced itself" for name, copy in peers.items() if copy.leaving)
+        return f"{len(others)} of its other copies answer and {needed} are needed{replaced}: this one may hold what they do not"
     if not any(copy.role == "primary" and copy.serving for copy in others):
         return "no other copy serves as its primary: this one may hold what they do not"
     return ""

@@ -311,6 +311,7 @@ class PartitionStatus(msgspec.Struct, array_like=True):
     followers: dict[str, tuple[int, int, bool]] = {}  # at a primary: uuid -> (lsn it has, ms since it was heard, caught up)
     aside: str = ""  # the newest file of this operator that was put aside at the node: its name says when and why
     recovery: str = ""  # how its recovery stands, "" where there is none
+    leaving: bool = False  # a new identity is about to take this store's place: no majority may count on it any more (R14)
 
 
 class NodeStatus(msgspec.Struct, array_like=True):

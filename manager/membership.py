@@ -208,6 +208,8 @@ def _is_lost(copies: Copies, store_uuid: str, node: str) -> bool:
 def _is_well(copies: Copies, store_uuid: str) -> bool:
     if store_uuid == copies.primary.store_uuid:
         return True
+    if any(report is not None and report.store_uuid == store_uuid and report.leaving for report in copies.reports.values()):
+        return False  # Its node is about to put another identity in its place.
     _, heard_ms, caught_up = copies.primary.followers.get(store_uuid, (0, HEARD_MS, False))
     return caught_up and heard_ms < HEARD_MS
 

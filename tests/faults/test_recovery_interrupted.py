@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -23,9 +24,9 @@ from tests.waiting import wait_until
 BACK_S = 120.0
 # A file of some megabytes, a megabyte a second: time enough to kill somebody on the way.
 SETTINGS = "recovery_bytes_per_s = 1048576\n"
-FILE_BYTES = 2 * 1024 * 1024
+FILE_BYTES = 3 * 1024 * 1024
 REFUSALS = 2_000
-ON_THE_WAY_BYTES = 1024 * 1024
+ON_THE_WAY_BYTES = 512 * 1024
 
 
 @pytest.fixture
@@ -118,9 +119,15 @@ def test_kills_on_the_way(nodes: Nodes) -> None:
     # Not once was it begun anew: what is written down, until it is in use, is the same snapshot, now perhaps ready with its digest.
     now = note(nodes, "node-3")
     assert not now or (before["source"], before["offer"][1]) == (now["source"], now["offer"][1])
-    report = report_of(nodes, "node-3")
-    assert report is not None
-    assert "part of its snapshot is here already" in report.why
+    why: list[str] = []
+
+    def told() -> bool:
+        report = report_of(nodes, "node-3")
+        why[:] = [report.why] if report is not None and report.why else []
+        return bool(why)
+
+    wait_until(told, "node-3 to say what it does", BACK_S)
+    assert "part of its snapshot is here already" in why[0]
 
     nodes.kill("node-2")
     nodes.start("node-2")
@@ -129,6 +136,35 @@ def test_kills_on_the_way(nodes: Nodes) -> None:
     wait_whole(nodes, "node-3", gone)
     wait_until(lambda: (found := report_of(nodes, "node-3")) is not None and found.state == "done", "the report to say so", BACK_S)
     assert [] == list(part(nodes, "node-3").parent.iterdir())
+
+
+def test_two_that_are_recovered_at_once_leave_a_majority(nodes: Nodes) -> None:
+    """Each alone may give up its identity, and both together may not: the operator could not sell ever again (R14)."""
+    before = {name: nodes.partition(name).store_uuid for name in NAMES}
+
+    def begin(name: str) -> None:
+        nodes.stubs[name].recover(RecoverAsk(name, [OPERATOR], "node-1", "start"), CALL_MS)
+
+    threads = [threading.Thread(target=begin, args=(name,)) for name in ("node-2", "node-3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ended: dict[str, RecoverReport] = {}
+
+    def both_ended() -> bool:
+        for name in ("node-2", "node-3"):
+            report = report_of(nodes, name)
+            if report is not None and report.state in ("done", "refused", "failed"):
+                ended[name] = report
+        return len(ended) == 2 or (len(ended) == 1 and report_of(nodes, next(n for n in ("node-2", "node-3") if n not in ended)) is None)
+
+    wait_until(both_ended, "both recoveries to have ended", BACK_S)
+    kept = [name for name in NAMES if nodes.partition(name).store_uuid == before[name]]
+    assert 2 == len(kept), "one was replaced, and the others are a majority"
+    assert ["done"] == [report.state for name, report in ended.items() if name not in kept]
+    nodes.promote("node-1")  # It may have heard nobody for a while.
+    nodes.submit("node-1", nodes.hold("4A"))[0].unwrap()
 
 
 def test_an_erasure_leaves_nothing_on_its_way(nodes: Nodes) -> None:
@@ -140,7 +176,7 @@ def test_an_erasure_leaves_nothing_on_its_way(nodes: Nodes) -> None:
     for aside in ("quarantined-20261121T000000Z-damaged", "retired-20261121T000000Z"):
         (partitions / f"AR.sqlite.{aside}").write_bytes(b"bytes with " + NAME)
     nodes.stubs["node-3"].recover(RecoverAsk("node-3", [OPERATOR], "node-2", "start"), CALL_MS)
-    wait_until(lambda: size_of(part(nodes, "node-3")) >= ON_THE_WAY_BYTES // 2, "a part to have come", BACK_S)
+    wait_until(lambda: size_of(part(nodes, "node-3")) >= ON_THE_WAY_BYTES, "a part to have come", BACK_S)
     assert [path for path in found(nodes, "node-2", NAME) if "/outgoing/" in path]
     nodes.submit("node-1", wire.Erase("erase-00001", b"d", blake2b(record, digest_size=32).digest()))[0].unwrap()
     erased_lsn = nodes.last_lsn("node-1")

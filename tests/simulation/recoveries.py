@@ -275,6 +275,7 @@ class SimulatedRecoverer(Recoverer):
         self._bytes_per_s = 1 << 40
         self._mutex = Guard()  # type: ignore[assignment]
         self._jobs = deque()
+        self._leaving = set()
         self._reports = {}
         self._unheard = set(self._stubs)
         self._wake = Event()  # type: ignore[assignment]

@@ -168,6 +168,11 @@ def test_a_copy_is_not_given_up_while_the_others_cannot_do_without_it() -> None:
     assert "" == refusal("node-3", copy("u9", "outside"), {})
     assert "switchover AR" in refusal("node-1", PEERS["node-1"], {"node-2": PEERS["node-2"], "node-3": mine})
     assert "1 of its other copies" in refusal("node-3", mine, {"node-1": PEERS["node-1"]})
+    both = refusal("node-3", mine, {**PEERS, "node-2": copy("u2", leaving=True)})
+    assert "1 of its other copies" in both and "node-2 is being replaced itself" in both
+    five = {**VOTERS, "u4": "node-4", "u5": "node-5"}
+    others = {f"node-{number}": copy(f"u{number}", "primary" if number == 1 else "replica", voters=five) for number in (1, 3, 4, 5)}
+    assert "" == refusal("node-2", copy("u2", voters=five), {**others, "node-3": copy("u3", voters=five, leaving=True)})
     assert "no other copy serves" in refusal("node-3", mine, {"node-1": copy("u1"), "node-2": copy("u2")})
 
 
