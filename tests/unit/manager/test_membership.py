@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from datastore.configuration import DROP_LEARNER, ConfigChange, changed, voters_apart
 from datastore.rows import ConfigRow
 from datastore.wire import PartitionStatus
-from manager.membership import Copies, MakeStore, MoveAway, Reconfigure, Renew, Step, Wait, next_step, told
+from manager.membership import Copies, MakeStore, MoveAway, Reconfigure, Renew, Step, Wait, heirs, next_step, told
 
 EPOCH = (3, "m")
 LAST = 50
@@ -27,6 +27,7 @@ class Group:
     behind: set[str] = field(default_factory=set)  # uuids that are not caught up
     silent: set[str] = field(default_factory=set)
     learned: set[str] = field(default_factory=set)  # uuids with a log
+    leaving: set[str] = field(default_factory=set)  # nodes that are about to put another identity in their store's place
     lsn: int = 1
     made: int = 100
 
@@ -55,6 +56,7 @@ class Group:
             config_lsn=self.lsn,
             retired=list(self.config.retired),
             followers=followers,
+            leaving=node in self.leaving,
         )
 
     def copies(self, wanted: Sequence[str], unfit: frozenset[str] = frozenset(), preferred: str = "", returns: bool = False) -> Copies:
@@ -203,6 +205,16 @@ def test_nothing_is_taken_out_that_would_leave_too_few() -> None:
     found.silent |= {"node-2", "node-3"}
     step = next_step(found.copies(names(1, 2, 3)))
     assert isinstance(step, Wait) and not step.settled
+
+
+def test_who_is_about_to_leave_counts_for_nothing() -> None:
+    """Of two that would be left one is being recovered: the third stays until that one votes again, and it is not made primary."""
+    found = group(1, 2, 3, 4)
+    assert not isinstance(next_step(found.copies(names(1, 2, 3))), Wait)
+    found.leaving = {"node-2", "node-3"}
+    step = next_step(found.copies(names(1, 2, 3)))
+    assert isinstance(step, Wait) and not step.settled
+    assert ["node-4"] == heirs(found.copies(names(1, 2, 3)))
 
 
 nodes = st.integers(1, 6)
