@@ -45,11 +45,19 @@ def search(
     airlines: Airlines = "",
     sort: Annotated[str, typer.Option("--sort", "-s", help="price, duration, arrival, departure or stops.")] = "price",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Trips shown each way.")] = 20,
+    children: Annotated[int, typer.Option("--children", min=0, help="So many of them are 2 to 11 years old.")] = 0,
+    infants: Annotated[int, typer.Option("--infants", min=0, help="And so many infants on laps: they need no seat.")] = 0,
     json: Json = False,
 ) -> int:
     """Find trips over all airlines: those that no other beats in arrival, duration, stops and price at once."""
     session: Session = context.obj
     today = date.today()
+    if children > pax or infants > pax - children:
+        raise InvalidRequest(
+            f"--pax {pax} has {max(0, pax - children)} adults beside {children} children: each infant on a lap needs one, {infants} were"
+            " asked for; an infant with a seat counts in --pax",
+            field="infants" if children <= pax else "children",
+        )
     with session.connect() as client:
         answer = client.search(
             origin,
@@ -70,7 +78,7 @@ def search(
     from client import show_search
 
     if answer.outbound or answer.inbound:
-        show_search.trips(session.console(), answer)
+        show_search.trips(session.console(), answer, children, infants)
     else:
         tell(f"no trips; see what there is on other days with: holdfast calendar {origin} {destination}")
     if answer.more:

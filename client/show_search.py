@@ -11,6 +11,7 @@ from client import inputs, routemap
 from client.show import clock, local_time
 from client.tables import STAYS, Rows
 from datastore import messages
+from datastore.model import Money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,20 +21,24 @@ CHEAPEST = "#009E73"
 SKETCH_LINES = 24
 
 
-def trips(console: Console, answer: messages.TripsAnswer) -> None:
-    """Print the trips of a search, numbered, each with its reason; then how to hold one."""
+def trips(console: Console, answer: messages.TripsAnswer, children: int = 0, infants: int = 0) -> None:
+    """Print the trips of a search, numbered, each with its reason; then how to hold one.
+
+    Args:
+        children: So many of the party; `infants`: so many more on laps. What they pay is said beside the adults' price.
+    """
     number = 1
     for found, ends in ((answer.outbound, (answer.origins, answer.destinations)), (answer.inbound, (answer.destinations, answer.origins))):
         if found:
             console.print(Text(f"{named(ends[0])} to {named(ends[1])}, {counted_people(answer.passengers)}"), soft_wrap=True)
-            _table(console, found, number, answer.passengers)
+            _table(console, found, number, (answer.passengers, children, infants))
             number += len(found)
     first = next(iter((*answer.outbound, *answer.inbound)))
     minutes = inputs.duration_text(first.expires_ms - answer.as_of_ms)
     console.print(f"\nprices of {clock(answer.as_of_ms)}, offered for {minutes}; hold one with: holdfast hold --offer 1", soft_wrap=True)
 
 
-def _table(console: Console, found: list[messages.Trip], number: int, passengers: int) -> None:
+def _table(console: Console, found: list[messages.Trip], number: int, party: tuple[int, int, int]) -> None:
     rows = Rows(
         "#", "DEPARTS", "ARRIVES", "TIME", "ROUTE", "SERVICES", "LEFT", "PRICE", "BACK", "WHY",
         right=("#", "LEFT", "PRICE", "BACK"), fold=("WHY",), drop=("LEFT", "BACK", "ROUTE", "WHY"), below="WHY",
@@ -50,7 +55,7 @@ def _table(console: Console, found: list[messages.Trip], number: int, passengers
             str(trip.seats_left),
             str(trip.total),
             f"{trip.refundable_percent}{STAYS}%",
-            trip.why + _details(trip, passengers),
+            trip.why + _details(trip, *party),
         )
     rows.print(console)
 
@@ -63,14 +68,31 @@ def _route(trip: messages.Trip) -> str:
     return " ".join([*words, "→", trip.destination])
 
 
-def _details(trip: messages.Trip, passengers: int) -> str:
+def _details(trip: messages.Trip, passengers: int, children: int, infants: int) -> str:
     words = []
     if trip.changes_airline:
         changes = [wait.place for wait in trip.layovers if wait.changes_airline]
         words.append(f"changes airline in {' and '.join(changes)}")
     if len(trip.legs) > 1 or passengers > 1:
         words.append(" + ".join(f"{part.count} × {part.each} {part.cabin}" for leg in trip.legs for part in leg.parts))
+    if children or infants:
+        words.append(party_words(trip, passengers, children, infants))
     return "".join(f"; {word}" for word in words)
+
+
+def party_words(trip: messages.Trip, passengers: int, children: int, infants: int) -> str:
+    """Return what a party pays by its types, the adults in the seats that are listed first: "together 664.40 USD: ..."."""
+    minor = {"ADT": 0, "CHD": 0, "INF": 0}
+    for leg in trip.legs:
+        seats = [part for part in leg.parts for _ in range(part.count)]
+        adults, rest = seats[: passengers - children], seats[passengers - children :]
+        minor["ADT"] += sum(part.each.minor for part in adults)
+        minor["CHD"] += sum(part.types["CHD"].minor for part in rest)
+        minor["INF"] += sum(part.types["INF"].minor for part in adults[:infants])
+    counts = {"ADT": passengers - children, "CHD": children, "INF": infants}
+    currency = trip.total.currency
+    parts = " + ".join(f"{count} {kind} {Money(minor[kind], currency)}" for kind, count in counts.items() if count)
+    return f"together {Money(sum(minor.values()), currency)}: {parts}"
 
 
 def hours(minutes: int) -> str:

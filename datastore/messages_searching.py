@@ -38,12 +38,13 @@ class SearchTrips(Request, frozen=True, kw_only=True):
 
 
 class PricePart(msgspec.Struct):
-    """`count` seats of one cabin and zone, `each` so much."""
+    """`count` seats of one cabin and zone, `each` so much for an adult; `types`: what a "CHD", "INS" or "INF" pays there."""
 
     cabin: str
     zone: str
     count: int
     each: Money
+    types: dict[str, Money] = msgspec.field(default_factory=dict)
 
 
 class TripLeg(msgspec.Struct):

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from datastore import messages
 from datastore.errors import HoldfastError
-from datastore.model import MINUTE_MS, Money
+from datastore.model import MINUTE_MS, Money, Schedule
+from datastore.passengers import ADULT, TYPES
 from loadbalancer.answers import local_time, service_info
 from loadbalancer.clocks import DAY_MIN, iso, to_ms
 from loadbalancer.connecting import is_international
+from loadbalancer.fares import typed_fare
 from loadbalancer.offers import FORM, OfferedLeg, Scene, TripOffer, leg_now, offer_id
 from loadbalancer.pareto import reasons
 from loadbalancer.search import Found, Query
@@ -30,6 +32,7 @@ class _Leg(NamedTuple):
     info: messages.ServiceInfo
     offered: OfferedLeg
     left: int
+    schedule: Schedule
 
 
 def trips_of(
@@ -54,7 +57,7 @@ def _trip(scene: Scene, query: Query, found: Found, why: str) -> messages.Trip:
     for flight in found.flights:
         view, service, layout = scene.catalogue.find(flight[3].prefix + iso(query.ordinal + flight[4]))
         offered, left = leg_now(scene, view, service, layout, query.passengers, query.cabin)
-        legs.append(_Leg(service_info(view, service, layout, scene.now_ms), offered, left))
+        legs.append(_Leg(service_info(view, service, layout, scene.now_ms), offered, left, service.schedule))
     first, last = legs[0].info, legs[-1].info
     offer = TripOffer(FORM, query.passengers, found.currency, scene.now_ms + scene.ttl_ms, tuple(leg.offered for leg in legs))
     airlines = list(dict.fromkeys(leg.info.operator for leg in legs))
@@ -82,7 +85,10 @@ def _trip(scene: Scene, query: Query, found: Found, why: str) -> messages.Trip:
 
 
 def _leg(leg: _Leg, currency: str) -> messages.TripLeg:
-    parts = [messages.PricePart(part.cabin, part.zone, part.seats, Money(part.each_minor, currency)) for part in leg.offered.parts]
+    parts = []
+    for part in leg.offered.parts:
+        types = {kind: Money(typed_fare(leg.schedule, part.each_minor, kind), currency) for kind in sorted(TYPES) if kind != ADULT}
+        parts.append(messages.PricePart(part.cabin, part.zone, part.seats, Money(part.each_minor, currency), types))
     return messages.TripLeg(leg.info, parts, Money(leg.offered.total_minor, currency), leg.left, leg.offered.refundable_percent)
 
 

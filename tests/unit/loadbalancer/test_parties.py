@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.show_search import party_words
 from datastore import messages
 from datastore.conditions import laps_of
 from datastore.errors import InvalidRequest, OrderNotPayable, PaymentDeclined
@@ -201,6 +202,16 @@ def test_price_parts_are_what_each_pays() -> None:
         moved = change(here, order, offered(here, order, "3A 4C").quote)
         assert [(part.type, part.seat_id) for part in moved.price_parts] == [("ADT", "4C"), ("INF", "4C")]
         assert sum(part.amount.minor for part in moved.price_parts) == moved.total.minor
+
+
+def test_a_search_says_what_the_booking_costs() -> None:
+    """What a search says that a party with a child and an infant pays together is what the offer's booking costs, to the cent."""
+    with scene() as here:
+        found: Any = here.ask("search", messages.SearchTrips(origin="EZE", destination="GRU", date=DAY, passengers=2))
+        trip = found.outbound[0]
+        order = confirm(here, here.hold(count=2, offer=trip.offer).hold_id, ANA, TOM, EVA)
+        assert party_words(trip, 2, 1, 1).startswith(f"together {order.total}: 1 ADT {order.price_parts[0].amount} + 1 CHD")
+        assert party_words(trip, 2, 0, 0) == f"together {trip.total}: 2 ADT {trip.total}"
 
 
 def test_who_is_taken_elsewhere_pays_what_he_paid() -> None:
