@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from textual import work
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.message import Message
+from textual.worker import active_worker
 
 from client.api import new_request_id
 from client.inputs import duration_text
@@ -101,6 +103,20 @@ class Host(App[None]):
         if self.rivals is not None:
             self.rivals.stop()
         self.gateway.close()
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def pop_screen(self) -> AwaitComplete:
+        """Leave a screen. Its work ends first: news of a live map that came while its widgets go would find none to stand in."""
+        leaving, own = self.screen, active_worker.get(None)
+        for worker in list(self.workers):
+            if worker is not own and (worker.node is leaving or leaving in worker.node.ancestors):
+                worker.cancel()
+        return super().pop_screen()
+
+    async def _shutdown(self) -> None:
+        self.workers.cancel_all()  # As in `pop_screen`, for all screens at once.
+        await super()._shutdown()
 
     # --- shared by the screens -------------------------------------------------------------------------------------
 

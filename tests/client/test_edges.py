@@ -249,6 +249,21 @@ def test_help_is_whole_at_any_size_and_gives_the_focus_back(tmp_path: Path) -> N
     play(tmp_path, story, size=(80, 24))
 
 
+def test_a_live_map_that_is_left_learns_nothing_more(tmp_path: Path) -> None:
+    """Its work has ended when its widgets go, however much happens there at that moment; the application goes on."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        await until(pilot, lambda: "watch_seats" in fake.asked, "the live map")
+        fake.take(RIVAL, [(FIRST, ["2B", "3C"])])
+        app.pop_screen()
+        assert [] == [worker for worker in app.workers if worker.node is screen and not worker.is_cancelled]
+        await until(pilot, lambda: app.screen is not screen, "the search again")
+        assert "1 trip" in shown(app)
+
+    play(tmp_path, story)
+
+
 def test_slash_searches_from_within_a_field(tmp_path: Path) -> None:
     """The key goes to the first field and is no letter of it; what is typed then replaces what was there."""
 
