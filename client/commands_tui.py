@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +110,24 @@ def open_application(
         command_options=["--config", str(session.config_file), "--profile", session.profile, "--data", str(session.folders.data)],
     )
     keymap.apply(app, wishes)
-    app.run()
+    with _ending(app.exit):
+        app.run()
+
+
+@contextlib.contextmanager
+def _ending(leave: Callable[[], None]) -> Iterator[None]:
+    """While the application is shown SIGTERM leaves it as Ctrl+Q does, and with its terminal it ends at once: there is nothing left to
+    restore, and its threads would read from a terminal that is gone for ever. Who waits for its end cleans up (`client.demo`)."""
+    ways: dict[signal.Signals, Any] = {signal.SIGTERM: lambda *_: leave(), signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.getsignal(number) for number in ways}
+    for number, way in ways.items():
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, way)
+    try:
+        yield
+    finally:
+        for number, way in before.items():
+            signal.signal(number, way)
 
 
 def desk_of(session: Session) -> Desk | None:

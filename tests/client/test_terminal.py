@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from client import processes
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -59,15 +62,18 @@ class Terminal:
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True, timeout=60)
 
 
+def words_of(cluster: ClusterUnderTest, folder: Path, *program: str) -> list[str]:
+    """Return the words that run a Python program with the options of a cluster's application behind it."""
+    assignments = {"HOLDFAST_HOME": str(folder / "home"), "PYTHONPATH": str(TOP), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    files = ["--config", str(cluster.folders.config), "--data", str(cluster.folders.data)]
+    return ["env", *(f"{name}={value}" for name, value in assignments.items()), sys.executable, *program, *files, "tui"]
+
+
 @pytest.fixture
 def terminal(cluster: ClusterUnderTest, tmp_path: Path) -> Iterator[Terminal]:
     if shutil.which("tmux") is None:
         pytest.skip("tmux is not installed: no terminal to run the application in")
-    assignments = {"HOLDFAST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(TOP), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    words = ["env", *(f"{name}={value}" for name, value in assignments.items())]
-    files = ["--config", str(cluster.folders.config), "--data", str(cluster.folders.data)]
-    program = shlex.join([*words, sys.executable, "-m", "client", *files, "tui"])
-    made = Terminal(tmp_path, f"{program}; echo ended with $?; cat")
+    made = Terminal(tmp_path, f"{shlex.join(words_of(cluster, tmp_path, '-m', 'client'))}; echo ended with $?; cat")
     try:
         yield made
     finally:
@@ -102,3 +108,35 @@ def test_start_search_hold_confirm_quit(terminal: Terminal, cluster: ClusterUnde
     assert len(taken) >= 2
     terminal.press("C-q")
     terminal.see("ended with 0")
+
+
+# As `demo` is run: whoever closes its terminal, or ends it, interrupts what goes on.
+INTERRUPTED = """
+import os, pathlib, signal, sys
+from client import cli
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
+pathlib.Path(sys.argv.pop(1)).write_text(str(os.getpid()))
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["its terminal is closed", "it is told to end"])
+def test_it_ends_whoever_ends_it(cluster: ClusterUnderTest, tmp_path: Path, closed: bool) -> None:
+    """Nothing of it is left that reads from a terminal that is gone; told to end, it leaves the terminal as it was."""
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed: no terminal to run the application in")
+    note = tmp_path / "pid"
+    words = words_of(cluster, tmp_path, "-c", INTERRUPTED, str(note))
+    terminal = Terminal(tmp_path, f"{shlex.join(words)}; echo ended with $?; cat")
+    try:
+        terminal.see("From")
+        application = processes.identity(int(note.read_text(encoding="ascii")))
+        if closed:
+            terminal.end()
+        else:
+            os.kill(application.pid, signal.SIGTERM)
+            terminal.see("ended with 0")
+        wait_until(lambda: not application.is_alive(), "it to end", WAIT_S)
+    finally:
+        terminal.end()
