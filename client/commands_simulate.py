@@ -29,6 +29,7 @@ def simulate(
     hours: Annotated[float, typer.Option("--hours", min=0.0, help="Go on with fresh seeds for so long.")] = 0.0,
     profile: Annotated[str, typer.Option("--profile", help="About what: mixed, duel, locks, reshape, trips ... (docs/proof.md).")] = "",
     replay: Annotated[bool, typer.Option("--replay", help="Tell what happens, line by line.")] = False,
+    report: Annotated[str, typer.Option("--report", help="With --hours or --mutations: the page that gets the figures.")] = "",
     mutations: Annotated[bool, typer.Option("--mutations", help="Break every rule on purpose and see that it is noticed.")] = False,
 ) -> int:
     """Run the protocol through faults under one seed; from a source checkout.
@@ -44,6 +45,7 @@ def simulate(
         reason = f"the simulator needs {', '.join(missing)}: pip install -e '{CHECKOUT}[tests]'"
         raise ConfigInvalid(reason, file=str(CHECKOUT), key="-", reason=reason)
     told = ["--seed", str(seed), "--seeds", str(seeds), "--steps", str(steps), "--hours", str(hours), "--profile", profile]
+    told += ["--report", str(Path(report).absolute())] if report else []
     told += [word for word, wanted in (("--replay", replay), ("--mutations", mutations)) if wanted]
     code = subprocess.run([sys.executable, "-m", "tests.simulation", *told], cwd=CHECKOUT, check=False).returncode
     return code if code >= 0 else exit_codes.NO_ANSWER

@@ -29,6 +29,8 @@ from tests.simulation.runs import STEPS_MAX, Failed, Totals, minimised, run_many
 from tests.simulation.scenario import PROFILES, Scenario, draw
 
 FAILED = 1
+SAVE_S = 60  # So often the page gets the figures of a long run, which may be stopped at any time.
+ALL = (*PROFILES, *PLANS)
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +38,8 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.CRITICAL)  # What managers and nodes log is told by the story, in simulated time.
     options = _parser().parse_args(arguments)
     if options.mutations:
-        return proof.run(options.seeds_max, Path(options.report) if options.report else None, only=options.mutation, quick=options.quick)
+        report, results = (Path(name) if name else None for name in (options.report, options.results))
+        return proof.run(options.seeds_max, report, results, only=options.mutation, quick=options.quick)
     if options.mutation:
         names = [mutation.name for mutation in all_mutations()]
         if options.mutation not in names:
@@ -60,15 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1, help="how many runs")
     parser.add_argument("--steps", type=int, default=STEPS_MAX, help="end a run after so many protocol steps")
     parser.add_argument("--hours", type=float, default=0.0, help="go on with fresh seeds for so long")
-    profiles = ["", *PROFILES, *PLANS]
-    parser.add_argument("--profile", default="", choices=profiles, help="what the runs are about; drawn from the seed by default")
+    parser.add_argument("--profile", default="", choices=["", *ALL], help="what the runs are about; drawn from the seed by default")
     parser.add_argument("--replay", action="store_true", help="tell what happens, line by line")
     parser.add_argument("--keep", action="store_true", help="do not make a failing run smaller")
     parser.add_argument("--mutations", action="store_true", help="break every rule on purpose and see that it is noticed")
     parser.add_argument("--quick", action="store_true", help="with --mutations: only those that continuous integration runs")
     parser.add_argument("--mutation", default="", help="run under one broken rule, by its name")
     parser.add_argument("--seeds-max", type=int, default=400, help="within how many seeds a broken rule must be caught")
-    parser.add_argument("--report", default="", help="with --mutations: the page to write")
+    parser.add_argument("--report", default="", help="with --mutations or --hours: the page to write")
+    parser.add_argument("--results", default="", help="with --mutations: a file that keeps each row; what it has is not run again")
     return parser
 
 
@@ -96,21 +99,30 @@ def _run_for(options: argparse.Namespace) -> int:
     totals = Totals()
     until = time.monotonic() + options.hours * 3600
     first = options.seed or int(time.time())
-    began = time.monotonic()
+    began = saved = time.monotonic()
+    report = Path(options.report) if options.report else None
+    if report is not None:
+        proof.write_long_run(report, totals, first, 0.0, None)  # A page without its place is found out now, and not in eight hours.
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("starting", total=options.hours * 3600)
 
         def scenarios() -> Iterator[Scenario]:
+            nonlocal saved
             for seed in itertools.count(first):
+                if report is not None and time.monotonic() > saved + SAVE_S:
+                    saved = time.monotonic()
+                    proof.write_long_run(report, totals, first, saved - began, None)
                 if time.monotonic() >= until:
                     return
                 text = f"seed {seed}: {totals.runs} runs, {totals.steps:,} steps, {totals.operations:,} operations"
                 progress.update(task, completed=time.monotonic() - began, description=text)
-                yield draw(seed, options.profile)
+                yield draw(seed, options.profile or ALL[seed % len(ALL)])
 
         failed = run_many(scenarios(), totals, steps_max=options.steps)
     print("\n".join(totals.describe()))
+    if report is not None:
+        proof.write_long_run(report, totals, first, time.monotonic() - began, failed)
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, Python {platform.python_version()}, first seed {first}")
     if failed is not None:
         _tell(failed, keep=options.keep)

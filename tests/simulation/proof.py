@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,10 +13,11 @@ from typing import NamedTuple
 from tests.contract import test_snapshot_rules
 from tests.simulation import test_membership, test_replication
 from tests.simulation.faults import all_mutations
-from tests.simulation.runs import Caught, Totals, catch, run_many
+from tests.simulation.runs import Caught, Failed, Totals, catch, run_many
 from tests.simulation.scenario import draw
 
 BEGIN, END = "<!-- mutations: begin -->", "<!-- mutations: end -->"
+LONG_BEGIN, LONG_END = "<!-- simulated: begin -->", "<!-- simulated: end -->"
 RIGHT_SEEDS = 200
 RIGHT_SEEDS_QUICK = 40
 
@@ -28,10 +31,22 @@ class Walked(NamedTuple):
     count: int | None
 
 
-def run(seeds_max: int, report: Path | None, only: str = "", *, quick: bool = False) -> int:
+class Row(NamedTuple):
+    """One line of the table, as it is kept: `checker` "" where nobody noticed."""
+
+    name: str
+    rule: str
+    profile: str
+    checker: str
+    seeds: int
+
+
+def run(seeds_max: int, report: Path | None, results: Path | None = None, only: str = "", *, quick: bool = False) -> int:
     """Break every rule in turn, or those that are quickly caught; return 0 if each was caught, and the right rules held.
 
-    The page is written after each, so that whoever stops it loses nothing.
+    Args:
+        results: Where each row is kept as soon as it is known, one JSON line each: whoever stops it loses nothing, and what is there is
+            not run again. A row is run again when its line is taken out, or when its rule, profile or name has changed.
     """
     totals = Totals()
     failed = run_many((draw(seed) for seed in range(RIGHT_SEEDS_QUICK if quick else RIGHT_SEEDS)), totals)
@@ -39,19 +54,39 @@ def run(seeds_max: int, report: Path | None, only: str = "", *, quick: bool = Fa
     if failed is not None:
         print(f"the right rules are caught too: seed {failed.scenario.seed}: {failed.checker}: {failed.detail}")
         return 1
-    results: list[Caught] = []
+    kept = _kept(results)
+    rows: list[Row] = []
     walked = [] if only or quick else list(walks())
     for mutation in all_mutations():
         if (only and only != mutation.name) or (quick and not mutation.quick):
             continue
-        results.append(catch(mutation, seeds_max))
-        print(_line(results[-1]), flush=True)
+        row = kept.get((mutation.name, mutation.rule, mutation.profile))
+        if row is None:
+            row = _row(catch(mutation, seeds_max))
+            if results is not None:
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows.append(row)
+        print(_line(row), flush=True)
         if report is not None:
-            write(report, results, walked, totals, quick=quick)
-    missed = [result.mutation.name for result in results if result.failed is None] + [one.name for one in walked if one.count is None]
+            write(report, rows, walked, totals, quick=quick)
+    missed = [row.name for row in rows if not row.checker] + [one.name for one in walked if one.count is None]
     for name in missed:
         print(f"not caught: {name}")
     return 1 if missed else 0
+
+
+def _kept(results: Path | None) -> dict[tuple[str, str, str], Row]:
+    """Return the rows that were run before."""
+    if results is None or not results.exists():
+        return {}
+    rows = [Row(*json.loads(line)[:5]) for line in results.read_text(encoding="utf-8").splitlines()]
+    return {row[:3]: row._replace(checker=row.checker or "") for row in rows}
+
+
+def _row(caught: Caught) -> Row:
+    mutation, failed = caught.mutation, caught.failed
+    return Row(mutation.name, mutation.rule, mutation.profile, failed.checker if failed else "", caught.seeds)
 
 
 def walks() -> Iterator[Walked]:
@@ -65,29 +100,55 @@ def walks() -> Iterator[Walked]:
         yield Walked(str(kind.__doc__).partition(":")[0].rstrip("."), "R15", "test_membership.py", test_membership.first_caught(kind))
 
 
-def write(report: Path, results: list[Caught], walked: list[Walked], totals: Totals, *, quick: bool) -> None:
+def write(report: Path, rows: list[Row], walked: list[Walked], totals: Totals, *, quick: bool) -> None:
     """Put the tables between the page's two marks."""
-    text = report.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    machine = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}"
     command = f"python -m tests.simulation --mutations{' --quick' if quick else ''} --report docs/proof.md"
-    caught = sum(result.failed is not None for result in results)
-    lines = [BEGIN, "", f"Written by `{command}` ({machine}): {caught} of {len(results)} faults were caught by the simulated cluster.", ""]
+    caught = sum(bool(row.checker) for row in rows)
+    lines = [f"Written by `{command}` ({machine()}): {caught} of {len(rows)} faults were caught by the simulated cluster.", ""]
     lines += ["| broken on purpose | rule | profile | caught by | seeds needed |", "|---|---|---|---|---|"]
-    for result in results:
-        who = result.failed.checker if result.failed else "**not caught**"
-        seeds = str(result.seeds) if result.failed else f"more than {result.seeds}"
-        lines.append(f"| {result.mutation.name} | {result.mutation.rule} | {result.mutation.profile} | {who} | {seeds} |")
+    for row in rows:
+        seeds = str(row.seeds) if row.checker else f"more than {row.seeds}"
+        lines.append(f"| {row.name} | {row.rule} | {row.profile} | {row.checker or '**not caught**'} | {seeds} |")
     if walked:
         lines += ["", "The same and others, in walks that drive the production machine alone through denser faults:", ""]
         lines += ["| broken on purpose | rule | walks | walks needed |", "|---|---|---|---|"]
         lines += [f"| {one.name} | {one.rule} | `{one.walks}` | {one.count or '**not caught**'} |" for one in walked]
-    lines += ["", "With every rule as it is:", "", *[f"- {line}" for line in totals.describe()], "", END]
-    report.write_text(head + "\n".join(lines) + tail)
+    lines += ["", "With every rule as it is:", "", *[f"- {line}" for line in totals.describe()]]
+    between(report, BEGIN, END, lines)
 
 
-def _line(result: Caught) -> str:
-    if result.failed is None:
-        return f"MISSED  {result.mutation.name} ({result.mutation.rule}): {result.seeds} seeds"
-    return f"caught  {result.mutation.name} ({result.mutation.rule}): {result.failed.checker}, seed {result.seeds - 1}"
+def write_long_run(report: Path, totals: Totals, first: int, wall_s: float, failed: Failed | None) -> None:
+    """Put what a long run of fresh seeds came to between the page's two marks for it."""
+    hours = totals.simulated_s / 3600
+    command = f"holdfast simulate --hours {wall_s / 3600:.2g} --report docs/proof.md"
+    lines = [f"Written by `{command}` ({machine()}), fresh seeds {first} to {first + totals.runs - 1}, every profile:", ""]
+    lines += [f"- {hours:,.1f} simulated hours of clusters", *[f"- {line}" for line in totals.describe()]]
+    if failed is None:
+        lines.append("- invariants violated: **0**")
+    else:
+        lines.append(f"- **violated**: {failed.checker}, seed {failed.scenario.seed}, profile {failed.scenario.profile}")
+    between(report, LONG_BEGIN, LONG_END, lines)
+
+
+def machine() -> str:
+    """Return the date and the machine."""
+    return f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def between(report: Path, begin: str, end: str, lines: list[str]) -> None:
+    """Replace what stands between two marks of a page.
+
+    Raises:
+        ValueError: The page does not have them; it is left as it is.
+    """
+    text = report.read_text(encoding="utf-8")
+    if begin not in text or end not in text:
+        raise ValueError(f"{report} has no lines {begin} and {end} between which this belongs")
+    head, _, rest = text.partition(begin)
+    report.write_text(f"{head}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
+def _line(row: Row) -> str:
+    if not row.checker:
+        return f"MISSED  {row.name} ({row.rule}): {row.seeds} seeds"
+    return f"caught  {row.name} ({row.rule}): {row.checker}, seed {row.seeds - 1}"
