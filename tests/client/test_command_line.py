@@ -120,3 +120,30 @@ def test_the_doctor_says_what_to_do(cluster: ClusterUnderTest, tmp_path: Path) -
     assert "--free-ports" in found["ports"].todo
     (tmp_path / "bad.toml").write_text("[x", encoding="utf-8")
     assert "configuration" == next(one.what for one in doctor.examine(Session(config=tmp_path / "bad.toml")) if one.level == doctor.WRONG)
+
+
+def test_the_log_is_read_by_words_and_followed(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """Lines of several processes by time, narrowed by words; a slip in the level is met; followed, what comes is added until Ctrl+C."""
+
+    def log(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "client", "log", *words]
+        return subprocess.run(command, env=environment(cluster, tmp_path), capture_output=True, text=True, timeout=120, check=False)
+
+    lines = json.loads(log("operator=QR", "--json", "--limit", "50").stdout)["lines"]
+    assert lines and all(one["fields"]["operator"] == "QR" for one in lines)
+    assert [one["stamp"] for one in lines] == sorted(one["stamp"] for one in lines)
+    assert len({one["process"] for one in lines}) > 1
+    refused = log("--level", "warnin")
+    assert "did you mean warning?" in refused.stderr and "" == refused.stdout
+    with (tmp_path / "out").open("wb") as output:
+        command = [sys.executable, "-m", "client", "log", "--watch", "made-by-this-test"]
+        watching = subprocess.Popen(command, env=environment(cluster, tmp_path), stdout=output, stderr=output)
+        try:
+            # The command has begun to read when it says that nothing is there yet.
+            wait_until(lambda: "no line has all of that" in (tmp_path / "out").read_text(encoding="utf-8"), "its first look", 60)
+            with cluster.folders.log("stranger").open("a", encoding="utf-8") as file:
+                file.write("2026-12-01T10:00:00.000 INFO stranger made-by-this-test request_id=x\n")
+            wait_until(lambda: "request_id=x" in (tmp_path / "out").read_text(encoding="utf-8"), "the new line", 60)
+        finally:
+            watching.send_signal(signal.SIGINT)
+            assert 130 == watching.wait(60)

@@ -33,3 +33,11 @@ def test_every_action_of_the_application_stands_beside_its_command() -> None:
     known = set(keymap.bindings())
     assert set() == named - known
     assert set() == {one for one in known - named if not GOING.fullmatch(one) and not WITHIN.fullmatch(one)}
+
+
+def test_every_journey_that_is_listed_is_walked() -> None:
+    """The list of journeys names tests that there are."""
+    folder = PAGE.parents[1] / "tests" / "client"
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (folder / "DESIGN.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    assert [] == [one for one in named if f"def {one[1]}(" not in (folder / one[0]).read_text(encoding="utf-8")]
