@@ -298,6 +298,7 @@ class Node:
         if report is not None:
             status.recovery = progress(report)
         status.leaving = self.recoverer.leaves(status.operator)
+        status.fresh = self.recoverer.made(status.store_uuid)
         status.aside = self._aside.get(status.operator, "")
         return status
 

@@ -102,6 +102,7 @@ class Recoverer:
         self._jobs: deque[Job] = deque()
         self._reports: dict[str, RecoverReport] = {}
         self._leaving: set[str] = set()
+        self._made: set[str] = set()
         self._unheard = set(stubs)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -128,6 +129,10 @@ class Recoverer:
     def leaves(self, operator: str) -> bool:
         """Return whether the store here is about to be replaced by one with another identity."""
         return operator in self._leaving
+
+    def made(self, store_uuid: str) -> bool:
+        """Return whether this very process gave a store that came by snapshot this new identity: nobody knows it as anything else."""
+        return store_uuid in self._made
 
     def needed(self, operator: str, cause: Cause) -> None:
         """A partition found that it cannot go on by log, or that its store went back."""
@@ -384,6 +389,8 @@ class Recoverer:
             return new
 
         self._install(partition, swap)
+        if job.fresh_uuid:
+            self._made.add(job.fresh_uuid)
         self._host.was_replaced(job.operator)
         incoming.discard()
         self._account(job, aside)

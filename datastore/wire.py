@@ -312,6 +312,7 @@ class PartitionStatus(msgspec.Struct, array_like=True):
     aside: str = ""  # the newest file of this operator that was put aside at the node: its name says when and why
     recovery: str = ""  # how its recovery stands, "" where there is none
     leaving: bool = False  # a new identity is about to take this store's place: no majority may count on it any more (R14)
+    fresh: bool = False  # what it has came by snapshot under a new identity, which took part in nothing yet: it may learn as it is
 
 
 class NodeStatus(msgspec.Struct, array_like=True):

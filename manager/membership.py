@@ -165,8 +165,10 @@ def _copy_on(copies: Copies, node: str) -> Step | None:
     report = copies.reports[node]
     if report is None:
         return MakeStore(node)
-    if report.store_uuid in primary.retired or report.last_lsn > 0 or report.voters:
-        # It took part once: under that identity it never does again (R14).
+    has_log = report.last_lsn > 0 or bool(report.voters)
+    if report.store_uuid in primary.retired or (has_log and not report.fresh):
+        # It took part once: under that identity it never does again (R14). One that came by snapshot under a new identity did not:
+        # put aside it would only have to come a second time.
         return Renew(node, report.store_uuid)
     return Reconfigure(ADD_LEARNER, report.store_uuid, node, primary.config_lsn)
 

@@ -28,6 +28,7 @@ class Group:
     silent: set[str] = field(default_factory=set)
     learned: set[str] = field(default_factory=set)  # uuids with a log
     leaving: set[str] = field(default_factory=set)  # nodes that are about to put another identity in their store's place
+    fresh: set[str] = field(default_factory=set)  # uuids whose log came by snapshot
     lsn: int = 1
     made: int = 100
 
@@ -57,6 +58,7 @@ class Group:
             retired=list(self.config.retired),
             followers=followers,
             leaving=node in self.leaving,
+            fresh=uuid in self.fresh,
         )
 
     def copies(self, wanted: Sequence[str], unfit: frozenset[str] = frozenset(), preferred: str = "", returns: bool = False) -> Copies:
@@ -187,6 +189,23 @@ def test_a_retired_store_makes_room() -> None:
     words = run(found, names(1, 2, 3))
     assert words[0] == "the retired store on node-3 makes room"
     assert "u3" in found.config.retired and sorted(found.config.voters.values()) == names(1, 2, 3)
+
+
+def test_what_came_by_snapshot_under_a_new_identity_learns_as_it_is() -> None:
+    """`recover` brought all of it: put aside, it would have to come again. Any other log is that of somebody who took part (R14)."""
+    found = group(1, 2, 3)
+    found.stores["node-3"] = "u9"
+    found.learned.add("u9")
+    assert Renew("node-3", "u9") == next_step(found.copies(names(1, 2, 3)))
+    found.fresh.add("u9")
+    words = run(found, names(1, 2, 3))
+    assert words[0] == "the copy on node-3 begins to learn" and not any("makes room" in word for word in words)
+    assert "u9" in found.config.voters and "u3" in found.config.retired
+    found.config.retired.append("u8")
+    found.stores["node-2"] = "u8"
+    found.learned.add("u8")
+    found.fresh.add("u8")
+    assert Renew("node-2", "u8") == next_step(found.copies(names(1, 2, 3)))
 
 
 def test_the_primary_hands_over_before_it_goes() -> None:
