@@ -31,8 +31,8 @@ class BlockScreen(MapPage[object]):
     somebody holds or has booked stays.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "mark_row", "Mark row", id="block.row"),
-        Binding("u", "unmark", "No marks", id="block.unmark"),
+        Binding("r", "mark_row", "Row", id="block.row"),
+        Binding("u", "unmark", "Unmark", id="block.unmark"),
         Binding("ctrl+b", "block", "Block", id="block.block"),
         Binding("ctrl+u", "unblock", "Unblock", id="block.unblock"),
         Binding("escape", "app.pop_screen", "Back", id="block.back"),

@@ -46,9 +46,9 @@ class ServicesScreen(Page[object]):
         Binding("slash", "focus_operator", "Choose", priority=True, id="services.focus"),
         Binding("c", "change('closed')", "Close", id="services.close"),
         Binding("o", "change('open')", "Open", id="services.open"),
-        Binding("X", "cancel_service", "Cancel service", id="services.cancel"),
+        Binding("X", "cancel_service", "Cancel", id="services.cancel"),
         Binding("m", "manifest", "Manifest", id="services.manifest"),
-        Binding("b", "block", "Block seats", id="services.block"),
+        Binding("b", "block", "Block", id="services.block"),
         Binding("escape", "leave_field", "Leave the field", show=False, id="services.leave"),
     ]
 

@@ -54,11 +54,11 @@ class TicketScreen(Page[object]):
     **w** writes the tickets to a PDF, with a code that proves them without the cluster.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "decide", "What now", id="ticket.decide"),
-        Binding("s", "seats", "Other seats", id="ticket.seats"),
-        Binding("v", "service", "Other service", id="ticket.service"),
+        Binding("a", "decide", "Decide", id="ticket.decide"),
+        Binding("s", "seats", "Seats", id="ticket.seats"),
+        Binding("v", "service", "Service", id="ticket.service"),
         Binding("c", "cancel", "Cancel", id="ticket.cancel"),
-        Binding("w", "write", "Write PDF", id="ticket.write"),
+        Binding("w", "write", "PDF", id="ticket.write"),
         Binding("t", "transaction", "Payment", id="ticket.transaction"),
         Binding("escape", "back", "Back", id="ticket.back"),
     ]

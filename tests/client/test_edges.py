@@ -14,8 +14,10 @@ from textual.widgets import Input, OptionList, Static
 from client.tui import keymap
 from client.tui.app import HoldfastApp
 from client.tui.calendar_screen import CalendarScreen
+from client.tui.choice import Choice
 from client.tui.help_screen import HelpScreen
 from client.tui.seat_grid import SeatGrid
+from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen
 from datastore.errors import NodeUnreachable
 from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
@@ -206,7 +208,8 @@ def test_every_part_fits_every_screen(tmp_path: Path, size: tuple[int, int]) -> 
             app.action_go(
                 {"2": "bookings", "3": "holds", "4": "cluster", "5": "services", "6": "locks", "7": "log", "8": "figures"}[number]
             )
-            await until(pilot, lambda: app.screen is not screen and "8 Figures" in shown(app) and "palette" in shown(app), f"part {number}")
+            words = ("8 Figures", "palette", "f1 Help")  # The last key of the footer: all before it can be read too.
+            await until(pilot, lambda words=words: app.screen is not screen and all(word in shown(app) for word in words), f"part {number}")  # type: ignore[misc]
         app.action_go("travel")
         await until(pilot, lambda: app.screen is screen, "the map again")
         await pilot.resize_terminal(size[0] - 10, size[1] - 4)
@@ -262,6 +265,25 @@ def test_a_live_map_that_is_left_learns_nothing_more(tmp_path: Path) -> None:
         assert "1 trip" in shown(app)
 
     play(tmp_path, story)
+
+
+def test_the_keys_of_a_booking_and_its_seats_fit_a_small_screen(tmp_path: Path) -> None:
+    """All of the footer can be read at 80 columns where there is most to do: seats, passengers, a ticket, other seats."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        def whole() -> bool:
+            return "f1 Help" in shown(app).splitlines()[-1]
+
+        await hold_best(app, pilot)
+        await until(pilot, whole, "the keys of the passengers")
+        await pilot.press(*"Ada", "space", *"Byron", "enter")
+        await until(pilot, lambda: here(app, TicketScreen) and whole(), "the keys of the ticket")
+        await pilot.press("s")
+        await until(pilot, lambda: here(app, Choice), "which leg")
+        await pilot.press("enter")
+        await until(pilot, lambda: here(app, SwapScreen) and whole(), "the keys of other seats")
+
+    play(tmp_path, story, size=(80, 24))
 
 
 def test_slash_searches_from_within_a_field(tmp_path: Path) -> None:
