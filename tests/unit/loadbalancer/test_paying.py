@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,6 +189,21 @@ def test_a_provider_that_stays_down_books_nothing(till: Till) -> None:
     till.wait_state(held.hold_id, "canceled")
     assert [(one.status, one.received_minor) for one in till.intents()] == [("canceled", 0)]
     assert till.books().findings == []
+
+
+def test_a_silent_provider_is_not_asked_past_the_callers_time() -> None:
+    """A question that cannot be answered in the caller's time is not begun: he hears that nothing is booked, not that nobody knows."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        host, port = mute.getsockname()
+        provider = StripeAdapter(KEY, timeout_ms=3_000, base=f"http://{host}:{port}")
+        with scene(("AR",), payments=PaymentsConfig("sandbox"), provider=provider, hold_ttl_ms=60_000) as made:
+            held = made.hold("3A")
+            with pytest.raises(errors.PaymentsUnavailable, match="nothing is booked"):
+                Till(made, None, provider).confirm(held.hold_id, deadline_ms=6_000)  # type: ignore[arg-type]
+        mute.setblocking(False)
+        mute.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            mute.accept()
 
 
 def late_sale(till: Till, held: messages.HoldAnswer) -> str:
