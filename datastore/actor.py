@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from datastore.errors import HoldfastError, OutcomeUnknown
+from datastore.once import Once
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ class _Job(Generic[T]):
         self._work = work
         self._value: list[T] = []
         self._error: HoldfastError | None = None
-        self.done = threading.Event()
+        self.done = Once()
 
     def run(self) -> None:
         try:

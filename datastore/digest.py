@@ -10,7 +10,7 @@ Cost", 1997, the AdHash construction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 DIGEST_BYTES = 32
@@ -33,6 +33,30 @@ def weight(kind: int, key: str, value: bytes) -> int:
 def replaced(total: int, kind: int, key: str, old: bytes, new: bytes) -> int:
     """Return the digest after one row's image became another; b"" is no row."""
     return (total - weight(kind, key, old) + weight(kind, key, new)) & _MASK
+
+
+def changed(total: int, kind: int, old: Mapping[str, bytes], new: Iterable[tuple[str, bytes]]) -> int:
+    """Return the digest after many rows of one kind became others: `replaced` for each of `new`, at two thirds of its cost.
+
+    Args:
+        old: key -> the image before; a key that is missing had no row.
+        new: (key, image) with each key once; b"" is no row any more.
+    """
+    head = b"%d:" % kind
+    lengths: dict[int, bytes] = {}  # Keys of a kind are of few lengths: the parts in front are made once for each.
+    read = int.from_bytes
+    for key, value in new:
+        name = key.encode()
+        size = len(name)
+        front = lengths.get(size)
+        if front is None:
+            front = lengths[size] = b"%b%d:" % (head, size)
+        if value:
+            total += read(blake2b(front + name + value, digest_size=DIGEST_BYTES).digest(), "little")
+        before = old.get(key)
+        if before:
+            total -= read(blake2b(front + name + before, digest_size=DIGEST_BYTES).digest(), "little")
+    return total & _MASK
 
 
 def digest_of(rows: Iterable[tuple[int, str, bytes]], total: int = EMPTY) -> int:

@@ -33,6 +33,7 @@ from datastore.edge_channel import (
     last_bytes,
     read_brine,
 )
+from datastore.once import Once
 
 # Everything that opens an RPyC connection further is off, whatever RPyC's defaults or its environment variables say.
 CONNECTION_CONFIG: dict[str, object] = {
@@ -199,7 +200,7 @@ class ServerConnection(_EdgeConnection):
         self._leaving = False
         # Held while another thread sends and while the socket is closed: a descriptor that was closed may be another peer's.
         self._sending = threading.Lock()
-        self._underway: threading.Event | None = None  # set when the reply that another thread gives is sent
+        self._underway: Once | None = None  # set when the reply that another thread gives is sent
         self._known_calls: dict[bytes, str] = {}  # what stands between number and payload of a call -> its method
 
     @classmethod
@@ -285,7 +286,7 @@ class ServerConnection(_EdgeConnection):
 
     def _answer_later(self, seq: int, later: Later) -> None:
         """Have the reply sent by the thread that gives it."""
-        underway = self._underway = threading.Event()
+        underway = self._underway = Once()
 
         def send(reply: bytes) -> None:
             rest = b""
@@ -309,7 +310,7 @@ class ServerConnection(_EdgeConnection):
             self._end()
             return b""
 
-    def _send_rest(self, rest: bytes, underway: threading.Event) -> None:
+    def _send_rest(self, rest: bytes, underway: Once) -> None:
         try:
             with self._sending:
                 if not self._closed:

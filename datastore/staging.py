@@ -103,14 +103,15 @@ class Flush:
         self.staged = staged
         self._kinds: deque[int] = deque(staged.kinds())
         self._kind = 0
-        self._rows: list[tuple[str, bytes]] = []
-        self._requests: list[tuple[str, int, int, int]] | None = None
+        self._values: dict[str, bytes] = {}
+        self._keys: list[str] = []  # of `_values`, then of the requests: sorted alone, texts compare four times as fast as pairs
+        self._at_requests = False
         self._at = 0
 
     @property
     def done(self) -> bool:
         """Whether everything was taken."""
-        return self._requests is not None and self._at >= len(self._requests)
+        return self._at_requests and self._at >= len(self._keys)
 
     def take(self, rows_max: int) -> Slice:
         """Return the next rows and requests, `rows_max` at most."""
@@ -118,28 +119,31 @@ class Flush:
         deletes: list[tuple[int, str]] = []
         requests: list[tuple[str, int, int, int]] = []
         while rows_max > 0 and not self.done:
-            if self._requests is not None:
-                requests = self._requests[self._at : self._at + rows_max]
-                self._at += len(requests)
-                break
-            if self._at < len(self._rows):
-                chunk = self._rows[self._at : self._at + rows_max]
-                self._at += len(chunk)
-                rows_max -= len(chunk)
-                puts += [(self._kind, key, value) for key, value in chunk if value]
-                deletes += [(self._kind, key) for key, value in chunk if not value]
+            if self._at >= len(self._keys):
+                self._next_table()
+                continue
+            chunk = self._keys[self._at : self._at + rows_max]
+            self._at += len(chunk)
+            rows_max -= len(chunk)
+            if self._at_requests:
+                places = self.staged.requests()
+                requests = [(key, *places[key]) for key in chunk]
             else:
-                self._next_kind()
+                kind, values = self._kind, self._values
+                puts += [(kind, key, value) for key in chunk if (value := values[key])]
+                deletes += [(kind, key) for key in chunk if not values[key]]
         return Slice(puts, deletes, requests)
 
-    def _next_kind(self) -> None:
-        """Sort the next table's rows: one at a time, so that no slice pays for all."""
+    def _next_table(self) -> None:
+        """Sort the next table's keys: one at a time, so that no slice pays for all."""
         self._at = 0
         if self._kinds:
             self._kind = self._kinds.popleft()
-            self._rows = sorted(self.staged.rows(self._kind).items())
+            self._values = self.staged.rows(self._kind)
+            self._keys = sorted(self._values)
         else:
-            self._requests = sorted((request_id, *place) for request_id, place in self.staged.requests().items())
+            self._at_requests = True
+            self._keys = sorted(self.staged.requests())
 
 
 def merged(base: Sequence[tuple[str, bytes]], staged: dict[str, bytes], after: str, bound: str | None) -> list[tuple[str, bytes]]:

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import apsw
@@ -70,6 +70,42 @@ SCHEMA = (
     "CREATE TABLE side (digest BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     *SCHEMA_3,
 )
+
+
+class _Transaction:
+    """What is done within is written and flushed at its end. One that fails is left to the process's end (R11).
+
+    A class and no generator, like `_Mapped`: every entry passes through both, at every store.
+    """
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._db.execute("COMMIT")
+
+
+class _Mapped:
+    """Turns errors of the disk into ours."""
+
+    __slots__ = ("_file", "_what")
+
+    def __init__(self, file: StoreFile, what: str) -> None:
+        self._file = file
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, UNREADABLE):
+            raise self._file._failure(self._what, error) from error
 
 
 class StoreFile:
@@ -192,12 +228,8 @@ class StoreFile:
 
     # --- the disk -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _disk(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except UNREADABLE as error:
-            raise self._failure(what, error) from error
+    def _disk(self, what: str) -> _Mapped:
+        return _Mapped(self, what)
 
     def _failure(self, what: str, error: Exception) -> HoldfastError:
         """Return our error for the disk's."""
@@ -207,11 +239,8 @@ class StoreFile:
             return InvariantBroken(f"{self.path}: {what}: {error}", operator=self.operator)
         return DiskFailed(f"{self.path}: cannot {what}: {error}", operator=self.operator)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        yield
-        self._db.execute("COMMIT")
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from datastore import administration, wire
 from datastore.errors import HoldfastError, OutcomeUnknown, QuorumLost
 from datastore.ledger import Position
+from datastore.once import Once
 
 
 class Submission:
@@ -35,7 +35,7 @@ class Submission:
         self.hash = b""
         self.error: HoldfastError | None = None
         self.abandoned = False
-        self._done = threading.Event()
+        self._done = Once()
 
     def answer(self, outcomes: bytes, epoch: int, at: Position) -> None:
         """Give the answers with the committed position at which they stand, and the log's time."""
@@ -109,7 +109,7 @@ class Question:
     def __init__(self, item: wire.ReadItem) -> None:
         self.item = item
         self.result: wire.ReadResult | None = None
-        self._done = threading.Event()
+        self._done = Once()
 
     def answer(self, lsn: int, stamp_ms: int, value: Any) -> None:
         self.result = wire.ReadResult(self.item.operator, lsn, stamp_ms, value)
@@ -135,7 +135,7 @@ class Reconfiguration:
     def __init__(self, item: administration.ConfigureItem) -> None:
         self.item = item
         self.reply = administration.ConfigureReply(item.operator, False, "no turn in time")
-        self._done = threading.Event()
+        self._done = Once()
 
     def answer(self, accepted: bool, reason: str, lsn: int = 0) -> None:
         self.reply = administration.ConfigureReply(self.item.operator, accepted, reason, lsn)

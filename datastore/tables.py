@@ -11,7 +11,7 @@ from typing import Any
 
 import apsw
 
-from datastore.digest import as_bytes, replaced
+from datastore.digest import as_bytes, changed
 from datastore.ledger import SealedEntry
 from datastore.staging import Flush, Staged, merged
 
@@ -23,6 +23,8 @@ ROWS_RIDING = 2
 ROWS_RIDING_MIN = 16
 # How many answers whose time is over go with one generation.
 ANSWERS_FORGOTTEN = 20_000
+# Up to how many keys are looked up one by one: a list in JSON costs a table of its own for every statement.
+KEYS_APART = 4
 
 
 class RowTables:
@@ -91,17 +93,25 @@ class RowTables:
 
     def _count(self, puts: Sequence[tuple[int, str, bytes]], deletes: Sequence[tuple[int, str]]) -> None:
         """Take rows about to be written into the digest, each for the image in the file that it replaces."""
-        rows = [*puts, *((kind, key, b"") for kind, key in deletes)]
-        if not rows:
+        new: dict[int, list[tuple[str, bytes]]] = {}
+        for kind, key, value in puts:
+            new.setdefault(kind, []).append((key, value))
+        for kind, key in deletes:
+            new.setdefault(kind, []).append((key, b""))
+        if not new:
             return
-        keys: dict[int, list[str]] = {}
-        for kind, key, _ in rows:
-            keys.setdefault(kind, []).append(key)
-        query = "SELECT key, value FROM row WHERE kind = ? AND key IN (SELECT value FROM json_each(?))"
-        old = {kind: dict(self._read(query, (kind, json.dumps(of)))) for kind, of in keys.items()}
-        for kind, key, value in rows:
-            self.digest = replaced(self.digest, kind, key, old[kind].get(key, b""), value)
+        for kind, rows in new.items():
+            old = self._stored(kind, [key for key, _ in rows])
+            self.digest = changed(self.digest, kind, old, rows)
         self._set_meta("state_digest", as_bytes(self.digest))
+
+    def _stored(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return key -> image of those that the file has."""
+        if len(keys) <= KEYS_APART:
+            query = "SELECT key, value FROM row WHERE kind = ? AND key = ?"
+            return dict([row for key in keys for row in self._read(query, (kind, key))])
+        query = "SELECT key, value FROM row WHERE kind = ? AND key IN (SELECT value FROM json_each(?))"
+        return dict(self._read(query, (kind, json.dumps(keys))))
 
     def written(self, flush: Flush | None) -> bool:
         """Note what `write` wrote; return whether a whole generation, or all there was, is now in the file."""
@@ -131,11 +141,7 @@ class RowTables:
         return found[0][0] if found else None
 
     def get_many(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = dict(
-            self._read(
-                "SELECT key, value FROM row WHERE kind = ? AND key IN (SELECT value FROM json_each(?))", (kind, json.dumps(list(keys)))
-            )
-        )
+        found = self._stored(kind, keys)
         for generation in reversed(self._generations()):
             staged = generation.rows(kind)
             if staged:
@@ -160,10 +166,11 @@ class RowTables:
             after = bound
 
     def requests(self, request_ids: Sequence[str], now_ms: int) -> dict[str, tuple[int, int]]:
-        rows = self._read(
-            "SELECT request_id, lsn, position, ends_ms FROM request WHERE request_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(request_ids)),),
-        )
+        columns = "SELECT request_id, lsn, position, ends_ms FROM request WHERE request_id"
+        if len(request_ids) <= KEYS_APART:
+            rows = [row for request_id in request_ids for row in self._read(f"{columns} = ?", (request_id,))]
+        else:
+            rows = self._read(f"{columns} IN (SELECT value FROM json_each(?))", (json.dumps(request_ids),))
         found = {request_id: (lsn, position, ends_ms) for request_id, lsn, position, ends_ms in rows}
         for generation in reversed(self._generations()):
             staged = generation.requests()
