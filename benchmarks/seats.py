@@ -9,6 +9,10 @@ Starts its own cluster on free loopback ports in a temporary folder, imports one
 and holds seats of three of its services, each seat once. Callers are threads of other processes; everything shares
 the machine, so the figures are for comparison within one run. Prints operations per second, p50 and p99 in
 milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a hold costs each tier in microseconds.
+
+Beside them stands what the machine does with nothing of ours in it (`calibration.py`), measured before and after, and each goal
+as it would be on this machine: the goals were set on a faster one, whose yardsticks are `GOAL_MACHINE`. A ratio to a yardstick
+of the same run may be compared with another machine's, a number of holds may not.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from typing import Any, NamedTuple
 
 import tomlkit
 
+from benchmarks.calibration import Calibration, calibrate, mean_of
 from client.api import connect
 from client.folders import Folders
 from client.keys import digest, ensure_admin
@@ -51,21 +56,39 @@ TIERS = ("balancer", "lock", "manager", "primary", "followers")
 TIER_OF_NAME = {"node-1": "primary", "node-2": "followers", "node-3": "followers"}
 
 
+# The yardsticks of the machine on which the goals were set, measured with its prototype.
+GOAL_MACHINE = Calibration(rpyc_calls=12_600, sqlite_commits=8_000, sqlite_rows=277_000)
+
+
 class Phase(NamedTuple):
-    """One measurement: `processes` × `threads` callers, `size` holds a call, `calls` calls of each."""
+    """One measurement: `processes` × `threads` callers, `size` holds a call, `calls` calls of each.
+
+    Attributes:
+        goal: Holds a second on the machine of the goals; 0 for none.
+    """
 
     name: str
     processes: int
     threads: int
     size: int
     calls: int
+    goal: int = 0
+
+    @property
+    def yardstick(self) -> str:
+        """Which field of `Calibration` bounds it: calls where each hold travels alone, rows in batches where many do."""
+        return "rpyc_calls" if self.size == 1 else "sqlite_rows"
+
+    def goal_on(self, machine: Calibration) -> float:
+        """Return the goal as it would be on a machine with those yardsticks."""
+        return self.goal * float(getattr(machine, self.yardstick)) / float(getattr(GOAL_MACHINE, self.yardstick))
 
 
 PHASES = (
-    Phase("1 caller", 1, 1, 1, 1500),
-    Phase("32 callers", 2, 16, 1, 600),
+    Phase("1 caller", 1, 1, 1, 1500, goal=600),
+    Phase("32 callers", 2, 16, 1, 600, goal=5_800),
     Phase("1 bulk caller of 64", 1, 1, 64, 300),
-    Phase("8 bulk callers of 64", 2, 4, 64, 100),
+    Phase("8 bulk callers of 64", 2, 4, 64, 100, goal=40_000),
 )
 
 
@@ -258,12 +281,23 @@ Written by `python -m benchmarks.seats --report docs/benchmarks.md` on {date}: a
 one machine ({machine}), seats of three services of one operator, each commit on the disks of two of three copies. The
 machine is shared with others, so one column of one run may be compared with another, not a figure with another day's.
 
-| callers | lock servers | holds/s | p50 ms | p99 ms | holds an entry |
-|---|---|---:|---:|---:|---:|
+| callers | lock servers | holds/s | p50 ms | p99 ms | holds an entry | holds for 1,000 of the yardstick | of the goal |
+|---|---|---:|---:|---:|---:|---:|---:|
 {rows}
 
 The design asks for 600 holds/s of one caller, 5,800 of 32 and 40,000 of callers that send 64 at a time, in this shape with
-lock servers that do not flush (`appendfsync no`). The shipped configuration flushes every write (`always`), because a lock
+lock servers that do not flush (`appendfsync no`). Those numbers were set on a faster machine, so each is measured against a
+yardstick of the same run: what this machine does with nothing of ours in it (`python -m benchmarks.calibration`). It was, before
+and after each half of the table:
+
+{yardsticks}
+
+The machine of the goals: {goal_machine}. Holds that travel alone are measured against RPyC calls, those in bulk against SQLite
+rows in batches. "Of the goal" is holds/s divided by the goal scaled down by that yardstick; 100 % means that on the machine of
+the goals the goal would be met, as far as one yardstick can say. Yardsticks that differ much before and after mean that
+somebody else used the machine meanwhile.
+
+The shipped configuration flushes every write (`always`), because a lock
 server that forgets breaks the order of buyers; the rows beside each other say what that costs.
 
 What one hold costs in CPU time, in microseconds, by tier (all lock servers and both followers together, callers not counted), in the
@@ -278,25 +312,47 @@ edge beside plain RPyC), `python -m benchmarks.importing FOLDER --cluster` (a la
 """
 
 
+def of_goal(row: dict[str, Any], phase: Phase, machine: Calibration) -> tuple[str, str]:
+    """Return what to print of a row beside the yardstick: holds for 1,000 of it, and the share of the scaled goal or "-"."""
+    ratio = 1000 * row["holds_per_second"] / getattr(machine, phase.yardstick)
+    return f"{ratio:,.1f}", f"{row['holds_per_second'] / phase.goal_on(machine):.0%}" if phase.goal else "-"
+
+
+def calibrated(appendfsync: str) -> tuple[list[dict[str, Any]], list[Calibration]]:
+    """Return the figures of a run, and the machine's yardsticks from before and after it."""
+    before = calibrate()
+    figures = run(appendfsync)
+    return figures, [before, calibrate()]
+
+
 def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
 def report(file: Path) -> None:
     """Measure with and without flushing lock servers and write the page."""
-    found = [(appendfsync, row) for appendfsync in ("no", "always") for row in run(appendfsync)]
-    lines = [
-        f"| {row['callers']} | `{appendfsync}` | {row['holds_per_second']:,} | {row['p50_ms']} | {row['p99_ms']} | {row['mean_batch']} |"
-        for appendfsync, row in found
-    ]
-    costs = [
-        f"| {row['callers']} | `{appendfsync}` | {' | '.join(str(row['cpu_us'][tier]) for tier in TIERS)} | {sum(row['cpu_us'].values())} |"
-        for appendfsync, row in found
-    ]
+    lines: list[str] = []
+    costs: list[str] = []
+    yardsticks: list[str] = []
+    for appendfsync in ("no", "always"):
+        figures, runs = calibrated(appendfsync)
+        yardsticks += [f"- `{appendfsync}`, {when}: {one.line()}" for when, one in zip(("before", "after"), runs, strict=True)]
+        for phase, row in zip(PHASES, figures, strict=True):
+            first = f"| {row['callers']} | `{appendfsync}` | "
+            told = [f"{row['holds_per_second']:,}", row["p50_ms"], row["p99_ms"], row["mean_batch"], *of_goal(row, phase, mean_of(runs))]
+            lines.append(f"{first}{' | '.join(map(str, told))} |")
+            cpu = row["cpu_us"]
+            costs.append(f"{first}{' | '.join(str(cpu[tier]) for tier in TIERS)} | {sum(cpu.values())} |")
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     kept = re.search(r"\n## Failover\n.*", before, re.S)  # Written by benchmarks.failover.
     page = REPORT.format(
-        date=date.today().isoformat(), machine=machine(), rows="\n".join(lines), costs="\n".join(costs), cores=os.cpu_count()
+        date=date.today().isoformat(),
+        machine=machine(),
+        rows="\n".join(lines),
+        costs="\n".join(costs),
+        yardsticks="\n".join(yardsticks),
+        goal_machine=GOAL_MACHINE.line(),
+        cores=os.cpu_count(),
     )
     file.write_text(page + (kept.group() if kept else ""), encoding="utf-8")
 
@@ -310,17 +366,25 @@ def main() -> None:
     if options.report:
         report(options.report)
         return
-    figures = run(options.appendfsync)
+    figures, runs = calibrated(options.appendfsync)
     if options.json:
-        print(json.dumps({"machine": machine(), "appendfsync": options.appendfsync, "phases": figures}, indent=2))
+        yardsticks = [one._asdict() for one in runs]
+        told = {"machine": machine(), "appendfsync": options.appendfsync, "yardsticks": yardsticks, "phases": figures}
+        print(json.dumps(told, indent=2))
         return
     print(f"{machine()}, appendfsync {options.appendfsync}")
-    print(f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}")
-    for row in figures:
+    for when, one in zip(("before", "after"), runs, strict=True):
+        print(f"{when}: {one.line()}")
+    print(
+        f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}{'per 1,000':>11}{'of goal':>9}"
+    )
+    for phase, row in zip(PHASES, figures, strict=True):
+        ratio, share = of_goal(row, phase, mean_of(runs))
         print(
             f"{row['callers']:<22}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
-            f"{sum(row['cpu_us'].values()):>8}"
+            f"{sum(row['cpu_us'].values()):>8}{ratio:>11}{share:>9}"
         )
+    print("per 1,000: holds for 1,000 RPyC calls (alone) or SQLite rows (bulk) of this machine; of goal: of the goal scaled by that")
 
 
 if __name__ == "__main__":
