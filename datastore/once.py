@@ -13,24 +13,28 @@ import threading
 class Once:
     """Not done, then done for good."""
 
-    __slots__ = ("_gate", "is_set")
+    __slots__ = ("_gate", "_is_set")
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._is_set = False
         self._gate = threading.Lock()
         self._gate.acquire()
 
     def set(self) -> None:
         """Let everybody through who waits or will; said again, it changes nothing."""
-        self.is_set = True
+        self._is_set = True
         self._open()
+
+    def is_set(self) -> bool:
+        """Return whether it is done."""
+        return self._is_set
 
     def wait(self, timeout_s: float = -1) -> bool:
         """Return whether it is done, at the latest after `timeout_s` (-1: without limit)."""
-        if self.is_set:
+        if self._is_set:
             return True
         if not self._gate.acquire(timeout=timeout_s if timeout_s == -1 else max(0.0, timeout_s)):
-            return self.is_set
+            return self._is_set
         self._open()  # For the next one who waits.
         return True
 

@@ -14,7 +14,7 @@ def test_nobody_comes_through_before_it_is_done() -> None:
     assert not once.wait(0)
     assert not once.wait(0.001)
     assert not once.wait(-0.5), "a deadline that has passed is no wait without limit"
-    assert not once.is_set
+    assert not once.is_set()
 
 
 def test_who_waits_and_who_comes_later_all_come_through() -> None:
@@ -30,5 +30,6 @@ def test_who_waits_and_who_comes_later_all_come_through() -> None:
     for thread in waiting:
         thread.join()
     assert all(through)
+    assert once.is_set()
     assert once.wait(0)
     assert once.wait()
