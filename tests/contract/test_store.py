@@ -11,7 +11,7 @@ import pytest
 from datastore.checking import FullCheck
 from datastore.digest import EMPTY, as_bytes
 from datastore.errors import InvariantBroken
-from datastore.ledger import BATCH, CONFIG, NOOP, Entry, Position, SealedEntry, genesis, position_of, seal
+from datastore.ledger import BATCH, CONFIG, NOOP, Entry, Position, SealedEntry, genesis, position_of, seal, unseal
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ConfigRow, Kind, encode_row
@@ -126,6 +126,21 @@ def test_staged_rows_are_seen_at_once_and_after_the_flush(store: Store) -> None:
         assert [("T/1", b"c")] == store.scan(Kind.SEAT, "", "S/3", 5)
         assert {"request-1": (1, 0), "request-3": (3, 0)} == store.requests(["request-1", "request-3", "request-9"])
         store.flush_staged()
+
+
+@pytest.mark.parametrize("asked", [1, 2, 4, 5, 12])
+def test_few_keys_and_many_find_the_same(store: Store, asked: int) -> None:
+    """However many are looked up together, each gives what is there, in the file or staged over it, and nothing else."""
+    store.append(chain(8))
+    for data in store.entries(1, 8, 1 << 20)[:4]:
+        store.stage(unseal(data))
+    store.flush_staged()
+    for data in store.entries(5, 4, 1 << 20):
+        store.stage(unseal(data))
+    numbers = [*range(9, 9 - asked, -1)]  # The first is not there.
+    there = [number for number in numbers if 1 <= number <= 8]
+    assert {f"S/{number}": b"\x01" for number in there} == store.get_many(Kind.SEAT, [f"S/{number}" for number in numbers])
+    assert {f"request-{number}": (number, 0) for number in there} == store.requests([f"request-{number}" for number in numbers])
 
 
 def test_what_is_read_ahead_is_forgotten_when_an_entry_is_staged(store: Store) -> None:
