@@ -388,11 +388,12 @@ class Replica(ReplicatedLog):
         if lsn > self.commit_lsn and self._may_commit(lsn):
             self.commit_lsn = lsn
             steps.append(Commit(lsn))
-        ticket = self._quorum_value([f.acked_seq for f in self._voting_followers()], self._ticket_wanted)
-        ticket = min(ticket, self._ticket_wanted)
-        if ticket > self._ticket_confirmed and self.serving:
-            self._ticket_confirmed = ticket
-            steps.append(Confirmed(ticket))
+        if self._ticket_wanted > self._ticket_confirmed and self.serving:
+            ticket = self._quorum_value([f.acked_seq for f in self._voting_followers()], self._ticket_wanted)
+            ticket = min(ticket, self._ticket_wanted)
+            if ticket > self._ticket_confirmed:
+                self._ticket_confirmed = ticket
+                steps.append(Confirmed(ticket))
         return steps
 
     def _may_commit(self, lsn: int) -> bool:
