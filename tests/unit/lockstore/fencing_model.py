@@ -83,6 +83,9 @@ class State(NamedTuple):
     lost: bool
 
 
+Packed = tuple[tuple[int, ...], int, bool]  # a state: numbers of its servers, number of its attempts, and whether a disk was lost
+
+
 class Violation(Exception):
     """P1 or P2 does not hold."""
 
@@ -234,17 +237,56 @@ def put(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 
+class Numbers(dict[Any, int]):
+    """Numbers for values, in the order in which they are met: equal values are compared once and told apart by a number ever after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values_by_number: list[Any] = []
+
+    def __missing__(self, value: Any) -> int:
+        number = self[value] = len(self.values_by_number)
+        self.values_by_number.append(value)
+        return number
+
+
 def explore(rules: Rules) -> int:
     """Visit every reachable state; return how many there are.
+
+    There are far fewer servers and sets of attempts than states of all together, so both are numbered, and what a server may do next
+    beside such a set is worked out once.
 
     Raises:
         Violation: Some order of events breaks a property.
     """
-    first = start(rules)
+    servers, attempts = Numbers(), Numbers()
+    known: dict[tuple[int, int], list[int]] = {}
+
+    def packed(state: State) -> Packed:
+        return tuple(sorted([servers[server] for server in state.servers])), attempts[state.attempts], state.lost
+
+    def next_of(packed_state: Packed) -> Iterator[Packed]:
+        numbers, set_number, lost = packed_state
+        state = State(tuple([servers.values_by_number[number] for number in numbers]), attempts.values_by_number[set_number], lost)
+        yield from map(packed, client_steps(state, rules))
+        for place, number in enumerate(numbers):
+            if place and numbers[place - 1] == number:
+                continue  # Servers are alike.
+            found = known.get((number, set_number))
+            if found is None:
+                found = [servers[after] for after in server_steps(state.servers[place], state, rules)]
+                known[number, set_number] = found
+            rest = numbers[:place] + numbers[place + 1 :]
+            for after in found:
+                yield tuple(sorted((*rest, after))), set_number, lost
+        if rules.rejoin is not Rejoin.NEVER:
+            yield from map(packed, disk_steps(state, rules))
+
+    first = packed(start(rules))
     visited = {first}
     frontier = [first]
     while frontier:
-        for after in steps(frontier.pop(), rules):
+        for after in next_of(frontier.pop()):
             if after not in visited:
                 visited.add(after)
                 frontier.append(after)
