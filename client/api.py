@@ -484,3 +484,7 @@ class Holdfast(Changes):
     def status(self, *, deadline_ms: int = 0) -> messages.StatusAnswer:
         """Return the cluster as one balancer sees it."""
         return self._ask("status", messages.Status(), messages.StatusAnswer, deadline_ms)
+
+    def locks(self, limit: int = 200) -> messages.LocksAnswer:
+        """Return which locks stand on the lock servers now, whose, for how long yet and on how many; at most `limit` (1 to 1,000)."""
+        return self._ask("locks", messages.Locks(limit=limit), messages.LocksAnswer)

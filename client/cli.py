@@ -25,6 +25,7 @@ from client import (
     commands_demo,
     commands_doctor,
     commands_import,
+    commands_locks,
     commands_log,
     commands_looking,
     commands_nodes,
@@ -110,6 +111,7 @@ commands_certificates.register(app)
 commands_tui.register(app)
 commands_demo.register(app)
 commands_doctor.register(app)
+commands_locks.register(app)
 commands_log.register(app)
 commands_console.register(app)
 commands_simulate.register(app)

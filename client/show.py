@@ -261,3 +261,18 @@ def copies(console: Console, found: Sequence[messages.PartitionLine]) -> None:
             numbers = (str(copy.epoch), str(copy.lsn), str(copy.behind), f"{copy.behind_ms / 1000:.1f} s", str(copy.verified_lsn))
             rows.add_row(line.operator, copy.node, copy.role, *numbers, "; ".join(filter(None, words)))
     rows.print(console)
+
+
+def locks(console: Console, answer: messages.LocksAnswer) -> None:
+    """Print the locks that stand: what is locked, by whom, for how long yet, and where."""
+    rows = Rows("LOCKED", "BY", "LEFT", "ON SERVERS", right=("LEFT",))
+    for lock in answer.locks:
+        rows.add_row(lock.key, lock.holder, *lock_words(lock, answer))
+    if answer.locks:
+        rows.print(console)
+
+
+def lock_words(lock: messages.LockLine, answer: messages.LocksAnswer) -> tuple[str, str]:
+    """Return how long a lock stands yet, and on how many servers: fewer than a quorum is nobody's yet, or nobody's any more."""
+    few = "" if len(lock.servers) >= answer.quorum else ", no quorum"
+    return f"{lock.left_ms / 1000:.1f} s", f"{len(lock.servers)} of {answer.asked}{few}"

@@ -17,7 +17,7 @@ from datastore.legs import take_legs
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, SeatState, is_basket, operators_of
 from datastore.outcomes import basket_value, hold_value, order_value
 from datastore.overlay import Batch
-from datastore.rows import BasketRow, HoldRow, OrderRow, PaymentRow, Ticketed
+from datastore.rows import SEVERAL, BasketRow, HoldRow, OrderRow, PaymentRow, Ticketed
 from datastore.taking import (
     abort_basket,
     cancel_order,
@@ -89,8 +89,8 @@ def _again(batch: Batch, row: BasketRow, command: commands.HoldLegs) -> dict[str
     row = _live(batch, command.basket_id, command.owner)
     if not hmac.compare_digest(row.digest, command.digest):
         raise errors.IdempotencyKeyReused(f"basket {row.basket_id} was made by another request", hold_id=row.basket_id)
-    if row.driver != command.nonce:
-        row = copy(row, driver=command.nonce)
+    if row.driver not in (command.nonce, SEVERAL):
+        row = copy(row, driver=SEVERAL)
         batch.put_basket(row)
     return basket_value(row, batch.now_ms, row.lsn)
 
@@ -245,13 +245,17 @@ def release(batch: Batch, command: wire.Release) -> dict[str, Any]:
 
 
 def abort(batch: Batch, command: commands.Abort) -> dict[str, Any]:
-    """Z6: end a basket that was refused or failed, unless another driver has taken it over; Z3: or write its tombstone."""
+    """Z6: end a basket that was refused or failed; Z3: or write its tombstone.
+
+    A refusal is recorded, so every driver of the basket hears the same one, and nobody was told "held". A failure is one driver's
+    own: where there was another, before or after it, that one may have told its caller "held".
+    """
     row = batch.basket(command.basket_id)
     if row is None:
         row = _tombstone(batch, command.basket_id, command.owner, command.why, command.operators)
     elif row.state in (BasketState.PENDING, BasketState.PAYING):
-        if row.driver != command.driver or row.state == BasketState.PAYING:
-            raise errors.RequestInProgress(f"basket {row.basket_id} was taken over", basket=row.basket_id)
+        if row.state == BasketState.PAYING or (command.why != "refused" and row.driver != command.driver):
+            raise errors.RequestInProgress(f"basket {row.basket_id} has another driver too", basket=row.basket_id)
         row = abort_basket(batch, row, command.why)
     return basket_value(row, batch.now_ms, row.decided_lsn)
 

@@ -118,8 +118,8 @@ class Abort(Command, frozen=True, tag="abort"):
 
     Attributes:
         operators: Others that may have heard of it.
-        driver: Nonce of the lock of whoever drove it; refused where another has taken over since.
-        why: "refused" or "failed".
+        driver: Nonce of the lock under which it was held at the anchor by whoever gives it up.
+        why: "refused", or "failed", which is not obeyed where the basket had another driver too.
     """
 
     basket_id: str

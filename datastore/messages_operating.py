@@ -24,6 +24,8 @@ from datastore.messages_looking import (
 )
 from datastore.model import Document
 
+LOCKS_MAX = 1_000
+
 
 class BlockSeats(Write, frozen=True, kw_only=True):
     operator_key: Secret
@@ -170,6 +172,38 @@ class DatasetNumbersAnswer(Answer, kw_only=True):
 
 class Status(Request, frozen=True, kw_only=True):
     """The cluster as this balancer sees it."""
+
+
+class Locks(Request, frozen=True, kw_only=True):
+    """Which locks stand on the lock servers now; at most `limit` of them."""
+
+    limit: Annotated[int, Meta(ge=1, le=LOCKS_MAX)] = 200
+
+
+class LockLine(msgspec.Struct):
+    """One key that somebody has locked.
+
+    Attributes:
+        key: "seat:OPERATOR/SERVICE/SEAT" while seats are being held, "promote:OPERATOR" while a manager looks after the operator.
+        holder: The balancer or manager, or the beginning of the nonce of somebody unknown.
+        left_ms: How long the last of the servers will keep it.
+        servers: The names of those that have it.
+    """
+
+    key: str
+    holder: str
+    left_ms: int
+    servers: list[str]
+
+
+class LocksAnswer(Answer, kw_only=True):
+    """`asked`: how many lock servers there are; `unread`: those that could not be read, and why; `more`: not all are in `locks`."""
+
+    locks: list[LockLine]
+    asked: int
+    quorum: int
+    unread: dict[str, str] = msgspec.field(default_factory=dict)
+    more: bool = False
 
 
 class About(Request, frozen=True, kw_only=True):

@@ -173,12 +173,16 @@ class OrderRow(msgspec.Struct, array_like=True):
     laps: tuple[int, ...] = ()
 
 
+SEVERAL = ""  # Drivers of a basket: no nonce is that.
+
+
 class BasketRow(msgspec.Struct, array_like=True):
     """The record that decides on a basket, at its anchor (B2-B8).
 
     Attributes:
         digest: Of what the caller asked.
-        driver: Nonce of the lock of whoever drives it: an older driver may not abort what a newer one has taken over.
+        driver: Nonce of the lock of its only driver, who alone may give it up as failed; SEVERAL once a second has driven it, as each
+            of them may have told its caller "held".
         legs: All of them, in the order of travel; empty in a tombstone (Z3).
         lsn: The entry that made it. `decided_lsn`: the one that made its present state final, 0 before.
         why: Of an aborted one: "refused", "failed", "released", "expired", "no record", "service cancelled".

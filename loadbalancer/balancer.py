@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ from loadbalancer.itinerary import Reply, Send, Tell
 from loadbalancer.offers import TripOffer, check_offer
 from loadbalancer.view import Catalogue, Sale
 from loadbalancer.waiting import Waiter, now_ms
-from lockstore.seatlocks import ServerState
+from lockstore.probing import ServerState
+from lockstore.standing import Standing
 
 # A feed answers at least every `feed_wait_ms`; a view not confirmed for this much longer is said to be old.
 STALE_AFTER_MS = 3_000
@@ -65,6 +66,10 @@ class LockProbe(Protocol):
 
     def probe(self) -> list[ServerState]:
         """Ask every lock server how it is."""
+        ...
+
+    def standing(self, names: Collection[str], limit: int) -> Standing:
+        """Ask every lock server which locks stand on it; `names`: of those that may hold some."""
         ...
 
 

@@ -9,8 +9,8 @@ The shell feeds events and carries out what it is told; one thread drives a bask
 * Nothing is released before the anchor's ABORT is committed, and nothing is unlocked before the legs are released: nobody is
   refused a seat for a basket that failed. If the anchor does not answer, the legs stand until they are due, and are resolved
   there (B6): whoever drove this may be dead.
-* An ABORT names the lock under which this driver held: another balancer that took the same request over meanwhile, and told
-  its caller "held", is not undone by a driver that was given up (`datastore.anchors`).
+* An ABORT names the lock under which this driver held at the anchor: what another balancer drove too, and may have told its
+  caller "held" of, is not undone by a driver that fails, whichever of them was first (`datastore.anchors`).
 * A basket's attempt is spent by its ABORT. The same request asked again gets the recorded refusal if there was one, else the
   next attempt (Z3).
 """
@@ -130,6 +130,7 @@ class Itinerary:
         self.operators = tuple(dict.fromkeys((plan.anchor, *operators_of(plan.legs))))
         self._fence: tuple[int, int] = (0, 0)
         self._nonce = ""
+        self._anchor_nonce = ""  # under which the anchor was asked last: a second lock, after a stale fence elsewhere, has another
         self._waiting: set[str] = set()
         self._held: dict[str, Reply] = {}
         self._refused: dict[str, HoldfastError] = {}
@@ -162,6 +163,8 @@ class Itinerary:
 
     def _send(self, operator: str) -> Send:
         plan = self.plan
+        if operator == plan.anchor:
+            self._anchor_nonce = self._nonce
         if plan.amend is None:
             return Send(operator, self._hold(operator))
         amend = msgspec.structs.replace(plan.amend, basket_id=plan.basket_id)
@@ -267,11 +270,11 @@ class Itinerary:
         plan = self.plan
         why = "refused" if any(not _is_failure(error) for error in self._refused.values()) else "failed"
         others = tuple(operator for operator in self.operators if operator != plan.anchor)
-        return [Send(plan.anchor, commands.Abort("", b"", plan.basket_id, plan.owner, others, self._nonce, why))]
+        return [Send(plan.anchor, commands.Abort("", b"", plan.basket_id, plan.owner, others, self._anchor_nonce, why))]
 
     def _aborted(self, reply: Reply) -> list[Instruction]:
         if reply.error or reply.value["basket_state"] not in (BasketState.ABORTED, BasketState.CANCELLED):
-            # Another balancer drives it now, or the anchor is silent: it ends there, or when it is due.
+            # Another balancer drives or drove it, or the anchor is silent: it ends there, or when it is due.
             verdict = self._verdict()
             if verdict.spent or _is_failure(verdict.error):
                 verdict = Failed(OutcomeUnknown("the basket's first operator does not answer; ask again with the same request id"))

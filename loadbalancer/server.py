@@ -211,6 +211,7 @@ def _handlers(
         "import": operating.import_timetable,
         "dataset_numbers": operating.dataset_numbers,
         "status": watching.status,
+        "locks": watching.locks,
         "check": auditing.check,
         "ledger_page": auditing.ledger_page,
         "find_person": auditing.find_person,

@@ -17,7 +17,7 @@ HOT_SEATS = 20  # Told of each balancer.
 
 
 class Watching:
-    """The handler of `status`: every process of the cluster with a verdict, and where each operator is."""
+    """The handlers of `status`, `locks` and `about`: every process of the cluster with a verdict, and where each operator is."""
 
     def __init__(
         self, balancer: Balancer, addresses: Mapping[str, Address], tls: Tls | None = None, sandboxes: Sequence[ProcessAddress] = ()
@@ -59,6 +59,15 @@ class Watching:
             verdict = "degraded"
         paused = overview.paused(best) if best is not None else ""
         return messages.StatusAnswer(processes=processes, partitions=partitions, verdict=verdict, as_of_ms=wall_ms(), paused=paused)
+
+    def locks(self, request: messages.Locks) -> messages.LocksAnswer:
+        """Say which locks stand on the lock servers, and whose they are."""
+        names = [*self._addresses, *(one.name for one in self._balancer.config.balancers)]
+        found = self._balancer.locks.standing(names, request.limit)
+        lines = [messages.LockLine(lock.key, lock.holder, lock.left_ms, list(lock.servers)) for lock in found.locks]
+        return messages.LocksAnswer(
+            locks=lines, asked=found.asked, quorum=found.quorum, unread=found.unread, more=found.more
+        )
 
     def _lock_servers(self) -> list[messages.ProcessStatus]:
         found = []

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from lockstore import scripts
@@ -37,6 +38,7 @@ from lockstore import scripts
 # Customary drift allowance of the algorithm: 1 % of the ttl for clock rates, 2 ms for the precision of expiry.
 DRIFT_DIVISOR: Final = 100
 DRIFT_FLOOR_MS: Final = 2
+MARK_LENGTH: Final = 8  # Of the 32 characters of a nonce.
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,14 @@ class Granted:
 
 
 AcquireReply = Granted | Missing
+
+
+def mark(name: str) -> str:
+    """Return what the nonces of the client of that name begin with, or "" for a client without a name.
+
+    So that a person can be told whose a lock is. The rest of a nonce is drawn anew each time and stays secret.
+    """
+    return sha256(name.encode()).hexdigest()[:MARK_LENGTH] if name else ""
 
 
 def quorum(servers: int) -> int:

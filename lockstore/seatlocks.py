@@ -17,14 +17,12 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 from redlock import CannotObtainLock, Lock, Redlock
 
@@ -41,10 +39,10 @@ from lockstore.links import (
     ScriptText,
     ServerAddress,
     ServerHealth,
-    call,
-    open_connection,
 )
+from lockstore.probing import ServerState, probe
 from lockstore.redlock import AcquireReply, Contended, Grant, LockOutcome, LockRequest, Missing, Unavailable
+from lockstore.standing import Standing, standing
 
 __all__ = [
     "Contended",
@@ -60,7 +58,8 @@ __all__ = [
 EXTENSIONS_MAX: Final = 10_000
 RETRY_FIRST_MS: Final = 2
 RETRY_LAST_MS: Final = 64
-PROBE_PAUSE_S: Final = 0.005
+# Of each nonce behind the mark of the client's name.
+DRAWN_BYTES: Final = (scripts.NONCE_LENGTH - redlock.MARK_LENGTH) // 2
 
 _ACQUIRE = ScriptText(scripts.ACQUIRE)
 _WRITE_BACK = ScriptText(scripts.WRITE_BACK)
@@ -70,26 +69,6 @@ _RELEASE = ScriptText(scripts.RELEASE)
 
 class QuorumUnreachable(LocksUnavailable, CannotObtainLock):  # type: ignore[misc]
     """LocksUnavailable for callers of the redlock-py interface, who expect its CannotObtainLock."""
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """One lock server as `probe` found it.
-
-    Attributes:
-        votes: Whether its answers can count towards a quorum now; if not, `reason` says why.
-        counter: Its fence counter; None if it has none or was not reached.
-        marker: The generation it was admitted to; None if it was never admitted or lost its data.
-        clock_advances: Whether its clock moved between two readings; a frozen one would never let a lock expire.
-    """
-
-    address: ServerAddress
-    votes: bool
-    reason: str = ""
-    version: str = ""
-    counter: int | None = None
-    marker: int | None = None
-    clock_advances: bool = False
 
 
 class SeatLocks(Redlock):  # type: ignore[misc]
@@ -108,6 +87,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         retry_delay: Longest pause between them in seconds, as in redlock-py; the pause is drawn at random below it.
         now_ms: The monotonic clock in milliseconds; the simulator gives its own.
         draw_hex: Unguessable bytes as hexadecimal text; the simulator's follow from its seed.
+        name: Of this client, which `standing` tells as the holder; "" leaves its locks without one.
     """
 
     def __init__(
@@ -126,10 +106,12 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         retry_delay: float = Redlock.default_retry_delay,
         now_ms: Callable[[], int] | None = None,
         draw_hex: Callable[[int], str] = secrets.token_hex,
+        name: str = "",
     ) -> None:
         addresses = _validated(servers)
         now_ms = now_ms or _now_ms
         self._now_ms, self._draw_hex = now_ms, draw_hex
+        self._mark = redlock.mark(name)
         self._settings = LinkSettings(timeout_ms, suspect_ms, username, password, tls)
         super().__init__([_plain_client(address, self._settings) for address in addresses], retry_count, retry_delay)
         # The base class turns 0 into its default.
@@ -163,7 +145,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         if not requests:
             self.release_many(releases)
             return []
-        nonces = self._draw_hex(16 * len(requests))
+        nonces = self._fresh_nonces(len(requests))
         command = self._acquire_command(requests, nonces, releases, ttl)
         with self._links() as links:
             started_ms = self._now_ms()
@@ -228,7 +210,11 @@ class SeatLocks(Redlock):  # type: ignore[misc]
 
     def probe(self) -> list[ServerState]:
         """Return what each lock server says of itself, asked afresh and one by one."""
-        return [self._probe_one(health) for health in self._healths]
+        return [probe(health.address, self._settings, self.generation, self._closed) for health in self._healths]
+
+    def standing(self, names: Collection[str], limit: int) -> Standing:
+        """Return which locks stand on the servers, asked afresh and one by one; `names`: of the clients that may hold some."""
+        return standing([health.address for health in self._healths], self._settings, names, limit)
 
     def close(self) -> None:
         """Close all connections and end the background thread; locks that are held stay until their ttl."""
@@ -290,6 +276,13 @@ class SeatLocks(Redlock):  # type: ignore[misc]
             raise QuorumUnreachable("no quorum of lock servers confirmed the release", keys=keys, reasons=reasons)
 
     # -- one attempt -------------------------------------------------------------------------------------------------
+
+    def _fresh_nonces(self, count: int) -> str:
+        """Return that many nonces as one text: the mark of this client's name, if it has one, then what nobody can guess."""
+        if not self._mark:
+            return self._draw_hex(16 * count)
+        drawn = self._draw_hex(DRAWN_BYTES * count)
+        return "".join([self._mark + drawn[at : at + 2 * DRAWN_BYTES] for at in range(0, len(drawn), 2 * DRAWN_BYTES)])
 
     def _acquire_command(self, requests: Sequence[LockRequest], nonces: str, releases: Sequence[Grant], ttl: int) -> Command:
         keys, counts = _flat([request.keys for request in requests])
@@ -412,38 +405,6 @@ class SeatLocks(Redlock):  # type: ignore[misc]
             if isinstance(answer, Missing):
                 for grant in releases:
                     self._healths[number].owe(grant.keys, grant.nonce, until_ms)
-
-    def _probe_one(self, health: ServerHealth) -> ServerState:
-        address = health.address
-        try:
-            connection = open_connection(address, self._settings, self._settings.timeout_ms)
-            try:
-                hello = call(connection, "HELLO", 2)
-                version = dict(zip(hello[::2], hello[1::2], strict=True)).get(b"version", b"").decode()
-                first = call(connection, "TIME")
-                marker, counter = call(connection, "GET", scripts.MARKER_KEY), call(connection, "GET", scripts.FENCE_KEY)
-                self._closed.wait(PROBE_PAUSE_S)
-                advances = call(connection, "TIME") != first
-            finally:
-                connection.disconnect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            return ServerState(address, votes=False, reason=str(error))
-        reason = ""
-        if marker is None or counter is None:
-            reason = redlock.refusal_reason(scripts.NOT_INITIALISED)
-        elif int(marker) != self.generation:
-            reason = redlock.refusal_reason(scripts.OTHER_GENERATION + b"," + marker)
-        elif not advances:
-            reason = "its clock stands still: locks would never expire"
-        return ServerState(
-            address,
-            votes=not reason,
-            reason=reason,
-            version=version,
-            counter=None if counter is None else int(counter),
-            marker=None if marker is None else int(marker),
-            clock_advances=advances,
-        )
 
     def _named(self, reasons: Any) -> dict[str, str]:
         return {self._healths[number].address.name: reason for number, reason in reasons.items()}

@@ -40,7 +40,7 @@ POLL_S: Final = 0.005
 LOG_TAIL_LINES: Final = 5
 
 _KEYS: Final = "~seat:* ~promote:* ~{rsv}:*"
-_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +evalsha +script|load +get +mget +set +del +exists +pexpire"
+_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +evalsha +script|load +get +mget +set +del +exists +pexpire +scan +pttl"
 _ADMIN_COMMANDS: Final = "+ping +hello +auth +client|setname +time +eval +get +set +info +shutdown"
 
 
@@ -135,7 +135,7 @@ def lock_client(config: LockStoreConfig, data: Path, name: str = ADMIN) -> SeatL
     """Return a SeatLocks for all servers of the configuration, with the lock user's password.
 
     Args:
-        name: The process that calls: under TLS its certificate is shown.
+        name: The process that calls: whose locks they are, and whose certificate is shown under TLS.
     """
     return SeatLocks(
         addresses(config),
@@ -146,6 +146,7 @@ def lock_client(config: LockStoreConfig, data: Path, name: str = ADMIN) -> SeatL
         username=config.user,
         password=ensure_secrets(data).locks,
         tls=link_tls(config, data, name),
+        name=name,
     )
 
 

@@ -17,13 +17,18 @@ class LiveTable(DataTable[Cell]):
     def __init__(self, *columns: str, id: str) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=True)
         self._columns_wanted = columns
+        self._early: Sequence[Row] = ()
 
     def on_mount(self) -> None:
         for name in self._columns_wanted:
             self.add_column(name, key=name)
+        self.bring(self._early)
 
     def bring(self, rows: Sequence[Row]) -> None:
-        """Show these rows, new ones behind the known."""
+        """Show these rows, new ones behind the known; before there are columns, as soon as there are."""
+        if not self.columns:
+            self._early = rows
+            return
         wanted = {key for key, _ in rows}
         for known in [str(key.value) for key in self.rows if key.value not in wanted]:
             self.remove_row(known)

@@ -1,42 +1,67 @@
-"""The lock servers, and which seats many want at once."""
+"""The lock servers, the locks that stand on them, and which seats many want at once."""
 
 from __future__ import annotations
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from client.show import VERDICT_STYLES
+from client.show import VERDICT_STYLES, lock_words
 from client.tui.happenings import hot_seats
 from client.tui.live_table import LiveTable, Row
 from client.tui.page import Page
+from datastore.errors import HoldfastError
+from datastore.messages import LocksAnswer
 
 HOT_SHOWN = 40
+LOCKS_SHOWN = 200
+EVERY_S = 0.5
 LOCK_SERVER, BALANCER = "lock server", "balancer"
 
 
 class LocksScreen(Page[object]):
-    """Who votes, who waits, and for what."""
+    """Who votes, who has what, who waits, and for what."""
 
     heading = "Locks and hot seats"
     HELP = """
     # Locks and hot seats
-    A lock lasts moments and only puts buyers of a seat in order; what protects a seat is the hold. So there is no list of locks to look
-    at: above are the servers that vote on them, in the middle how often requests had to stand in line (in one balancer, or because
-    another balancer's request had the lock) or came too late, and below the seats that this was about. Counts of seats fade.
+    A lock lasts moments and only puts buyers of a seat in order; what protects a seat is the hold. First come the servers that vote on
+    locks, then those that stand at this moment, asked for twice a second: `seat:` while seats are being held for somebody, `promote:`
+    while a manager looks after an operator; a lock on fewer servers than a quorum is being taken or given back, or its holder died.
+    Below stands how often requests had to stand in line (in one balancer, or because another balancer's request had the lock) or came
+    too late, and last the seats that this was about. Counts of seats fade.
     """
 
     def content(self) -> ComposeResult:
         yield Static("", id="said")
         with Vertical():
             yield LiveTable("Server", "Address", "Votes", "Detail", id="servers")
+            yield LiveTable("Locked now", "By", "Left", "On servers", id="locks")
             yield LiveTable("Balancer", "Commands", "Batches", "Waited in line", "Lock taken elsewhere", "Refused", id="waiting")
             yield LiveTable("Hot seat", "Operator", "Service", "Wanted at once", id="hot")
+
+    def on_mount(self) -> None:
+        self.set_interval(EVERY_S, self._look)
 
     def on_screen_resume(self) -> None:
         self.query_one("#hot").focus()
         self._draw()
+
+    def _look(self) -> None:
+        # One under way is waited for: a slow answer is news too.
+        looking = any(worker.group == "locks" and worker.is_running for worker in self.workers)
+        if self.is_current and not looking:
+            self._look_at_locks()
+
+    @work(group="locks")
+    async def _look_at_locks(self) -> None:
+        try:
+            answer = await self.holdfast.ask(lambda client: client.locks(LOCKS_SHOWN))
+        except HoldfastError:
+            return  # The banner says that the cluster does not answer.
+        self.query_one("#locks", LiveTable).bring(_lock_rows(answer))
 
     def on_news(self) -> None:
         super().on_news()
@@ -84,3 +109,10 @@ class LocksScreen(Page[object]):
             service, _, seat = rest.partition("/")
             hot.append((key, [seat, operator, service, str(times)]))
         self.query_one("#hot", LiveTable).bring(hot)
+
+
+def _lock_rows(answer: LocksAnswer) -> list[Row]:
+    return [
+        (f"{lock.key} {lock.holder}", [lock.key, lock.holder, *lock_words(lock, answer)])
+        for lock in answer.locks
+    ]

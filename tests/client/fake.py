@@ -311,6 +311,9 @@ class FakeClient:
         self._heard("status")
         return self.cluster
 
+    def locks(self, limit: int = 200) -> messages.LocksAnswer:
+        return messages.LocksAnswer(locks=[], asked=3, quorum=2)
+
     def close(self) -> None:
         with self._changed:
             self.failure = NodeUnreachable("closed")

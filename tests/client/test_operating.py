@@ -16,11 +16,16 @@ from client.tui.ask_text import AskText
 from client.tui.block_screen import BlockScreen
 from client.tui.break_screen import BreakScreen
 from client.tui.live_table import LiveTable
+from client.tui.locks_screen import LocksScreen
 from client.tui.manifest_screen import ManifestScreen
 from client.tui.question import Question
 from client.tui.seat_grid import SeatGrid
 from datastore.model import Passenger
+from lockstore import config as locks_config
+from lockstore.seatlocks import Grant, LockRequest
+from lockstore.servers import lock_client
 from tests.client.screens import SIZE, here, operators_app, shown, to_row, until
+from tests.integration.commands import run
 from tests.integration.harness import ClusterUnderTest
 
 DAY = (date.today() + timedelta(days=9)).isoformat()
@@ -179,3 +184,38 @@ def test_the_log_is_filtered_and_the_curves_move(cluster: ClusterUnderTest, tmp_
             await until(pilot, lambda: len(app.series.latency_ms) > 1 and "status question" in shown(app), "curves")
 
     asyncio.run(work())
+
+
+def test_the_locks_that_stand_are_shown_with_their_holder(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """By the command and on part 6: which seat, whose, for how long yet, on how many servers; and its end is seen."""
+    key = f"seat:AR/AR1140-EZE-{DAY}/12A"
+    locks = lock_client(locks_config.from_toml(cluster.mapping), cluster.folders.data, "balancer-2")
+
+    def take() -> Grant:
+        (outcome,) = locks.acquire_many([LockRequest((key,))], ttl_ms=10_000)
+        assert isinstance(outcome, Grant), outcome
+        return outcome
+
+    async def work() -> None:
+        app = operators_app(cluster, tmp_path)
+        async with app.run_test(size=SIZE) as pilot:
+            app.action_go("locks")
+            await until(pilot, lambda: here(app, LocksScreen), "the locks")
+            table = app.screen.query_one("#locks", LiveTable)
+            grant = await asyncio.to_thread(take)
+            row = f"{key} balancer-2"
+            await until(pilot, lambda: row in table.rows, "the lock")
+            assert (key, "balancer-2", "3 of 3") == tuple(table.get_cell(row, name) for name in ("Locked now", "By", "On servers"))
+            await asyncio.to_thread(locks.release_many, [grant])
+            await until(pilot, lambda: row not in table.rows, "its end")
+
+    try:
+        asyncio.run(work())
+        take()
+        code, answer, said = run(tmp_path / "wallet", "locks", data=cluster.folders.data)
+        assert 0 == code, said
+        seen = {lock["key"]: lock for lock in answer["locks"]}[key]
+        assert ("balancer-2", ["lock-1", "lock-2", "lock-3"]) == (seen["holder"], sorted(seen["servers"]))
+        assert 0 < seen["left_ms"] <= 10_000 and (3, 2, {}) == (answer["asked"], answer["quorum"], answer["unread"])
+    finally:
+        locks.close()

@@ -184,7 +184,7 @@ OPEN = {
         "wire_recovery",
         "wording",
     },
-    "lockstore": {"config", "errors", "seatlocks", "servers"},
+    "lockstore": {"config", "errors", "probing", "seatlocks", "servers", "standing"},
     "manager": {"config", "errors", "stub"},
     "loadbalancer": {"config", "errors", "payments_config", "stub"},
     "client": set[str](),

@@ -146,15 +146,17 @@ def test_hold_again_answers_as_the_basket_stands(scene: Scene) -> None:
     assert refusal.value.fields["why"] == "failed"
 
 
-def test_an_abort_by_a_driver_that_was_relieved_is_refused(scene: Scene) -> None:
-    """Who took the request over may have told its caller "held": the old driver's ABORT must not undo that."""
-    old = scene.hold_legs("AR")
-    scene.anchor.submit(old)[0].unwrap()
-    new = scene.hold_legs("AR")
-    scene.anchor.submit(new)[0].unwrap()
-    outcome = scene.anchor.submit(commands.Abort("", b"", ID, "ann", ("QR",), old.nonce, "failed"))[0]
+@pytest.mark.parametrize("late", [0, 1], ids=["the first", "the second"])
+def test_a_driver_that_fails_does_not_end_what_another_drove_too(scene: Scene, late: int) -> None:
+    """Either may have told its caller "held", whichever was first; a refusal is recorded for both, so it ends the basket at once."""
+    drivers = [scene.hold_legs("AR"), scene.hold_legs("AR")]
+    for command in drivers:
+        scene.anchor.submit(command)[0].unwrap()
+    scene.anchor.submit(drivers[0])[0].unwrap()  # A late copy does not make its sender the only driver again.
+    outcome = scene.anchor.submit(commands.Abort("", b"", ID, "ann", ("QR",), drivers[late].nonce, "failed"))[0]
     assert (outcome.error["code"], scene.basket()["basket_state"]) == ("request_in_progress", BasketState.PENDING)
-    assert scene.anchor.submit(commands.Abort("", b"", ID, "ann", ("QR",), new.nonce, "failed"))[0].unwrap()["undone"] == ("QR",)
+    refused = commands.Abort("", b"", ID, "ann", ("QR",), drivers[late].nonce, "refused")
+    assert scene.anchor.submit(refused)[0].unwrap()["undone"] == ("QR",)
 
 
 def test_a_due_leg_is_never_ended_by_its_own_clock(scene: Scene) -> None:
