@@ -104,9 +104,9 @@ class BalancerStub:
                 return answer
             number += 1
             tried_all = (number - self._preferred) % len(self._clients) == 0
-            # Where one balancer is dead and its twin has just started, who runs is asked for as long as a start takes.
-            given_up = unavailable if unavailable else unreachable
-            if unknown is None and given_up >= ROUNDS_UNREACHABLE_MAX * len(self._clients):
+            # Where one balancer is dead and its twin sees no managers yet, the twin is just starting: it is asked to the end.
+            starting = unavailable and unreachable
+            if unknown is None and not starting and unavailable + unreachable >= ROUNDS_UNREACHABLE_MAX * len(self._clients):
                 raise _naming(failure, silent)
             if tried_all:
                 wait_ms = random.uniform(pause_ms / 2, pause_ms)

@@ -90,7 +90,9 @@ def test_start_search_hold_confirm_quit(terminal: Terminal, cluster: ClusterUnde
     terminal.see("DOH")
     terminal.next_field()
     terminal.press("C-u")
+    wait_until(lambda: "tomorrow" not in terminal.screen(), "the date to be cleared", WAIT_S)
     terminal.write(DAY)
+    terminal.see(DAY[1:])  # The field is as wide as the rest and the cursor.
     terminal.press("Enter")
     terminal.see("→ DOH")
     terminal.press("Enter")

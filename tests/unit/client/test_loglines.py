@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.loglines import matching, merged, parse
-from client.tui.log_screen import Tail
+from client.logtails import Tail
 
 BALANCER = "2026-11-21 11:32:07,778 INFO balancer-1 feeds: operator=GRAND begun at node=node-2 lsn=0"
 MANAGER = "2026-11-21T11:32:07.877 INFO manager-1 served operator=US node=node-3"
