@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,9 @@ from client import exit_codes
 from client.commands_looking import Json, Watch
 from client.terminal import Session, tell
 from client.watching import watch
-from datastore.messages import LocksAnswer
+
+if TYPE_CHECKING:
+    from datastore.messages import LocksAnswer
 
 
 def register(app: typer.Typer) -> None:
