@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import put_section
 from client import administering, keys
 from datastore import administration as wishes
 from datastore.errors import HoldfastError, SeatUnavailable
@@ -193,9 +193,7 @@ def main() -> int:
     found = measure(options.rounds)
     print(json.dumps(found) if options.json else section(found))
     if options.report:
-        page = options.report.read_text(encoding="utf-8") if options.report.exists() else ""
-        page = re.sub(r"\n*## Failover\n.*?(?=\n## |\Z)", "", page, flags=re.S).rstrip()
-        options.report.write_text(f"{page}\n\n{section(found)}", encoding="utf-8")
+        put_section(options.report, "Failover", section(found))
     kills = found["failover_s"]
     return 0 if statistics.median(kills) < MEDIAN_S and max(kills) < WORST_S and not found["errors"] else 1
 
