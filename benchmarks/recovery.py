@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.failover import BUYERS, OPERATOR, OVERLAY, Buyers
+from benchmarks.pages import put_section
 from client import keys, recovering
 from datastore import wire
 from datastore.wire_recovery import RecoverAsk
@@ -244,9 +245,7 @@ def main() -> int:
     found = measure(options.mb)
     print(json.dumps(found) if options.json else section(found))
     if options.report:
-        page = options.report.read_text(encoding="utf-8")
-        page = re.sub(r"\n*## Recovery, measured\n.*?(?=\n## |\Z)", "", page, flags=re.S).rstrip()
-        options.report.write_text(f"{page}\n\n{section(found)}", encoding="utf-8")
+        put_section(options.report, "Recovery, measured", section(found))
     memory = [*found["peak_mb"].values(), *found["children_mb"].values()]
     well = found["mb_per_s_alone"] >= RATE_MB_S and max(memory) < MEMORY_MB and found["share"] >= SALES_SHARE
     return 0 if well and not found["errors"] else 1

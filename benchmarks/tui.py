@@ -33,6 +33,8 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.pages import put_section
+
 COLUMNS, LINES = 120, 40
 KEYS = 200
 PAUSE_S = 0.06  # Between two key presses; longer than a person needs who holds the key down.
@@ -42,7 +44,7 @@ START_S = 60.0
 GONE_S = 8.0  # So long nobody has answered when counting begins.
 TARGET_MS = 50.0
 CURSOR = "[·]".encode()
-HEADING = "## The terminal application"
+HEADING = "The terminal application"
 ROWS = 50
 BUSY_FROM = 30  # The first row whose seats are taken and given back.
 
@@ -210,7 +212,7 @@ def report(figures: Figures) -> str:
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     load = os.getloadavg()[0]
     verdict = "held" if figures.p95_ms < TARGET_MS else "missed in this run"
-    return f"""{HEADING}
+    return f"""## {HEADING}
 
 Written by `python -m benchmarks.tui --report docs/benchmarks.md` on {datetime.now(UTC):%Y-%m-%d} ({machine}, shared: {load:.0f} processes
 were waiting for the cores at its end): a map of 500 seats in a terminal of 120x40, {figures.updates_s} updates a second arriving,
@@ -227,14 +229,6 @@ time, key by key in turn: what is in both is the machine's, what is in the first
 used {figures.busy_percent} % with updates, {figures.idle_percent} % with the map open and nothing arriving, and
 {figures.gone_percent} % with a cluster that is gone: that is asked ever more rarely, up to every 8 s.
 """
-
-
-def write_report(path: Path, text: str) -> None:
-    """Put the part into a page, in the place of the one before."""
-    page = path.read_text(encoding="utf-8")
-    before, found, behind = page.partition(HEADING)
-    rest = behind.partition("\n## ")[2] if found else ""
-    path.write_text(before.rstrip() + "\n\n" + text + (f"\n## {rest}" if rest else ""), encoding="utf-8")
 
 
 def main() -> None:
@@ -254,7 +248,7 @@ def main() -> None:
     else:
         print(report(figures))
     if given.report:
-        write_report(given.report, report(figures))
+        put_section(given.report, HEADING, report(figures))
 
 
 if __name__ == "__main__":

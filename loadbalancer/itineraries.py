@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
+from datastore.conditions import leg_from
 from datastore.errors import (
     AlreadyConfirmed,
     ConnectionTooShort,
@@ -259,7 +260,7 @@ class Itineraries:
             if row is None:
                 return attempt, None
             if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
-                return attempt, tuple(Leg(leg[0], leg[1], tuple(leg[2]), tuple(leg[3]), leg[4]) for leg in row["legs"])
+                return attempt, tuple(map(leg_from, row["legs"]))
         return attempt + 1, None
 
     def _chosen(self, wishes: Sequence[Wish], told: Mapping[str, set[str]], deadline_ms: int) -> tuple[Leg, ...]:

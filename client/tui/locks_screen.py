@@ -51,8 +51,7 @@ class LocksScreen(Page[object]):
 
     def _look(self) -> None:
         # One under way is waited for: a slow answer is news too.
-        looking = any(worker.group == "locks" and worker.is_running for worker in self.workers)
-        if self.is_current and not looking:
+        if self.is_current and not self.at_work("locks"):
             self._look_at_locks()
 
     @work(group="locks")

@@ -103,6 +103,10 @@ class Page(Screen[R]):
         """Yield what is between the bars."""
         yield from ()
 
+    def at_work(self, group: str) -> bool:
+        """Return whether a worker of this group is under way here."""
+        return any(worker.group == group and worker.is_running for worker in self.workers)
+
     def on_news(self) -> None:
         if self.is_mounted:
             self.query_one(TopBar).show()

@@ -272,7 +272,7 @@ class SearchScreen(Page[object]):
 
     def action_stop(self) -> None:
         """Give a search up, choose another way there, or go back to the fields."""
-        if any(worker.group == "search" and worker.is_running for worker in self.workers):
+        if self.at_work("search"):
             self.workers.cancel_group(self, "search")
             self._say("given up")
         elif self._outbound is not None and self._answer is not None:

@@ -87,8 +87,7 @@ class ServicesScreen(Page[object]):
 
     def _again(self) -> None:
         # One under way is waited for: begun anew every time, a slow answer would never be shown.
-        looking = any(worker.group == "look" and worker.is_running for worker in self.workers)
-        if self.is_current and self._found and not looking:
+        if self.is_current and self._found and not self.at_work("look"):
             self.look()
 
     @on(Input.Submitted)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlencode
 
 import pytest
 from textual.pilot import Pilot
@@ -35,6 +33,7 @@ from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
 from tests.client.screens import SIZE, here, shown, until
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.provider_trouble import plan_trouble
 from tests.waiting import wait_until
 
 DAY, LATER = ((date.today() + timedelta(days=days)).isoformat() for days in (8, 9))
@@ -126,19 +125,11 @@ def test_a_case_is_closed_by_a_person(paid: ClusterUnderTest, tmp_path: Path) ->
     sandbox, secret = paid.plan.process("payments-1"), keys.read_secret(paid.folders.sandbox_key)
     admin_key = keys.read_secret(paid.folders.secrets / "admin.key")
 
-    def fault(**fields: str) -> None:
-        connection = http.client.HTTPConnection(sandbox.host, sandbox.port, timeout=30)
-        try:
-            connection.request("POST", "/v1/sandbox/faults", urlencode(fields), {"Authorization": f"Bearer {secret}"})
-            assert connection.getresponse().status == 200
-        finally:
-            connection.close()
-
-    fault(on="capture", kind="down", count="1000")
+    plan_trouble(paid.plan, paid.folders, on="capture", kind="down", count="1000")
     order, client = booked(paid), paid.client()
     intent = client.query_transaction(reference=order.reference, token=order.manage_token).intent
     StripeAdapter(secret, timeout_ms=30_000, base=f"http://{sandbox.host}:{sandbox.port}").cancel(intent, "")
-    fault(kind="none")
+    plan_trouble(paid.plan, paid.folders, kind="none")
 
     def listed() -> bool:
         try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
@@ -16,6 +14,7 @@ from datastore.errors import HoldfastError, PaymentDeclined
 from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
 from tests.integration.harness import ClusterUnderTest
+from tests.integration.provider_trouble import plan_trouble
 from tests.integration.test_cli import Terminal
 from tests.waiting import wait_until
 
@@ -43,12 +42,7 @@ class Shop:
         self.other = cluster.client(deadline_ms=DEADLINE_MS, balancers=["balancer-2"])
 
     def fault(self, **fields: str) -> None:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
-        try:
-            connection.request("POST", "/v1/sandbox/faults", urlencode(fields), {"Authorization": f"Bearer {self.key}"})
-            assert connection.getresponse().status == 200
-        finally:
-            connection.close()
+        plan_trouble(self.cluster.plan, self.cluster.folders, **fields)
 
     def books(self) -> messages.AccountsAnswer:
         return self.other.accounts(keys.read_secret(self.cluster.folders.secrets / "admin.key"))

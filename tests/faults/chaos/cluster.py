@@ -23,9 +23,9 @@ from tests.faults.buyers import node_stubs, statuses
 from tests.faults.chaos import machine
 from tests.faults.chaos.links import Links
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.provider_trouble import SANDBOX_NAME
 
 CALLERS = "callers"
-SANDBOX_NAME = "payments-1"
 PAYING_MS = 4_000
 DISK_BYTES = 64 * 1024 * 1024
 EXIT_DISK = 74

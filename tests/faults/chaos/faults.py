@@ -6,19 +6,18 @@ at a time, unless a fault is about just that (everything at once, all lock serve
 
 from __future__ import annotations
 
-import http.client
 import random
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
-from urllib.parse import urlencode
 
-from client import keys, processes
+from client import processes
 from client.plan import BALANCER, LOCK_SERVER, MANAGER, NODE
-from tests.faults.chaos.cluster import CALLERS, EXIT_DISK, SANDBOX_NAME, HurtCluster
+from tests.faults.chaos.cluster import CALLERS, EXIT_DISK, HurtCluster
 from tests.faults.chaos.hosts import HOSTS, HostsCluster, Network
 from tests.faults.chaos.liar import Liar
 from tests.faults.chaos.links import CUT, FAIR, Weather, both_ways, one_way
+from tests.integration.provider_trouble import SANDBOX_NAME, plan_trouble
 
 KINDS = (LOCK_SERVER, NODE, MANAGER, BALANCER)
 LINKS = "links"  # One fault at a time decides about the lines.
@@ -155,15 +154,7 @@ class SandboxTrouble(Fault):
         self._plan(kind="none")
 
     def _plan(self, **fields: str) -> None:
-        process = self.cluster.plan.process(SANDBOX_NAME)
-        key = keys.read_secret(self.cluster.folders.sandbox_key)
-        connection = http.client.HTTPConnection(process.host, process.port, timeout=10)
-        try:
-            connection.request("POST", "/v1/sandbox/faults", urlencode(fields), {"Authorization": f"Bearer {key}"})
-            answer = connection.getresponse()
-            assert answer.status == 200, answer.read()[:500]
-        finally:
-            connection.close()
+        plan_trouble(self.cluster.plan, self.cluster.folders, **fields)
 
 
 class Partition(Fault):

@@ -13,8 +13,9 @@ from typing import Any
 
 from client import api, processes, profiles, supervisor
 from client.plan import BALANCER, plan_of
-from tests.faults.chaos.cluster import SANDBOX_NAME, HurtCluster
+from tests.faults.chaos.cluster import HurtCluster
 from tests.integration.harness import TOP
+from tests.integration.provider_trouble import SANDBOX_NAME
 
 HOSTS = 3
 OUTSIDE = 0

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from datastore import wire
+from datastore.conditions import leg_from
 from datastore.engine import decide
 from datastore.errors import InvalidRequest
 from datastore.memory import MemoryStore
-from datastore.model import Epoch, Leg
+from datastore.model import Epoch
 from datastore.rows import OrderRow
 from datastore.state import AppliedState
 from datastore.store import SqliteStore
@@ -105,7 +106,7 @@ def value(**changes: Any) -> dict[str, Any]:
 
 def test_coupons_follow_what_is_given_up() -> None:
     """A passenger who was cancelled has refunded coupons, the infant on that lap too; an exchanged leg keeps its old coupon."""
-    whole = [Leg(one[0], one[1], tuple(one[2]), tuple(one[3]), one[4]) for one in value()["legs"]]
+    whole = [leg_from(one) for one in value()["legs"]]
     gone = given_up((0, 1, 2), whole, {0: (1,), 1: (1,)}, CouponStatus.REFUNDED)
     left = [["AR", "S1", ["1A", "1C"], [1, 1], 80], ["QR", "S2", ["2A", "2C"], [1, 1], 80]]
     found = tickets_of(value(legs=left, travellers=(0, 2), ticketed=["044", 7, 3, [1], [list(one) for one in gone]]), "AR")
