@@ -1,7 +1,7 @@
 """Run and look after lock servers: `python -m lockstore serve | initialise | status | recover | stop`.
 
 `serve` replaces itself by the server binary, so that the process id of the child is the server's own and signals reach
-it directly.
+it directly. The other commands speak with servers; they load what they need for it when they run, so that a start stays short.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lockstore import admission, servers
 from lockstore.config import LockStoreConfig, from_toml
 from lockstore.errors import LockConfigInvalid, LockError, LockServerRefused
+from lockstore.preparing import prepare_server
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -49,11 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(config: LockStoreConfig, options: argparse.Namespace) -> int:
-    command = servers.prepare_server(config, options.name, options.data)
+    command = prepare_server(config, options.name, options.data)
     os.execv(command[0], command)
 
 
 def _initialise(config: LockStoreConfig, options: argparse.Namespace) -> int:
+    from lockstore import admission, servers
+
     done = admission.initialise(servers.addresses(config), servers.admin_settings(config, options.data), config.generation)
     for name in done.admitted:
         print(f"{name}: admitted to generation {config.generation}")
@@ -63,6 +65,8 @@ def _initialise(config: LockStoreConfig, options: argparse.Namespace) -> int:
 
 
 def _status(config: LockStoreConfig, options: argparse.Namespace) -> int:
+    from lockstore import servers
+
     client = servers.lock_client(config, options.data)
     try:
         states = client.probe()
@@ -79,6 +83,8 @@ def _status(config: LockStoreConfig, options: argparse.Namespace) -> int:
 
 
 def _recover(config: LockStoreConfig, options: argparse.Namespace) -> int:
+    from lockstore import admission, servers
+
     config.server(options.name)
     addresses = servers.addresses(config)
     lost = next(address for address in addresses if address.name == options.name)
@@ -90,6 +96,8 @@ def _recover(config: LockStoreConfig, options: argparse.Namespace) -> int:
 
 
 def _stop(config: LockStoreConfig, options: argparse.Namespace) -> int:
+    from lockstore import servers
+
     if not config.server(options.name).managed:
         raise LockServerRefused(f'lock server "{options.name}" has managed = false: it is run by others', server=options.name)
     print(f"{options.name}: {'stopped' if servers.stop_server(config, options.name, options.data) else 'was not running'}")

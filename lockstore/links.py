@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
@@ -29,6 +28,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from lockstore import scripts
+from lockstore.preparing import LinkTls
 from lockstore.redlock import Missing
 
 OWED_RELEASES_MAX: Final = 4_096
@@ -44,26 +44,6 @@ class ServerAddress:
     name: str
     host: str
     port: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTls:
-    """The files with which a caller proves who it is to lock servers, and knows theirs. Read anew for each connection."""
-
-    certificate: str
-    key: str
-    authorities: str
-
-    def options(self) -> dict[str, Any]:
-        """Return redis-py's options; every one that matters is given."""
-        return {
-            "ssl_certfile": self.certificate,
-            "ssl_keyfile": self.key,
-            "ssl_ca_certs": self.authorities,
-            "ssl_cert_reqs": "required",
-            "ssl_check_hostname": True,
-            "ssl_min_version": ssl.TLSVersion.TLSv1_3,
-        }
 
 
 @dataclass(frozen=True, slots=True)

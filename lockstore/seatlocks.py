@@ -34,12 +34,12 @@ from lockstore.links import (
     Command,
     LinkSet,
     LinkSettings,
-    LinkTls,
     Reviver,
     ScriptText,
     ServerAddress,
     ServerHealth,
 )
+from lockstore.preparing import LinkTls
 from lockstore.probing import ServerState, probe
 from lockstore.redlock import AcquireReply, Contended, Grant, LockOutcome, LockRequest, Missing, Unavailable
 from lockstore.standing import Standing, standing

@@ -10,7 +10,6 @@ import copy
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,9 @@ from client.plan import BALANCER, LOCK_SERVER, SANDBOX, ClusterPlan, plan_of, wi
 from datastore.certificates import make
 from datastore.edge import Tls
 from datastore.errors import HoldfastError
+from lockstore import admission, servers
+from lockstore.config import from_toml
+from lockstore.errors import LockError
 from tests.waiting import wait_until
 
 READY_S = 60
@@ -115,12 +117,15 @@ class ClusterUnderTest:
 
     def admit(self) -> None:
         """Admit the lock servers to their set, as the supervisor does after a start."""
-        files = ["--config", str(self.folders.config), "--data", str(self.folders.data)]
-        command = [sys.executable, "-m", "lockstore", "initialise", *files]
+        config = from_toml(self.mapping, str(self.folders.config))
+        settings = servers.admin_settings(config, self.folders.data)
 
         def admitted() -> bool:
-            done = subprocess.run(command, cwd=TOP, capture_output=True, timeout=60, check=False)
-            return done.returncode == 0
+            try:
+                admission.initialise(servers.addresses(config), settings, config.generation)
+            except LockError:
+                return False
+            return True
 
         wait_until(admitted, "the lock servers to be admitted", READY_S)
 
