@@ -16,11 +16,11 @@ from client import inputs, show
 from client.api import new_request_id
 from client.tui.ask_text import AskText
 from client.tui.block_screen import BlockScreen
+from client.tui.choice import Choice
 from client.tui.happenings import Happening
 from client.tui.live_table import LiveTable, Row
 from client.tui.manifest_screen import ManifestScreen
 from client.tui.page import Page
-from client.tui.question import Question
 from datastore.errors import HoldfastError
 from datastore.messages import ServiceInfo
 
@@ -28,6 +28,9 @@ EVERY_S = 4.0
 PAGE = 200
 BAR = 20  # Characters of a load factor's bar.
 FULL, BUSY = 90, 60  # Percent from which the bar changes its colour.
+KEEP_IT = "it is kept: nothing changes"
+ASK_TRAVELLERS = "cancelled, and its travellers are asked: bookings stand until each takes another way or the whole price back"
+CANCEL_WAYS = (KEEP_IT, ASK_TRAVELLERS, "cancelled with all its bookings: each is paid back the whole price at once")
 WORDS = {"closed": "nothing new is sold, what is booked stays", "open": "it is sold again"}
 
 
@@ -38,9 +41,9 @@ class ServicesScreen(Page[object]):
     HELP = """
     # An operator's services
     Give the operator's code and a date, **Enter** lists them; the bar says how much is sold or held. **c** closes the marked
-    service, **o** opens it again, **X** cancels it with all its bookings, **m** lists who sits where, **Enter** or **b** opens the map
-    on which seats are taken out of sale and put back. Each says first what is and what will be. It needs the operator's key in
-    the cluster's data folder on this machine.
+    service, **o** opens it again, **X** cancels it for good, its bookings at once or as their travellers decide, **m** lists who sits
+    where, **Enter** or **b** opens the map on which seats are taken out of sale and put back. Each says first what is and what will be.
+    It needs the operator's key in the cluster's data folder on this machine.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "focus_operator", "Choose", priority=True, id="services.focus"),
@@ -143,24 +146,28 @@ class ServicesScreen(Page[object]):
 
     @work(group="change", exclusive=True)
     async def action_cancel_service(self) -> None:
-        """Cancel the marked service with all its bookings and holds."""
+        """Cancel the marked service: with all its bookings, or asking their travellers what now."""
         service = self._marked
         if service is None:
             return
-        said = (
-            f"Cancel {service.service_id} for good?\n\nbefore: {service.state}, {_sold(service)}\n"
-            "after: cancelled: every booking of it is cancelled and paid back, every hold released. This cannot be undone."
-        )
-        if await self.app.push_screen_wait(Question(said, "Cancel the service", "Keep it")):
-            await self._change(service, "cancelled", "cancelled by the operator")
+        said = f"Cancel {service.service_id} for good? Every hold of it is released.\n\nbefore: {service.state}, {_sold(service)}\nafter:"
+        chosen = await self.app.push_screen_wait(Choice(said, CANCEL_WAYS))
+        if not chosen:
+            return
+        asked = AskText(f"Cancel {service.service_id} for good. Why? Its travellers read it.", "decided by the operator")
+        why = await self.app.push_screen_wait(asked)
+        if why is not None:
+            await self._change(service, "cancelled", why, ask_travellers=CANCEL_WAYS[chosen] == ASK_TRAVELLERS)
 
-    async def _change(self, service: ServiceInfo, state: str, reason: str) -> None:
+    async def _change(self, service: ServiceInfo, state: str, reason: str, *, ask_travellers: bool = False) -> None:
         desk, request_id, service_id = self.holdfast.desk, new_request_id(), service.service_id
         try:
             if desk is None:
                 raise self.holdfast.no_desk()
             changed = await self.holdfast.ask(
-                lambda client: client.change_service(desk.operator_key(service_id), service_id, state, reason, request_id=request_id)
+                lambda client: client.change_service(
+                    desk.operator_key(service_id), service_id, state, reason, ask_travellers=ask_travellers, request_id=request_id
+                )
             )
         except HoldfastError as error:
             self.holdfast.say_error(error, "nothing was changed")

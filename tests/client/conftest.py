@@ -1,4 +1,4 @@
-"""One cluster of real processes for all tests of the terminal application that a worker runs."""
+"""Clusters of real processes for all tests of the terminal application that a worker runs: one that is free, one that is paid."""
 
 from __future__ import annotations
 
@@ -18,4 +18,17 @@ OPERATORS = [
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
     with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), {"datastore": {"operator": OPERATORS}}) as running:
+        yield running
+
+
+PAID = {
+    "datastore": {"operator": OPERATORS[:2]},
+    "payments": {"provider": "sandbox", "timeout_ms": 1_500, "paying_ms": 4_000, "sandbox": [{"name": "payments-1", "port": 41}]},
+}
+
+
+@pytest.fixture(scope="session")
+def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    """Yield a cluster of two airlines whose bookings are paid for at the sandbox."""
+    with ClusterUnderTest(tmp_path_factory.mktemp("paid"), PAID, datasets=("brief",)) as running:
         yield running

@@ -17,6 +17,7 @@ from tests.integration.harness import ClusterUnderTest
 
 WAIT_S = 60.0
 SIZE = (110, 40)
+CARD, DECLINED = "pm_card_visa", "pm_card_chargeDeclined"
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) -> None:
@@ -61,3 +62,9 @@ def operators_app(cluster: ClusterUnderTest, folder: Path) -> HoldfastApp:
     """Return the application as it is on a machine with the cluster's data folder."""
     desk = Desk(Session(config=cluster.folders.config, data=cluster.folders.data))
     return HoldfastApp(cluster.client(), Wallet(folder, "test"), desk=desk)
+
+
+def paying_app(cluster: ClusterUnderTest, folder: Path) -> HoldfastApp:
+    """Return the application as it is where a cluster takes payments: with a card to pay with."""
+    desk = Desk(Session(config=cluster.folders.config, data=cluster.folders.data))
+    return HoldfastApp(cluster.client(), Wallet(folder, "test"), desk=desk, cards=[("pays", CARD), ("declined", DECLINED)])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
-import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select
 
@@ -18,7 +16,6 @@ from client.terminal import Session
 from client.tui.add_node_screen import AddNodeScreen
 from client.tui.app import HoldfastApp
 from client.tui.close_case_screen import CloseCaseScreen
-from client.tui.desk import Desk
 from client.tui.live_table import LiveTable
 from client.tui.payments_screen import PaymentsScreen
 from client.tui.question import Question
@@ -26,34 +23,18 @@ from client.tui.quote_screen import QuoteScreen
 from client.tui.rebook_screen import RebookScreen
 from client.tui.recover_screen import RecoverScreen
 from client.tui.ticket_screen import TicketScreen
-from client.wallet import KeptOrder, Wallet
+from client.wallet import KeptOrder
 from datastore.errors import HoldfastError
 from datastore.messages import OrderAnswer
 from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
-from tests.client.screens import SIZE, here, shown, until
+from tests.client.screens import CARD, SIZE, here, paying_app, shown, until
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.integration.provider_trouble import plan_trouble
 from tests.waiting import wait_until
 
 DAY, LATER = ((date.today() + timedelta(days=days)).isoformat() for days in (8, 9))
 SERVICE = f"AR1140-EZE-{DAY}"
-CARD = "pm_card_visa"
-OVERLAY = {
-    "datastore": {"operator": [{"code": "AR", "name": "Aerolíneas Argentinas", "kind": "airline", "primary": "node-1"}]},
-    "payments": {"provider": "sandbox", "timeout_ms": 1_500, "paying_ms": 4_000, "sandbox": [{"name": "payments-1", "port": 41}]},
-}
-
-
-@pytest.fixture(scope="module")
-def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
-    with ClusterUnderTest(tmp_path_factory.mktemp("paid"), OVERLAY, datasets=("brief",)) as cluster:
-        yield cluster
-
-
-def application(cluster: ClusterUnderTest, folder: Path) -> HoldfastApp:
-    desk = Desk(Session(config=cluster.folders.config, data=cluster.folders.data))
-    return HoldfastApp(cluster.client(), Wallet(folder, "test"), desk=desk, cards=[("pays", CARD)])
 
 
 async def go_to_cluster(app: HoldfastApp, pilot: Pilot[None], row: str) -> LiveTable:
@@ -78,18 +59,18 @@ def test_a_node_is_recovered_and_another_added(paid: ClusterUnderTest, tmp_path:
     taken in; an address that is taken is refused in the form, which stays open."""
 
     async def work() -> None:
-        app = application(paid, tmp_path)
+        app = paying_app(paid, tmp_path)
         async with app.run_test(size=SIZE) as pilot:
             await go_to_cluster(app, pilot, "node-3")
             await pilot.press("r")
             await until(pilot, lambda: here(app, RecoverScreen), "the plan")
             screen = cast(RecoverScreen, app.screen)
-            await until(pilot, lambda: [one.state != "refused" for one in screen.planned] == [True], "a copy that can be taken")
+            await until(pilot, lambda: [one.state != "refused" for one in screen.planned] == [True, True], "copies that can be taken")
             await pilot.press("y")
             await until(pilot, lambda: here(app, Question), "the question")
             assert "before:" in shown(app) and "nothing is lost" in shown(app) and "after: each is a verified snapshot" in shown(app)
             await pilot.press("y")
-            await until(pilot, lambda: any("after 1 are there again" in one.text for one in app.happened), "it is recovered")
+            await until(pilot, lambda: any("after 2 are there again" in one.text for one in app.happened), "it is recovered")
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is not screen, "the cluster again")
 
@@ -140,7 +121,7 @@ def test_a_case_is_closed_by_a_person(paid: ClusterUnderTest, tmp_path: Path) ->
     wait_until(listed, "the case", 60)
 
     async def work() -> None:
-        app = application(paid, tmp_path)
+        app = paying_app(paid, tmp_path)
         async with app.run_test(size=SIZE) as pilot:
             await pilot.press("escape", "9")
             await until(pilot, lambda: here(app, PaymentsScreen) and app.screen.cases, "the case on the screen")
@@ -170,7 +151,7 @@ def test_a_booking_is_moved_to_another_service(paid: ClusterUnderTest, tmp_path:
     order = booked(paid)
 
     async def work() -> None:
-        app = application(paid, tmp_path)
+        app = paying_app(paid, tmp_path)
         app.wallet.keep(KeptOrder(order.reference, order.manage_token, order.operator, order.service_id))
         async with app.run_test(size=SIZE) as pilot:
             await pilot.press("f3")
