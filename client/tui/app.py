@@ -65,7 +65,7 @@ class HoldfastApp(Host):
         Binding("colon", "command", "Command", show=False, id="app.command"),
         Binding("f12", "rivals", "Rivals", id="app.rivals"),
         Binding("f1", "explain", "Help", id="app.help"),
-        Binding("ctrl+e", "extend", "Extend hold", show=False, id="app.extend"),
+        Binding("ctrl+e", "extend", "Extend hold", show=False, priority=True, id="app.extend"),  # In fields it would go to their end.
     ]
 
     # --- actions ---------------------------------------------------------------------------------------------------
