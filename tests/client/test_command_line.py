@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client import doctor
+from client import doctor, exit_codes
 from client.terminal import Session
+from tests.faults.chaos import machine
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -120,6 +121,56 @@ def test_the_doctor_says_what_to_do(cluster: ClusterUnderTest, tmp_path: Path) -
     assert "--free-ports" in found["ports"].todo
     (tmp_path / "bad.toml").write_text("[x", encoding="utf-8")
     assert "configuration" == next(one.what for one in doctor.examine(Session(config=tmp_path / "bad.toml")) if one.level == doctor.WRONG)
+
+
+def examined(environment: dict[str, str], *options: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Return the doctor's exit code and its findings by name."""
+    command = [sys.executable, "-m", "client", *options, "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
+
+
+def test_the_doctor_finds_a_clock_that_is_off(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """A machine whose wall clock is an hour ahead is told by how much, with what to do; that is a warning, as no seat depends on it."""
+    reason = machine.require(machine.CLOCKS)
+    if reason:
+        pytest.skip(reason)
+    shift = tmp_path / "shift"
+    shift.write_text("+3600\n", encoding="ascii")
+    shifted = machine.clock_environment(machine.libfaketime(), str(shift))
+
+    heard: list[tuple[int, dict[str, dict[str, str]]]] = []
+
+    def answered() -> bool:
+        heard.append(examined({**environment(cluster, tmp_path), **shifted}))
+        return "clock" in heard[-1][1]
+
+    wait_until(answered, "the cluster to answer a doctor", 60)  # A loaded machine may miss the doctor's short deadline.
+    code, found = heard[-1]
+    assert "warning" == found["clock"]["level"] and "time server" in found["clock"]["todo"]
+    seconds = int(found["clock"]["said"].split()[0])
+    assert abs(seconds - 3600) < 120 and "from the balancer's" in found["clock"]["said"]
+    assert code in (exit_codes.PARTIAL, exit_codes.NO_ANSWER)
+
+
+@pytest.mark.parametrize(("size", "level", "todo"), [("64m", "wrong", "make room: a node"), ("1g", "warning", "make room soon")])
+def test_the_doctor_finds_a_disk_that_is_nearly_full(cluster: ClusterUnderTest, tmp_path: Path, size: str, level: str, todo: str) -> None:
+    """A data folder on a disk with little room is told with how much there is, more gravely the less it is."""
+    reason = machine.require(machine.SMALL_DISKS)
+    if reason:
+        pytest.skip(reason)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    subprocess.run(mount, capture_output=True, timeout=60, check=True)
+    try:
+        code, found = examined(environment(cluster, tmp_path), "--data", str(disk / "data"))
+        assert (level, True) == (found["disk"]["level"], str(disk) in found["disk"]["said"]), found["disk"]
+        assert found["disk"]["todo"].startswith(todo)
+        assert code != exit_codes.DONE and (level != "wrong" or code == exit_codes.NO_ANSWER)
+    finally:
+        subprocess.run(["umount", str(disk)], capture_output=True, timeout=60, check=True)
 
 
 def test_the_log_is_read_by_words_and_followed(cluster: ClusterUnderTest, tmp_path: Path) -> None:
