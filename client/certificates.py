@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.plan import ClusterPlan, ProcessPlan
 from datastore import config as datastore_config
-from datastore.certificates import Certificate, Wanted, look
 from datastore.edge import Tls, certificate_folder, tls_of
 from datastore.errors import ConfigInvalid, InvalidRequest, shown
+
+if TYPE_CHECKING:
+    # Imported where they are used: every command comes here for a caller's files, and few need what makes and reads certificates.
+    from datastore.certificates import Certificate, Wanted
 
 CALLER, ADMIN = "client", "admin"
 HOST_LENGTH_MAX = 253
@@ -25,6 +28,8 @@ def wanted(plan: ClusterPlan, extra_hosts: Sequence[str] = (), only: Iterable[Pr
         extra_hosts: More names and addresses under which the processes are dialled.
         only: Of these processes; None is all.
     """
+    from datastore.certificates import Wanted
+
     made = []
     for process in plan.processes if only is None else only:
         if process.managed:
@@ -71,6 +76,10 @@ def check(plan: ClusterPlan, here: Sequence[ProcessPlan], data: Path, file: str)
             folders.setdefault(certificate_folder(links, data), []).append(process)
         if lockstore.get("tls"):
             folders.setdefault(Path(lockstore.get("certificates") or data / "certificates"), []).append(process)
+    if not folders:
+        return []
+    from datastore.certificates import look
+
     soon = []
     for folder, used in folders.items():
         found = look(folder, dict.fromkeys([*(process.name for process in used), CALLER]))

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -118,11 +119,17 @@ commands_simulate.register(app)
 commands_chaos.register(app)
 
 
+@cache
+def command() -> Any:
+    """Return the command with all its parameters. Made once: it takes a fifth of what most commands do, and the console runs many."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code."""
     as_json = "--json" in arguments
     try:
-        returned = app(list(arguments), standalone_mode=False, prog_name="holdfast")
+        returned = command()(list(arguments), standalone_mode=False, prog_name="holdfast")
         return returned if isinstance(returned, int) else exit_codes.DONE
     except HoldfastError as error:
         return _show(error, as_json=as_json)
@@ -147,7 +154,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def command_names() -> set[str]:
     """Return the names of all commands, those of groups with their group: "recover", "cluster check"."""
-    return set(names_in(typer.main.get_command(app)))
+    return set(names_in(command()))
 
 
 def _show(error: HoldfastError, *, as_json: bool) -> int:

@@ -19,7 +19,6 @@ from datastore.settings import EXIT_CONFIG, address_of
 from loadbalancer import config as own
 from loadbalancer import payments_config
 from loadbalancer.payments import provider_of, read_key
-from loadbalancer.sandbox import Sandbox
 from loadbalancer.server import BalancerServer
 from loadbalancer.ticketing import Signer
 from lockstore import config as locks_config
@@ -91,6 +90,8 @@ def _serve(name: str, file: Path, data: Path) -> int:
 
 
 def _serve_sandbox(name: str, file: Path, data: Path) -> int:
+    from loadbalancer.sandbox import Sandbox  # Here: a balancer needs none of it, and starts the sooner.
+
     prepare_server_process()
     sandboxes = payments_config.from_toml(_read(file), str(file)).sandboxes
     here = address_of(name, sandboxes, f"{payments_config.TABLE}.sandbox", "payment sandbox", str(file))

@@ -7,9 +7,9 @@ after `OutcomeUnknown`, `retrieve` tells.
 
 from __future__ import annotations
 
-import http.client
 import logging
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -186,7 +186,7 @@ class StripeAdapter:
         except stripe.CardError as error:
             raise _declined(error) from error
         except stripe.IdempotencyError as error:
-            if error.http_status == http.client.CONFLICT:
+            if error.http_status == HTTPStatus.CONFLICT:
                 raise OutcomeUnknown("the payment provider is still at work on this") from error
             raise IdempotencyKeyReused(f"the payment provider: {error.user_message}") from error
         except stripe.InvalidRequestError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence, Sized
 
@@ -16,6 +15,7 @@ from datastore.errors import HoldfastError, LocksUnavailable
 from tests.checkers import History
 from tests.faults.buyers import BOTH, Buyer, assert_sound, running, seats_of, services_of, together
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.typed import typed
 from tests.waiting import wait_until
 
 BUYERS = 8
@@ -141,9 +141,9 @@ def test_without_a_quorum_of_lock_servers(cluster: ClusterUnderTest) -> None:
 
 def command(cluster: ClusterUnderTest, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a traveller's command against the cluster."""
-    line = [sys.executable, "-m", "client", "--config", str(cluster.folders.config), "--data", str(cluster.folders.data), *words]
-    home = {"HOLDFAST_HOME": str(cluster.folders.data.parent / "home"), "PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(line, env=home, cwd=TOP, capture_output=True, text=True, timeout=60, check=False)
+    located = ["--config", str(cluster.folders.config), "--data", str(cluster.folders.data)]
+    home = {"HOLDFAST_HOME": str(cluster.folders.data.parent / "home"), "PATH": "/usr/bin:/bin"}
+    return typed(*located, *words, environment=home, folder=TOP)
 
 
 def test_a_hold_of_a_killed_balancer_is_given_again_by_the_twin(cluster: ClusterUnderTest) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from client import api
-from tests.integration.harness import TOP
+from tests.integration.typed import typed
 
-COMMAND_S = 170  # A process that imports a PDF library, on a machine that does other things.
 DAYS_AHEAD = 20
 Outcome = tuple[int, Any, str]
 
@@ -22,9 +19,7 @@ def run(home: Path, *words: str, data: Path | None = None) -> Outcome:
     """Return the exit code, the JSON document and the messages of a command, run in the folder of its wallet, which is made."""
     home.mkdir(exist_ok=True)
     located = ["--data", str(data)] if data else []
-    command = [sys.executable, "-m", "client", *located, *words, "--json"]
-    environment = {**os.environ, "HOLDFAST_HOME": str(home), "PYTHONPATH": str(TOP)}
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment)
+    done = typed(*located, *words, "--json", environment={**os.environ, "HOLDFAST_HOME": str(home)}, folder=home)
     try:
         return done.returncode, json.loads(done.stdout or "null"), done.stderr
     except ValueError:

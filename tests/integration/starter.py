@@ -14,6 +14,7 @@ import tomlkit
 from client import api, cluster, exit_codes, processes, profiles
 from client.folders import Folders
 from tests.integration.harness import FAULT_MARKS, SMALL, TOP
+from tests.integration.typed import typed
 
 SERVICE = f"AR1140-EZE-{(date.today() + timedelta(days=2)).isoformat()}"
 
@@ -44,6 +45,10 @@ class Starter:
         return [sys.executable, "-m", "client", "--config", str(self.config), "--data", str(self.folders.data), *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command; those of the cluster itself in a Python of their own, as they start and end what runs here."""
+        if words[0] != "cluster":
+            located = ["--config", str(self.config), "--data", str(self.folders.data)]
+            return typed(*located, *words, environment=self.environment, folder=TOP)
         return subprocess.run(self.command(*words), env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=240, check=False)
 
     def up(self, *words: str) -> subprocess.CompletedProcess[str]:

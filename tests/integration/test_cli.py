@@ -16,6 +16,7 @@ import pytest
 
 from client import exit_codes
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.typed import typed
 
 DAY = (date.today() + timedelta(days=3)).isoformat()
 SERVICE = f"AR1140-EZE-{DAY}"
@@ -36,9 +37,7 @@ class Terminal:
         }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "client", *words], env=self.environment, cwd=TOP, capture_output=True, text=True, timeout=60, check=False
-        )
+        return typed(*words, environment=self.environment, folder=TOP)
 
     def ok(self, *words: str) -> str:
         """Run a command that must succeed; return what it printed."""

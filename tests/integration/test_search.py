@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
 from itertools import pairwise
@@ -18,6 +17,7 @@ from client.api import Holdfast
 from datastore import messages
 from datastore.errors import PriceChanged, SeatUnavailable
 from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.typed import typed
 from tests.waiting import wait_until
 
 DAY = (date.today() + timedelta(days=20)).isoformat()
@@ -40,11 +40,9 @@ def run(cluster: ClusterUnderTest, folder: Path, *words: str) -> subprocess.Comp
         "HOLDFAST_HOME": str(folder / "home"),
         "HOLDFAST_CONFIG": str(cluster.folders.config),
         "HOLDFAST_DATA": str(cluster.folders.data),
-        "PYTHONPATH": str(TOP),
         "COLUMNS": "140",
     }
-    command = [sys.executable, "-m", "client", *words]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return typed(*words, environment=environment, folder=folder)
 
 
 def only_airline(client: Holdfast, code: str) -> messages.Trip:

@@ -213,7 +213,7 @@ def test_a_redis_server_keeps_its_counter_through_a_kill(tmp_path: Path) -> None
 
 def test_servers_that_start_at_once_read_one_password(tmp_path: Path) -> None:
     """At the first start of a set several processes come to a password that nobody has made: all get the same, none an empty file."""
-    program = "import sys; from pathlib import Path; from lockstore.servers import ensure_secrets as make; print(make(Path(sys.argv[1])))"
+    program = "import sys; from pathlib import Path; from lockstore.preparing import ensure_secrets as make; print(make(Path(sys.argv[1])))"
     for turn in range(3):
         folder = tmp_path / str(turn)
         command = [sys.executable, "-c", program, str(folder)]

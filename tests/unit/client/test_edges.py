@@ -13,6 +13,7 @@ import pytest
 from client import api, exit_codes
 from datastore.errors import InvalidRequest
 from tests.integration.harness import TOP
+from tests.integration.typed import typed
 
 NO_UNICODE = "\udcff"  # How Python reads the byte 0xff of a command line.
 # Nobody listens at these: what is wrong must be found before anybody is asked.
@@ -31,6 +32,8 @@ def run(folder: Path, *words: str, home: Path | None = None, out: int = subproce
     config.write_text(CONFIG)
     environment = {**os.environ, "HOLDFAST_HOME": str(home or folder / "home"), "HOLDFAST_CONFIG": str(config), "PYTHONPATH": str(TOP)}
     environment |= {"HOLDFAST_DATA": str(folder / "data"), "PYTHONIOENCODING": "utf-8"}
+    if out == subprocess.PIPE:
+        return typed(*words, environment=environment, folder=TOP)
     return subprocess.run(
         [sys.executable, "-m", "client", *words], env=environment, cwd=TOP, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60,
         check=False,
