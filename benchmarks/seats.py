@@ -8,7 +8,8 @@
 Starts its own cluster on free loopback ports in a temporary folder, imports one operator with a hall of 20,000 seats,
 and holds seats of three of its services, each seat once. Callers are threads of other processes; everything shares
 the machine, so the figures are for comparison within one run. Prints operations per second, p50 and p99 in
-milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a hold costs each tier in microseconds.
+milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a hold costs each tier
+and its caller in microseconds.
 
 Beside them stands what the machine does with nothing of ours in it (`calibration.py`), measured before and after, and each goal
 as it would be on this machine: the goals were set on a faster one, whose yardsticks are `GOAL_MACHINE`. A ratio to a yardstick
@@ -197,11 +198,12 @@ def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, g
     for service in {service for service, _ in seats}:  # What is worked out once for a service is not what is measured.
         stub.call("query_seat", messages.QuerySeat(service_id=service, seat="R1S1"))
     gate.wait()
+    cpu_before = time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    results.put((durations, refused))
+    results.put((durations, refused, time.process_time() - cpu_before))
 
 
 def cpu_seconds(data: Path) -> dict[str, float]:
@@ -239,16 +241,17 @@ def measure(addresses: list[str], number: int, phase: Phase, first: date, operat
     for worker in workers:
         worker.join()
     entries = operator_lsn() - before
-    durations = sorted(seconds for report, _ in reports for seconds in report)
+    durations = sorted(seconds for report, _, _ in reports for seconds in report)
     return {
         "callers": phase.name,
         "holds": total,
-        "refused": sum(refused for _, refused in reports),
+        "refused": sum(refused for _, refused, _ in reports),
         "holds_per_second": round(total / took),
         "p50_ms": round(1000 * statistics.median(durations), 2),
         "p99_ms": round(1000 * durations[int(len(durations) * 0.99)], 2),
         "mean_batch": round(total / max(1, entries), 1),
-        "cpu_us": {tier: round((cpu_after[tier] - cpu_before[tier]) / total * 1e6) for tier in TIERS},
+        "cpu_us": {tier: round((cpu_after[tier] - cpu_before[tier]) / total * 1e6) for tier in TIERS}
+        | {"callers": round(sum(cpu for _, _, cpu in reports) / total * 1e6)},
     }
 
 
@@ -300,11 +303,11 @@ somebody else used the machine meanwhile.
 The shipped configuration flushes every write (`always`), because a lock
 server that forgets breaks the order of buyers; the rows beside each other say what that costs.
 
-What one hold costs in CPU time, in microseconds, by tier (all lock servers and both followers together, callers not counted), in the
+What one hold costs in CPU time, in microseconds, by tier (all lock servers and both followers together) and at its caller, in the
 same runs. On a machine of {cores} cores the sum is what bounds the bulk rows.
 
-| callers | lock servers | balancer | lock servers' | manager | primary | followers' | sum |
-|---|---|---:|---:|---:|---:|---:|---:|
+| callers | lock servers | balancer | lock servers' | manager | primary | followers' | caller | sum |
+|---|---|---:|---:|---:|---:|---:|---:|---:|
 {costs}
 
 Other measurements: `python -m benchmarks.locks` (SeatLocks beside plain redlock-py), `python -m benchmarks.edge` (our RPyC
@@ -342,7 +345,7 @@ def report(file: Path) -> None:
             told = [f"{row['holds_per_second']:,}", row["p50_ms"], row["p99_ms"], row["mean_batch"], *of_goal(row, phase, mean_of(runs))]
             lines.append(f"{first}{' | '.join(map(str, told))} |")
             cpu = row["cpu_us"]
-            costs.append(f"{first}{' | '.join(str(cpu[tier]) for tier in TIERS)} | {sum(cpu.values())} |")
+            costs.append(f"{first}{' | '.join(map(str, cpu.values()))} | {sum(cpu.values())} |")
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     kept = re.search(r"\n## .*", before, re.S)  # Every section is written by a benchmark of its own.
     page = REPORT.format(

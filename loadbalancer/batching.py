@@ -197,20 +197,13 @@ class Pipeline:
             self._carry_one(lane)
 
     def _carry_one(self, lane: Lane) -> None:
-        """Carry one batch of a lane that is busy on this thread's account."""
+        """Carry one batch of a lane that is busy on this thread's account.
+
+        The lane is free for the next batch as soon as this one's results are here: answering, which is most of a balancer's
+        work, goes on beside the next submission.
+        """
         with self._mutex:
             batch = lane.take(self._batch_max)
-        finished = self._carry(lane.operator, batch)
-        with self._mutex:
-            if lane.queue:
-                self._ready.put(lane)
-            else:
-                lane.busy = False
-                self._busy -= 1
-        self.locker.finish(finished)
-
-    def _carry(self, operator: str, batch: list[Basket]) -> list[Basket]:
-        """Submit one batch of one operator and give every basket its answer; return those that the locker takes back."""
         now = now_ms()
         late = [basket for basket in batch if basket.deadline_ms <= now]
         if late:
@@ -218,13 +211,18 @@ class Pipeline:
                 basket.overdue()
                 settle(basket)
             batch = [basket for basket in batch if basket.deadline_ms > now]
-        finished = late
-        if batch:
-            finished = finished + self._submitted(operator, batch, now)
-        return [basket for basket in finished if basket.keys]
+        result = self._submit(lane.operator, batch, now) if batch else None
+        with self._mutex:
+            if lane.queue:
+                self._ready.put(lane)
+            else:
+                lane.busy = False
+                self._busy -= 1
+        answered = self._answer(batch, result) if result is not None else []
+        self.locker.finish([basket for basket in late + answered if basket.keys])
 
-    def _submitted(self, operator: str, batch: list[Basket], now: int) -> list[Basket]:
-        """Return the baskets of `batch` that are answered, or that need another lock."""
+    def _submit(self, operator: str, batch: list[Basket], now: int) -> wire.SubmitResult | HoldfastError:
+        """Return what the operator's primary says to one batch, or why it said nothing; its log clock is noted (Z2)."""
         sides: dict[bytes, bytes] = {}
         for basket in batch:
             if basket.sides:
@@ -235,11 +233,25 @@ class Pipeline:
         self.carried += len(batch)
         try:
             results = self._submitter.submit([item], deadline_ms)
-            outcomes = _outcomes(results, len(batch))
-            self._seen_ms[operator] = results[0].stamp_ms
-        except CallerBehind as error:
+            if len(results) != 1:
+                raise OutcomeUnknown(f"{len(results)} results came to one batch")
+            if results[0].error:
+                raise error_from_data(results[0].error)
+        except HoldfastError as why:
+            if isinstance(why, CallerBehind):
+                self._seen_ms[operator] = int(why.fields.get("stamp_ms", 0))
+            return why
+        self._seen_ms[operator] = results[0].stamp_ms
+        return results[0]
+
+    def _answer(self, batch: list[Basket], result: wire.SubmitResult | HoldfastError) -> list[Basket]:
+        """Give every basket of a batch its answer; return those that are answered, or that need another lock."""
+        try:
+            if isinstance(result, HoldfastError):
+                raise result
+            outcomes = _outcomes(result, len(batch))
+        except CallerBehind:
             # Z2: nothing was sold here for long. These requests are within their deadlines, so they are no late duplicates.
-            self._seen_ms[operator] = int(error.fields.get("stamp_ms", 0))
             self._dispatch(batch)
             return []
         except HoldfastError as error:
@@ -252,7 +264,7 @@ class Pipeline:
         again: list[Basket] = []
         for basket, outcome in zip(batch, outcomes, strict=True):
             if not basket.keys:
-                basket.position = (results[0].epoch, results[0].lsn, results[0].hash)
+                basket.position = (result.epoch, result.lsn, result.hash)
             step = basket.decided(outcome, now)
             if step is Step.ANSWER:
                 if outcome.error and outcome.error.get("code") == SeatUnavailable.code:
@@ -270,20 +282,16 @@ class Pipeline:
         return finished
 
 
-def _outcomes(results: Sequence[wire.SubmitResult], count: int) -> list[wire.Outcome]:
-    """Return the outcomes of a submission of one item.
+def _outcomes(result: wire.SubmitResult, count: int) -> list[wire.Outcome]:
+    """Return the outcomes of a batch.
 
     Raises:
-        HoldfastError: The operator could not decide; of the class that the manager sent.
         OutcomeUnknown: The answer does not fit the question.
     """
-    if len(results) == 1 and results[0].error:
-        raise error_from_data(results[0].error)
     try:
-        outcomes: list[wire.Outcome] = wire.decode(wire.OUTCOMES, results[0].outcomes) if len(results) == 1 else []
+        outcomes: list[wire.Outcome] = wire.decode(wire.OUTCOMES, result.outcomes)
     except InvalidRequest as error:
         raise OutcomeUnknown(f"the operator's answer cannot be read: {error}") from error
     if len(outcomes) != count:
         raise OutcomeUnknown(f"{len(outcomes)} answers came to {count} commands")
     return outcomes
-
