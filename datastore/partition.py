@@ -58,6 +58,7 @@ COMMANDS_PER_ENTRY = 2000
 # are kept in memory by a partition that is never quiet and never busy enough to fill a generation.
 FLUSH_ROWS = 2_048
 FLUSH_LATEST_MS = 5_000
+WRITE_DOWN_MS = 500  # So often under constant load: whatever is put back from a backup is older than this.
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class Partition:
     def _write_down(self, lsn: int = 0) -> None:
         """Write down beside the store what it may never go back behind (R11); after the store, never before."""
         machine, applied_lsn = self.machine, self.committed.lsn
-        self._remembered_lsn = applied_lsn
+        self._remembered_lsn, self._written_down_ms = applied_lsn, self._now_ms()
         self._remember_at(self.operator, Remembered(machine.store_uuid, "", machine.promised, machine.led, max(applied_lsn, lsn)))
 
     # --- callers (any thread) -------------------------------------------------------------------------------------
@@ -296,10 +297,9 @@ class Partition:
         return wire.BootstrapReply(self.operator, self.machine.store_uuid, dict(self.machine.config.voters), self.machine.tail.lsn)
 
     def _reconfigured(self, change: Reconfiguration) -> None:
-        if self.machine.is_primary:
-            self._changes.append(change)
-        else:
-            change.answer(False, "this store is not the primary")
+        if not self.machine.is_primary:
+            return change.answer(False, "this store is not the primary")
+        self._changes.append(change)
 
     def _ticked(self) -> None:
         now_ms = self._now_ms()
@@ -308,8 +308,8 @@ class Partition:
             self._flushed_lsn, self._flushed_ms = self.store.flushed_lsn, now_ms
         if now_ms - self._quiet_since_ms > self._flush_ms or now_ms - self._flushed_ms > FLUSH_LATEST_MS:
             self.store.flush_staged(FLUSH_ROWS)
-            if self.committed.lsn != self._remembered_lsn:
-                self._write_down()
+        if self.committed.lsn != self._remembered_lsn and now_ms - self._written_down_ms > WRITE_DOWN_MS:
+            self._write_down()
         self.store.scrub()
 
     def _swept(self) -> None:

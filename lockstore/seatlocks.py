@@ -320,7 +320,16 @@ class SeatLocks(Redlock):  # type: ignore[misc]
                 failed.append((request.keys, nonce))
         if failed:
             self._release(links, failed)
+            # Cleaning up is a round of its own, and a silent server makes it long: what lapsed meanwhile was not acquired (step 3).
+            outcomes = self._without_lapsed(outcomes, valid_until)
         return outcomes
+
+    def _without_lapsed(self, outcomes: list[LockOutcome], valid_until: int) -> list[LockOutcome]:
+        """Return the outcomes; grants whose validity is used up by now are none. Their keys end with their ttl, within the drift allowed."""
+        if redlock.has_time(valid_until, self._now_ms()):
+            return outcomes
+        late = Unavailable(self._named(dict.fromkeys(range(len(self._healths)), "its validity was used up")))
+        return [late if isinstance(outcome, Grant) else outcome for outcome in outcomes]
 
     def _write_back(
         self, links: LinkSet, requests: Sequence[LockRequest], nonces: str, uncertain: dict[int, redlock.Uncertain]

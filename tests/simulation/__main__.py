@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.mutations:
         report, results = (Path(name) if name else None for name in (options.report, options.results))
-        return proof.run(options.seeds_max, report, results, only=options.mutation, quick=options.quick)
+        right_seeds = options.seeds if options.seeds > 1 else proof.RIGHT_SEEDS
+        return proof.run(options.seeds_max, report, results, only=options.mutation, quick=options.quick, right_seeds=right_seeds)
     if options.mutation:
         names = [mutation.name for mutation in all_mutations()]
         if options.mutation not in names:
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="holdfast simulate", description="Run the deterministic simulator.")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the run, or the first of many")
-    parser.add_argument("--seeds", type=int, default=1, help="how many runs")
+    parser.add_argument("--seeds", type=int, default=1, help="how many runs; with --mutations: how many must hold with every rule as it is")
     parser.add_argument("--steps", type=int, default=STEPS_MAX, help="end a run after so many protocol steps")
     parser.add_argument("--hours", type=float, default=0.0, help="go on with fresh seeds for so long")
     parser.add_argument("--profile", default="", choices=["", *ALL], help="what the runs are about; drawn from the seed by default")

@@ -41,6 +41,7 @@ OVERDUE_MS = 5_000
 DATE = "2026-12-01"
 SPARE_SEAT = "5D"  # Of the layout, and never among the seats that buyers fight for.
 HOLD_LEGS = b"hold_legs"  # As a batch of commands names it (`datastore.commands.HoldLegs`).
+ACQUIRE = scripts.digest(scripts.ACQUIRE).encode()
 WRITE_BACK = scripts.digest(scripts.WRITE_BACK).encode()
 PROVIDER_FAULTS = ("lost", "down", "slow", "error")
 WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
@@ -233,11 +234,11 @@ class Cluster:
             case "freeze":
                 process.freeze()
                 world.at(ends_us, lambda _: process.thaw())
-            case "apart" | "deaf" | "mute" | "split":
+            case "apart" | "deaf" | "mute" | "split" | "bridge" | "secluded":
                 cuts = self._cuts(fault.kind, process)
                 world.network.cuts |= cuts
                 world.at(ends_us, partial(self._mend, cuts))
-            case "unheard" | "late":
+            case "unheard" | "late" | "asleep":
                 world.network.traps.append(self._trap(fault, process))
             case "reshape":
                 assert isinstance(process, Manager)
@@ -283,7 +284,16 @@ class Cluster:
             world.tell("nemesis", "the write-back of {} is {} ms late, its lock at {} lapses", asker.name, fault.lasts_ms, server.name)
             return fault.lasts_ms * 1000
 
-        return Trap(unheard if fault.kind == "unheard" else late)
+        def asleep(asker: Process, ask: Ask) -> int | None:
+            """Who has just asked for a lock is stopped, and reads the answers when it goes on."""
+            if asker is not process or ask.method != "script" or opened(ask.payload)[0] != ACQUIRE:
+                return None
+            process.freeze()
+            world.at(fault.lasts_ms * 1000, lambda _: process.thaw())
+            world.tell("nemesis", "{} stops for {} ms, having asked for locks", process.name, fault.lasts_ms)
+            return 0
+
+        return Trap({"unheard": unheard, "late": late, "asleep": asleep}[fault.kind])
 
     def _may_repeat(self, payload: bytes) -> bool:
         """Return whether this is the write-back of one lock, and a server where it is not held would give the same token next."""
@@ -296,10 +306,14 @@ class Cluster:
         """Return the directions in which nothing gets through."""
         names = set(self.world.processes)
         side = {process.name}
-        if kind == "split":
+        if kind in ("split", "bridge"):
             # Callers and lock servers reach both sides, so that what one side does can be compared with what the other says.
             side |= {self.managers[-1].name, self.balancers[-1].name}
             names = {one.name for one in (*self.nodes, *self.managers, *self.balancers)}
+        if kind == "bridge":
+            names -= {next(node.name for node in self.nodes if node is not process)}
+        if kind == "secluded":
+            names -= {self.administrator.name}
         out = {(name, other) for name in side for other in names - side}
         back = {(other, name) for name, other in out}
         return {"deaf": back, "mute": out}.get(kind, out | back)

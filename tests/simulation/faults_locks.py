@@ -94,7 +94,7 @@ def _no_drift(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "drift_ms", lambda ttl_ms: 0))
 
 
-@mutation("a lock whose validity is used up counts as held", "Redlock", "locks")
+@mutation("a lock whose validity is used up counts as held", "Redlock", "asleep", quick=True)
 def _no_validity(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(redlock, "has_time", lambda valid_until, now_ms: True))
 
@@ -108,7 +108,7 @@ def _rejoins_empty(parts: Parts, _: ExitStack) -> None:
     parts.administrator = Careless
 
 
-@mutation("a lock server that forgot rejoins after reading one peer", "2.3 (rejoin)", "locks")
+@mutation("a lock server that forgot rejoins after reading one peer", "2.3 (rejoin)", "lagging", quick=True)
 def _rejoins_by_one(_: Parts, stack: ExitStack) -> None:
     def counter(peer_counters: Any, needed: int) -> int | None:
         return min(peer_counters) if peer_counters else None

@@ -67,7 +67,7 @@ def _promise_twice(parts: Parts, _: ExitStack) -> None:
     with_machine(parts, GrantsAgain)
 
 
-@mutation("an older epoch is accepted", "R1", "duel")
+@mutation("an older epoch is accepted", "R1", "bridged", quick=True)
 def _older_epoch(parts: Parts, _: ExitStack) -> None:
     class AcceptsOlder(Replica):
         def append(self, message: Append, now_ms: int) -> Plan:

@@ -163,6 +163,67 @@ def rivals(scenario: Scenario, chance: random.Random) -> Scenario:
     )
 
 
+def bridged(scenario: Scenario, chance: random.Random) -> Scenario:
+    """A primary is cut off with a manager and a balancer, again and again, but for its line to one copy that all others reach too (R1)."""
+    from tests.simulation.scenario import SEATS, Fault
+
+    faults = [Fault(2_500 + 1_600 * number + chance.randrange(400), "bridge", "primary", 1_000) for number in range(6)]
+    return scenario._replace(
+        nodes=3,
+        managers=2,
+        balancers=2,
+        buyers=6,
+        pause_ms=20,
+        own_managers=True,
+        seats=SEATS[:4],
+        times=scenario.times._replace(heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200),
+        weather=Weather(),
+        faults=tuple(faults),
+    )
+
+
+def asleep(scenario: Scenario, chance: random.Random) -> Scenario:
+    """Who has just asked for a lock is frozen for about its ttl, and then reads what was answered (Redlock: validity)."""
+    from tests.simulation.scenario import SEATS, Fault
+
+    ttl_ms = chance.choice((200, 400))
+    names = ("sitter-1", "sitter-2", "sitter-3", "balancer-1")
+    faults = [
+        Fault(2_100 + 350 * number, "asleep", chance.choice(names), ttl_ms + chance.choice((-60, -10, 10, 60, 300))) for number in range(24)
+    ]
+    return scenario._replace(
+        nodes=3, managers=1, balancers=2, buyers=2, sitters=3, seats=SEATS[:2], lock_ttl_ms=ttl_ms, weather=Weather(), faults=tuple(faults)
+    )
+
+
+def lagging(scenario: Scenario, chance: random.Random) -> Scenario:
+    """Only its administrator reaches a lock server, another one forgets, and the only one that knows the counter falls silent (2.3)."""
+    from tests.simulation.scenario import SEATS, Fault
+
+    # An administrator looks twice a second, waits for the ttl, and then reads what is left of the counter.
+    forgets_ms = chance.randrange(4_500, 5_500)
+    silent_ms = forgets_ms + chance.randrange(550, 950)
+    faults = (
+        Fault(2_100, "secluded", "lock-3", silent_ms - 2_100),
+        Fault(forgets_ms, "forget", "lock-1", 0),
+        Fault(silent_ms, "freeze", "lock-2", chance.choice((3_000, 4_000))),
+    )
+    return scenario._replace(
+        nodes=3,
+        managers=1,
+        balancers=1,
+        lock_servers=3,
+        buyers=4,
+        sitters=3,
+        sits=0.1,
+        seats=SEATS[:2],
+        pause_ms=60,
+        lock_ttl_ms=1_000,
+        weather=Weather(),
+        faults=faults,
+    )
+
+
 PLANS: dict[str, Plan] = {
     "lapses": lapses,
     "adverse": adverse,
@@ -172,4 +233,7 @@ PLANS: dict[str, Plan] = {
     "torn": torn,
     "drivers": drivers,
     "rivals": rivals,
+    "bridged": bridged,
+    "asleep": asleep,
+    "lagging": lagging,
 }

@@ -23,12 +23,13 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: "kill", "freeze", "apart" (cut off, both ways), "deaf" (nothing arrives), "mute" (nothing gets out), "split" (with the last
-            manager and balancer cut off from all other nodes, managers and balancers), "reshape" (an administrator names other nodes
-            for an operator's copies), "power" (gone at a disk write), "full" (disk), "disk" (lost), "rot" (killed, and the
-            disk lies about one sector from then on), "backup" (after that time the files are as they were), "forget" (a lock
+            manager and balancer cut off from all other nodes, managers and balancers), "bridge" (the same but for one other node,
+            which both sides reach), "secluded" (only who admits lock servers to their set reaches it), "reshape" (an administrator
+            names other nodes for an operator's copies), "power" (gone at a disk write), "full" (disk), "disk" (lost), "rot" (killed,
+            and the disk lies about one sector from then on), "backup" (after that time the files are as they were), "forget" (a lock
             server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors),
             and aimed at a moment, once it comes after that time: "unheard" (a balancer that has just sent a trip's holds hears nothing),
-            "late" (the write-back of a lock, which lapses meanwhile at a server).
+            "late" (the write-back of a lock, which lapses meanwhile at a server), "asleep" (who has just asked for a lock is frozen).
         target: A process, or "primary": whichever data node leads then.
         number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
             its last digit says which of these, the others how often.

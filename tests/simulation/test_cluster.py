@@ -41,6 +41,8 @@ PAST = [
     (5_000_001, "trips"),  # Q2: who confirmed again while the first try sold was refused for good, and the order stood.
     (9_000_016, "drivers"),  # Z3: a late copy of a request took its basket over from who had told "held", and gave it up as failed.
     (9_000_023, "drivers"),  # Z3: the same.
+    (124, "mixed"),  # Redlock: a grant whose validity ran out while others of its batch were cleaned up was handed out all the same.
+    (1_795_295_819, "setback"),  # R11: under constant load a store wrote down what it had acknowledged every 5 s only.
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 
@@ -68,7 +70,7 @@ def test_right_rules_hold_where_faults_meet_their_moment(profile: str) -> None:
     failed = run_many((draw(seed, profile) for seed in range(2)), totals)
     assert failed is None, _told(failed)
     assert totals.locks > 10 and totals.done >= 2, totals
-    assert totals.epochs >= (2 if profile in ("lapses", "adverse", "drivers") else 4), totals
+    assert totals.epochs >= (2 if profile in ("lapses", "adverse", "drivers", "asleep", "lagging") else 4), totals
     assert totals.installs > 0 or profile not in ("absent", "torn"), totals
 
 
