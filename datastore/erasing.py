@@ -20,6 +20,8 @@ from pathlib import Path
 
 import apsw
 
+from datastore.store_file import put_sum
+
 # A record longer than this may be cut by a page's end, so it is searched in pieces: of twice as many bytes that are left in
 # one place, one whole piece is among them.
 PIECE_BYTES = 48
@@ -58,6 +60,7 @@ class Scrubbing:
             execute("BEGIN IMMEDIATE")
             self._database.executemany("DELETE FROM side WHERE digest = ?", [(digest,) for digest in digests])
             execute("UPDATE meta SET value = 1 WHERE key = 'scrub'")
+            put_sum(self._database)
             execute("COMMIT")
         finally:
             execute("PRAGMA secure_delete = FAST").fetchall()
@@ -85,7 +88,9 @@ class Scrubbing:
             finally:
                 self._database.execute("PRAGMA temp_store = MEMORY").fetchall()
             log.info("file written anew after an erasure file=%s", self._path.name)
-        self._database.execute("UPDATE meta SET value = 0 WHERE key = 'scrub'").fetchall()
+        with self._database:
+            self._database.execute("UPDATE meta SET value = 0 WHERE key = 'scrub'").fetchall()
+            put_sum(self._database)
         if not self._empty_log():
             return False
         self._wanted = self._rewrite = False

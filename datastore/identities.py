@@ -3,16 +3,22 @@
 A store's file that was lost, or put back from a backup, comes up as if nothing had happened since; but it may have promised
 and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It is
 not flushed: it must survive the process, and a power failure that loses it loses no more than this check.
+
+A record is JSON: the fields of `Remembered` and a sum over them (none in those of before); one that fails it is as good as none.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from datastore.errors import DiskFailed
+from datastore.ledger import LedgerDamaged
 from datastore.recovery import Remembered
 
 
@@ -26,9 +32,27 @@ class Identities:
     def read(self, operator: str) -> Remembered | None:
         """Return what is remembered, None where there is nothing that can be read."""
         try:
-            return msgspec.json.decode(self._path(operator).read_bytes(), type=Remembered)
-        except (OSError, msgspec.DecodeError):
+            return self.read_whole(operator)
+        except LedgerDamaged:
             return None
+
+    def read_whole(self, operator: str) -> Remembered | None:
+        """Return what is remembered, None where there is no record.
+
+        Raises:
+            LedgerDamaged: There is one, and it is not what was written.
+        """
+        path = self._path(operator)
+        try:
+            *fields, last = msgspec.json.decode(path.read_bytes(), type=list[Any])
+            summed = len(fields) == len(Remembered._fields)
+            if summed and last != _sum(fields):
+                raise LedgerDamaged(f"the record of {operator} is not what the node wrote: its sum differs", file=path.name)
+            return msgspec.convert(fields if summed else [*fields, last], Remembered)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise LedgerDamaged(f"the record of {operator} cannot be read: {error}", file=path.name) from error
 
     def write(self, operator: str, remembered: Remembered) -> None:
         """Replace one operator's record.
@@ -39,10 +63,15 @@ class Identities:
         path = self._path(operator)
         draft = path.with_name(f".{path.name}.new")
         try:
-            draft.write_bytes(msgspec.json.encode(remembered))
+            fields = msgspec.to_builtins(remembered)
+            draft.write_bytes(msgspec.json.encode([*fields, _sum(fields)]))
             os.replace(draft, path)
         except OSError as cause:
             raise DiskFailed(f"{path}: cannot be written: {cause}", file=str(path)) from cause
 
     def _path(self, operator: str) -> Path:
         return self._folder / f"{operator}.json"
+
+
+def _sum(fields: Sequence[Any]) -> str:
+    return blake2b(msgspec.json.encode(fields), digest_size=8).hexdigest()

@@ -19,7 +19,7 @@ from datastore.model import EPOCH_NONE, Epoch
 from datastore.rows import Kind
 from datastore.sealing import SealingLimits, SegmentInfo, chain_of, pack, segment_end
 from datastore.segments import Disk, SegmentFolder
-from datastore.store_file import BUSY_MS, StoreFile
+from datastore.store_file import BUSY_MS, StoreFile, put_sum
 
 VERIFY_ENTRIES = 500
 VERIFY_BYTES = 16 * 1024 * 1024
@@ -122,7 +122,7 @@ class LedgerFile(StoreFile):
 
     def _set_verified(self, lsn: int) -> None:
         with self._disk("write the checkpoint"), self._transaction():
-            self._put_meta("verified_lsn", lsn)
+            self._put_meta({"verified_lsn": lsn})
 
     def _read_segments(self) -> list[SegmentInfo]:
         with self._disk("read"):
@@ -152,6 +152,7 @@ class LedgerFile(StoreFile):
         for table, column in (("log", "lsn"), ("epoch", "first_lsn"), ("config", "lsn")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} >= ?", (lsn,))
         self._db.execute("UPDATE meta SET value = min(value, ?) WHERE key = 'verified_lsn'", (lsn - 1,))
+        put_sum(self._db)
 
     def _insert_all(self, entries: Sequence[SealedEntry], sides: Mapping[bytes, bytes] | None) -> None:
         before = self._epoch_before(entries[0].entry.lsn) if entries else EPOCH_NONE
@@ -237,6 +238,7 @@ class LedgerFile(StoreFile):
             )
             # Packing verified this piece of the chain, so a start need not.
             self._db.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'verified_lsn'", (segment.last_lsn,))
+            put_sum(self._db)
         self._segments.append(segment)
         self._unsealed_entries -= segment.last_lsn - segment.first_lsn + 1
         self._unsealed_bytes -= size

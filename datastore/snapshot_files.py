@@ -25,6 +25,7 @@ import apsw
 from datastore.errors import DiskFailed, HoldfastError, TooNew
 from datastore.ledger import LedgerDamaged
 from datastore.store import SqliteStore
+from datastore.store_file import META_SUM, put_sum, read_meta, sum_of
 
 STEP_PAGES = 256
 BLOCK_BYTES = 1024 * 1024
@@ -173,8 +174,12 @@ def _check_store(path: Path, operator: str, lsn: int, entry_hash: str) -> str:
     database = apsw.Connection(str(path))
     try:
         found: list[Any] = database.execute("PRAGMA quick_check(1)").fetchall()
+        meta = read_meta(database)
+        if meta.get(META_SUM, sum_of(meta)) != sum_of(meta):  # A source of before has none.
+            return "what it says of itself has another sum"
         # The source verified its own file; what is here is verified from the first entry that it has.
         database.execute("UPDATE meta SET value = 0 WHERE key = 'verified_lsn'")
+        put_sum(database)
     except apsw.Error as error:
         raise LedgerDamaged(f"{path}: {error}") from error
     finally:

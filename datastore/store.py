@@ -98,21 +98,20 @@ class SqliteStore(LedgerFile):
         return Summary(self.store_uuid, self._promised, self._led, self._tail, self.applied_lsn, epochs, configs)
 
     def save_epochs(self, promised: Epoch, led: Epoch) -> None:
-        values = [
-            (promised.counter, "promised_counter"),
-            (promised.manager, "promised_manager"),
-            (led.counter, "led_counter"),
-            (led.manager, "led_manager"),
-        ]
+        values = {
+            "store_uuid": self.store_uuid,
+            "promised_counter": promised.counter,
+            "promised_manager": promised.manager,
+            "led_counter": led.counter,
+            "led_manager": led.manager,
+        }
         with self._disk("write a promise"), self._transaction():
-            self._db.executemany("UPDATE meta SET value = ? WHERE key = ?", values)
+            self._put_meta(values)
         self._promised, self._led = promised, led
 
     def adopt(self, store_uuid: str, promised: Epoch, led: Epoch) -> None:
-        with self._disk("write the identity"), self._transaction():
-            self._put_meta("store_uuid", store_uuid)
-        self.store_uuid = store_uuid
         # A log with entries of an epoch has promised that epoch (R5).
+        self.store_uuid = store_uuid
         self.save_epochs(max(promised, self._tail.epoch), led)
 
     def close_for_good(self) -> None:

@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import apsw
+import msgspec
 
 from datastore.digest import EMPTY, as_bytes, digest_of
 from datastore.errors import DiskFailed, HoldfastError, InvariantBroken, TooNew
@@ -24,7 +26,8 @@ from datastore.model import EPOCH_NONE
 from datastore.segments import Disk
 
 APPLICATION_ID = 0x484F4C44  # "HOLD"
-FORMAT = 300  # major * 100 + minor
+FORMAT = 301  # major * 100 + minor; 301 added the sum over `meta`
+FORMAT_WITHOUT_SUM = 300
 FORMATS_BEFORE = (1, 2)  # what the key "format" said before the file's header did
 
 # After a checkpoint SQLite writes its log over the old one. A flush that need not grow the file costs 100 us, one that must
@@ -48,8 +51,13 @@ META_KEYS = {
     "scrub",
 }
 
+# The key of the sum over all that `meta` says.
+META_SUM = "sum"
+
 # What reading raises. SQLite does not look at the bytes of a text: one that is none shows itself when it is taken for one.
 UNREADABLE = (apsw.Error, OSError, UnicodeDecodeError)
+# ... and what values of a wrong type or form raise where they are used: a damaged file may have any of them anywhere.
+UNREADABLE_VALUES = (ValueError, TypeError, LookupError, AttributeError, OverflowError, msgspec.DecodeError)
 
 # Added by format 3: sealed segments, the end of an answer's life.
 SCHEMA_3 = (
@@ -70,6 +78,21 @@ SCHEMA = (
     "CREATE TABLE side (digest BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     *SCHEMA_3,
 )
+
+
+def read_meta(database: apsw.Connection) -> dict[str, Any]:
+    """Return all that a file says of itself."""
+    return {str(key): value for key, value in database.execute("SELECT key, value FROM meta").fetchall()}
+
+
+def sum_of(meta: Mapping[Any, Any]) -> bytes:
+    """Return the sum over what a file says of itself: who it is, what it promised and led, how far its rows are."""
+    return blake2b(repr(sorted((key, value) for key, value in meta.items() if key != META_SUM)).encode(), digest_size=16).digest()
+
+
+def put_sum(database: apsw.Connection) -> None:
+    """Write the sum anew; inside each transaction that changes what is in `meta`."""
+    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (META_SUM, sum_of(read_meta(database))))
 
 
 class _Transaction:
@@ -133,9 +156,11 @@ class StoreFile:
                     self._create()
                 elif self._pragma("user_version") < FORMAT:
                     self._bring_up_to_date()
-                self._meta = {str(key): value for key, value in self._db.execute("SELECT key, value FROM meta")}
+                self._meta = read_meta(self._db)
             if self._meta.get("operator") != operator or not self._meta.keys() >= META_KEYS:
                 raise LedgerDamaged(f"{path} is not a store of {operator}")
+            if self._meta.get(META_SUM) != sum_of(self._meta):
+                raise LedgerDamaged(f"{path}: what it says of itself is not what was written: its sum differs")
         except HoldfastError:
             self._db.close()
             raise
@@ -181,6 +206,7 @@ class StoreFile:
         for statement in SCHEMA:
             self._db.execute(statement)
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        put_sum(self._db)
         self._mark()
         self._db.execute("COMMIT")
         # The file's name must outlive a power failure as well: an identity that comes back empty could vote twice.
@@ -192,7 +218,9 @@ class StoreFile:
         A minor version is one that this program reads as it is: the file is only marked, so that an older one leaves it alone.
         """
         if self._pragma("user_version") // 100 == FORMAT // 100:
-            self._mark()
+            with self._transaction():
+                put_sum(self._db)
+                self._mark()
             return
         found = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchall()
         if not found or found[0][0] not in FORMATS_BEFORE:
@@ -207,6 +235,7 @@ class StoreFile:
         total = digest_of(self._db.execute("SELECT kind, key, value FROM row"))
         self._db.executemany("INSERT INTO meta VALUES (?, ?)", [("state_digest", as_bytes(total)), ("scrub", 0)])
         self._db.execute("DELETE FROM meta WHERE key = 'format'")
+        put_sum(self._db)
         self._mark()
         self._db.execute("COMMIT")
 
@@ -248,6 +277,7 @@ class StoreFile:
         except UNREADABLE as error:
             raise self._failure("read", error) from error
 
-    def _put_meta(self, key: str, value: Any) -> None:
-        """Change one value; inside a transaction."""
-        self._db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+    def _put_meta(self, values: Mapping[str, Any]) -> None:
+        """Change some values; inside a transaction."""
+        self._db.executemany("UPDATE meta SET value = ? WHERE key = ?", [(value, key) for key, value in values.items()])
+        put_sum(self._db)

@@ -14,6 +14,7 @@ import apsw
 from datastore.digest import as_bytes, changed
 from datastore.ledger import SealedEntry
 from datastore.staging import Flush, Staged, merged
+from datastore.store_file import put_sum
 
 # A generation is frozen when it has this many rows and requests. A row with a random name costs 8 us with 8,192 written in key
 # order, 3 us with 32,768, as they share the pages they touch.
@@ -89,6 +90,7 @@ class RowTables:
                 "DELETE FROM request WHERE request_id IN (SELECT request_id FROM request WHERE ends_ms > 0 AND ends_ms <= ? LIMIT ?)",
                 (self._flush.staged.stamp_ms, ANSWERS_FORGOTTEN),
             )
+        put_sum(self._db)
         return self._flush
 
     def _count(self, puts: Sequence[tuple[int, str, bytes]], deletes: Sequence[tuple[int, str]]) -> None:

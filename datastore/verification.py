@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
@@ -18,10 +19,12 @@ from datastore.errors import DiskFailed, HoldfastError, InvariantBroken, Snapsho
 from datastore.identities import Identities
 from datastore.ledger import LedgerDamaged, genesis, unseal
 from datastore.ledger_file import SUFFIX
+from datastore.model import Epoch
 from datastore.proving import CopyProof, Damage, Prover, damaged
 from datastore.receipts import Receipt
+from datastore.recovery import Remembered, went_back
 from datastore.rows import Kind
-from datastore.store_file import APPLICATION_ID, BUSY_MS, FORMAT
+from datastore.store_file import APPLICATION_ID, BUSY_MS, FORMAT, FORMAT_WITHOUT_SUM, META_SUM, SCHEMA, UNREADABLE_VALUES, read_meta
 
 PARTITIONS = "partitions"
 IDENTITIES = "identities"
@@ -77,9 +80,11 @@ def verify_copy(data: Path, node: str, operator: str, path: Path, receipts: Sequ
     found: list[Damage] = []
     applied_lsn = 0
     try:
-        applied_lsn, digest, known = _header(path, operator)
+        remembered, found = _memory(data, node, operator)  # Before the file: a copy that runs is never behind its record.
+        header = _header(path, operator)
+        applied_lsn = header.applied_lsn
         found += _check_file(path)
-        check = FullCheck(path, operator, (applied_lsn, digest))
+        check = FullCheck(path, operator, (applied_lsn, header.digest), header.flushing_lsn)
         for _ in check.steps():
             pass
         if check.damage is not None:
@@ -91,10 +96,10 @@ def verify_copy(data: Path, node: str, operator: str, path: Path, receipts: Sequ
             found += _check_sides(reader.database, prover.sides, path.name)
         finally:
             reader.close()
-        found += _check_memory(data, node, operator, known, prover.proof().last_lsn, path.name)
+        found += _check_memory(remembered, header, prover.proof().last_lsn, path.name)
     except (LedgerDamaged, InvariantBroken, SnapshotNeeded, DiskFailed, TooNew) as error:
         found.append(damaged(operator, error, path.name))
-    except apsw.Error as error:
+    except (apsw.Error, *UNREADABLE_VALUES) as error:
         found.append(Damage(path.name, 0, f"cannot be read: {error}"))
     proof = prover.proof()
     proof.node, proof.file, proof.applied_lsn = node, str(path), applied_lsn
@@ -102,8 +107,19 @@ def verify_copy(data: Path, node: str, operator: str, path: Path, receipts: Sequ
     return proof
 
 
-def _header(path: Path, operator: str) -> tuple[int, bytes, str]:
-    """Return (applied lsn, state digest, identity) as one moment of the file has them.
+class _Header(NamedTuple):
+    """What a file says of itself at one moment."""
+
+    applied_lsn: int
+    flushing_lsn: int
+    digest: bytes
+    store_uuid: str
+    promised: Epoch
+    led: Epoch
+
+
+def _header(path: Path, operator: str) -> _Header:
+    """Return what the file says of itself.
 
     Raises:
         LedgerDamaged: It is no store of the operator. TooNew: A newer program wrote it. DiskFailed: It cannot be opened.
@@ -114,25 +130,38 @@ def _header(path: Path, operator: str) -> tuple[int, bytes, str]:
         (application,), (version,) = (database.execute(f"PRAGMA {name}").fetchall()[0] for name in ("application_id", "user_version"))
         if isinstance(version, int) and version > FORMAT:
             raise TooNew.of(str(path), version, FORMAT)
-        meta = {str(key): value for key, value in database.execute("SELECT key, value FROM meta")}
-        if meta.get("operator") != operator or application != APPLICATION_ID or version != FORMAT:
+        meta = read_meta(database)
+        # One of an older minor version has no sum until a node of this version has opened it.
+        formats = (FORMAT,) if META_SUM in meta else (FORMAT_WITHOUT_SUM,)
+        if meta.get("operator") != operator or application != APPLICATION_ID or version not in formats:
             raise LedgerDamaged(f"its header does not say a store of {operator} of format {FORMAT}", file=path.name)
-        applied, digest = meta.get("applied_lsn"), meta.get("state_digest")
-        if not isinstance(applied, int) or not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
-            raise LedgerDamaged("its record of what is applied cannot be read", file=path.name)
-        return applied, digest, str(meta.get("store_uuid", ""))
+        numbers = [meta.get(key) for key in ("applied_lsn", "flushing_lsn", "promised_counter", "led_counter")]
+        digest = meta.get("state_digest")
+        if not all(isinstance(number, int) for number in numbers) or not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+            raise LedgerDamaged("its record of what is applied and promised cannot be read", file=path.name)
+        promised, led = (Epoch(meta[f"{name}_counter"], str(meta.get(f"{name}_manager"))) for name in ("promised", "led"))
+        return _Header(meta["applied_lsn"], meta["flushing_lsn"], digest, str(meta.get("store_uuid", "")), promised, led)
     finally:
         database.close()
 
 
 def _check_file(path: Path) -> list[Damage]:
+    """Let SQLite check the file, and compare the names of its tables and columns with those that this program makes."""
     database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    fresh = apsw.Connection(":memory:")
     try:
         database.set_busy_timeout(BUSY_MS)
         lines = [str(line) for (line,) in database.execute("PRAGMA integrity_check(3)")]
+        for statement in SCHEMA:
+            fresh.execute(statement)
+        # SQLite's own tables of statistics come and go with whoever asked for them.
+        select = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%'"
+        ours, theirs = (set(map(repr, one.execute(select))) for one in (fresh, database))
     finally:
         database.close()
-    return [Damage(path.name, 0, f"SQLite finds: {line}") for line in lines if line != "ok"]
+        fresh.close()
+    found = [Damage(path.name, 0, f"SQLite finds: {line}") for line in lines if line != "ok"]
+    return found + [Damage(path.name, 0, f"its tables are not those of a store: {one}") for one in sorted(ours ^ theirs)[:1]]
 
 
 def _check_sides(database: apsw.Connection, wanted: set[bytes], file: str) -> list[Damage]:
@@ -151,12 +180,24 @@ def _check_sides(database: apsw.Connection, wanted: set[bytes], file: str) -> li
     return found
 
 
-def _check_memory(data: Path, node: str, operator: str, identity: str, last_lsn: int, file: str) -> list[Damage]:
-    """Compare with what the node wrote down: a file that ends before what it acknowledged was put back, or lost its tail (R11)."""
-    remembered = Identities(data / node / IDENTITIES).read(operator)
-    if remembered is None or remembered.store_uuid != identity or remembered.lsn <= last_lsn:
+def _memory(data: Path, node: str, operator: str) -> tuple[Remembered | None, list[Damage]]:
+    """Return what the node wrote down beside the file (R11), and what is wrong with that record itself."""
+    try:
+        return Identities(data / node / IDENTITIES).read_whole(operator), []
+    except LedgerDamaged as error:
+        return None, [Damage(f"{IDENTITIES}/{error.fields['file']}", 0, error.detail)]
+
+
+def _check_memory(remembered: Remembered | None, header: _Header, last_lsn: int, file: str) -> list[Damage]:
+    """Compare with what the node wrote down: a file that knows less than it acknowledged was put back, or lost its tail (R11).
+
+    A store of another identity is one that took the place of that one, and is on its way to be whole.
+    """
+    if remembered is None or remembered.store_uuid != header.store_uuid:
         return []
-    return [Damage(file, last_lsn + 1, f"it ends at entry {last_lsn}, and the node had acknowledged entry {remembered.lsn}")]
+    back = went_back(remembered, header.store_uuid, header.promised, header.led, last_lsn)
+    lsn = last_lsn + 1 if last_lsn < remembered.lsn else 0
+    return [Damage(file, lsn, f"not what this node last had here: {back}")] if back else []
 
 
 def _apart(copies: Sequence[CopyProof], paths: dict[tuple[str, str], Path]) -> list[str]:

@@ -325,7 +325,7 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         return outcomes
 
     def _without_lapsed(self, outcomes: list[LockOutcome], valid_until: int) -> list[LockOutcome]:
-        """Return the outcomes; grants whose validity is used up by now are none. Their keys end with their ttl, within the drift allowed."""
+        """Return the outcomes; grants whose validity is used up by now are none. Their keys end with their ttl."""
         if redlock.has_time(valid_until, self._now_ms()):
             return outcomes
         late = Unavailable(self._named(dict.fromkeys(range(len(self._healths)), "its validity was used up")))

@@ -306,10 +306,10 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     store = SqliteStore(path, "AR")
     fill(store, chain(26))
     (segment, *_) = seal_all(store)
-    store._db.execute("PRAGMA user_version = 301")
+    store._db.execute(f"PRAGMA user_version = {store_file.FORMAT + 1}")
     store._db.close()
     before = path.read_bytes()
-    with pytest.raises(TooNew, match=r"version 3\.1; this program knows 3\.0"):
+    with pytest.raises(TooNew, match=r"version 3\.2; this program knows 3\.1"):
         open_store(path, "AR")
     assert before == path.read_bytes()
     data = bytearray((store.folder.path / segment.name).read_bytes())

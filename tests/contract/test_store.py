@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 
 from datastore.checking import FullCheck
-from datastore.digest import EMPTY, as_bytes
+from datastore.digest import EMPTY, as_bytes, digest_of
 from datastore.errors import InvariantBroken
 from datastore.ledger import BATCH, CONFIG, NOOP, Entry, Position, SealedEntry, genesis, position_of, seal, unseal
 from datastore.memory import MemoryStore
 from datastore.model import Epoch
 from datastore.rows import ConfigRow, Kind, encode_row
 from datastore.store import SqliteStore, open_store
+from datastore.store_file import put_sum
 from datastore.store_port import Store
 from datastore.tables import STAGED_ROWS_MAX
 
@@ -237,6 +239,46 @@ def test_a_check_before_the_first_flush_finds_nothing_wrong(tmp_path: Path) -> N
         pass
     assert check.damage is None
     store.close()
+
+
+def test_a_flush_that_was_cut_short_is_no_damage_and_hides_none(tmp_path: Path) -> None:
+    """Some rows are those of the last flush, some of the one under way: whole, unless a row is neither, or one is missing."""
+    store = SqliteStore(tmp_path / "AR.sqlite", "AR")
+    made = chain(1, events=[(Kind.SEAT, f"S/{number:02}", b"before") for number in range(40)])
+    # Every second seat changes, every third of the others goes.
+    events = [(Kind.SEAT, f"S/{number:02}", b"after" if number % 2 else b"") for number in range(40) if number % 2 or not number % 3]
+    made += chain(2, position_of(made[-1]), events=events)
+    store.append(made)
+    store.stage(made[0])
+    store.flush_staged()
+    digest = store.state_digest()
+    for sealed in made[1:]:
+        store.stage(sealed)
+    store.flush_staged(10)
+    database = apsw.Connection(str(store.path))
+    assert [(1,), (3,)] == database.execute("SELECT value FROM meta WHERE key IN ('applied_lsn', 'flushing_lsn') ORDER BY key").fetchall()
+    values = {key: value for key, value in database.execute("SELECT key, value FROM row")}
+    assert {b"before", b"after"} == set(values.values())
+
+    def damage() -> str:
+        check = FullCheck(store.path, "AR", (1, digest), 3)
+        for _ in check.steps():
+            pass
+        return check.damage.what if check.damage is not None else ""
+
+    assert "" == damage()
+    unchanged = next(key for key in values if not int(key[2:]) % 2 and int(key[2:]) % 3)
+    for statement in ("UPDATE row SET value = x'00' WHERE key = ?", "DELETE FROM row WHERE key = ?"):
+        database.execute("SAVEPOINT whole")
+        database.execute(statement, (unchanged,)).fetchall()
+        total = digest_of(database.execute("SELECT kind, key, value FROM row"))
+        database.execute("UPDATE meta SET value = ? WHERE key = 'state_digest'", (as_bytes(total),)).fetchall()
+        put_sum(database)
+        database.execute("RELEASE whole")
+        assert "neither as it was" in damage(), statement
+        database.execute("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", (int(Kind.SEAT), unchanged, values[unchanged])).fetchall()
+    database.close()
+    store._db.close()
 
 
 def test_rows_ride_with_appends_when_many_are_staged(tmp_path: Path) -> None:

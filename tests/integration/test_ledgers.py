@@ -154,14 +154,16 @@ def test_a_copy_that_differs_is_named_and_a_repair_proposed(cluster: ClusterUnde
     silent = {copy["node"] for copy in document["copies"] if copy["verdict"] == "silent"}
     assert (PARTIAL, {victim}) == (code, silent), document
     store = cluster.folders.data / victim / "partitions" / "FO.sqlite"
-    # What a bad disk or a stray tool could leave: a row that no entry wrote, and a digest that fits it.
+    # What a bad disk or a stray tool could leave: a row that no entry wrote, and a digest and a sum that fit it.
     script = (
         "import apsw, sys\n"
         "from datastore.digest import as_bytes, digest_of\n"
+        "from datastore.store_file import put_sum\n"
         "d = apsw.Connection(sys.argv[1])\n"
         "d.execute(\"INSERT INTO row VALUES (1, 'X/1', x'00')\").fetchall()\n"
         "total = as_bytes(digest_of(d.execute('SELECT kind, key, value FROM row')))\n"
         "d.execute(\"UPDATE meta SET value = ? WHERE key = 'state_digest'\", (total,)).fetchall()\n"
+        "put_sum(d)\n"
     )
     subprocess.run([sys.executable, "-c", script, str(store)], check=True, timeout=30, cwd=TOP, env={**os.environ, "PYTHONPATH": str(TOP)})
     cluster.faults_expected.add(victim)

@@ -14,12 +14,13 @@ from client.exit_codes import DAMAGED, DONE, INVALID
 from datastore.errors import HoldfastError
 from datastore.model import Passenger
 from datastore.receipts import parse
-from tests.integration import commands
+from tests.integration import commands, damage
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
 SETTINGS = {"datastore": {"segment_entries": 16, "tail_entries": 16}}
 FLIPS = 12
+BITS = 160
 
 
 def run(cluster: ClusterUnderTest, *words: str) -> commands.Outcome:
@@ -58,6 +59,8 @@ def test_receipts_and_ledgers_prove_themselves(tmp_path: Path) -> None:
         cluster.stop_all()
         _stopped(cluster, tmp_path, order)
         _flipped(cluster)
+        _every_value(cluster)
+        _any_bit(cluster)
 
 
 def _live_and_failed_over(cluster: ClusterUnderTest, client: api.Holdfast, order: dict[str, Any]) -> None:
@@ -130,3 +133,44 @@ def _place_in_use(store: Path, content: bytes, chance: random.Random) -> int:
         # What stands twice may be in a page that is in use no more: nobody reads it there.
         if found >= 0 and content.count(part) == 1:
             return found + chance.randrange(len(part))
+
+
+def _every_value(cluster: ClusterUnderTest) -> None:
+    """Every column of every table, every number that the file keeps of itself, a row gone or too many: found, and the file named."""
+    data, node = cluster.folders.data, "node-3"
+    store = data / node / "partitions" / "AR.sqlite"
+    content = store.read_bytes()
+    tried = 0
+    for what, statement, values in damage.other_values(store, random.Random(5)):
+        database = apsw.Connection(str(store))
+        database.execute(statement, tuple(values)).fetchall()
+        assert database.changes() == 1, what
+        database.close()
+        found = damage.found_in(data, node, "AR")
+        assert found and (found[0].startswith(("AR.sqlite: ", "0")) or "entry" in found[0]), f"{what}: {found}"
+        tried += 1
+        store.write_bytes(content)
+    assert tried > 60
+    assert [] == damage.found_in(data, node, "AR")
+
+
+def _any_bit(cluster: ClusterUnderTest) -> None:
+    """Any bit of any file of a copy: it is found, or it is in no record at all, and everything that can be read is as it was."""
+    data, node, chance = cluster.folders.data, "node-3", random.Random(6)
+    files = damage.files_of(data, node, "AR")
+    assert len(files) > 2
+    before = damage.readable(files[0])
+    caught: set[str] = set()
+    for number in range(BITS):
+        path = files[number % len(files)]
+        content = path.read_bytes()
+        at, changed = damage.flipped(content, chance)
+        path.write_bytes(changed)
+        if damage.found_in(data, node, "AR"):
+            caught.add(path.suffix)
+        else:
+            # Room between the cells of a page, pages that are free, fields of SQLite's header that nobody reads.
+            assert path == files[0] and before == damage.readable(path), f"byte {at} of {path.name} was flipped and not found"
+        path.write_bytes(content)
+    assert {".sqlite", ".segment", ".json"} == caught
+    assert [] == damage.found_in(data, node, "AR")
