@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from datastore import wire
 from datastore.model import SeatState
-from lockstore import scripts
 from manager.config import ManagerConfig
 from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
@@ -22,17 +21,18 @@ from tests.simulation import invariants, trip_checks
 from tests.simulation.balancers import Balancer, Sells
 from tests.simulation.buyers import Asked, Buyer, Habits, Looker, Seen
 from tests.simulation.lockclients import LockHeld
-from tests.simulation.lockservers import Administrator, LockServer, opened
+from tests.simulation.lockservers import Administrator, LockServer
 from tests.simulation.managers import Manager
-from tests.simulation.network import Network, Trap
+from tests.simulation.network import Network
 from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
 from tests.simulation.sandboxes import SimulatedSandbox
 from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, node_names
 from tests.simulation.sitters import Sitter
 from tests.simulation.threads import installed
+from tests.simulation.traps import trap_of
 from tests.simulation.travellers import Traveller, TripAsked
-from tests.simulation.world import Ask, Process, Violation, World
+from tests.simulation.world import Process, Violation, World
 from tests.unit.datastore.inventory import import_command, schedule
 
 PROGRESS_MS = 10_000
@@ -40,9 +40,6 @@ QUIET_MS = 6_000
 OVERDUE_MS = 5_000
 DATE = "2026-12-01"
 SPARE_SEAT = "5D"  # Of the layout, and never among the seats that buyers fight for.
-HOLD_LEGS = b"hold_legs"  # As a batch of commands names it (`datastore.commands.HoldLegs`).
-ACQUIRE = scripts.digest(scripts.ACQUIRE).encode()
-WRITE_BACK = scripts.digest(scripts.WRITE_BACK).encode()
 PROVIDER_FAULTS = ("lost", "down", "slow", "error")
 WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 
@@ -235,11 +232,11 @@ class Cluster:
                 process.freeze()
                 world.at(ends_us, lambda _: process.thaw())
             case "apart" | "deaf" | "mute" | "split" | "bridge" | "secluded":
-                cuts = self._cuts(fault.kind, process)
+                cuts = self.cuts(fault.kind, process)
                 world.network.cuts |= cuts
-                world.at(ends_us, partial(self._mend, cuts))
-            case "unheard" | "late" | "asleep":
-                world.network.traps.append(self._trap(fault, process))
+                world.at(ends_us, partial(self.mend, cuts))
+            case "unheard" | "late" | "asleep" | "tardy":
+                world.network.traps.append(trap_of(self, fault, process))
             case "reshape":
                 assert isinstance(process, Manager)
                 process.reshape(fault.number)
@@ -258,51 +255,7 @@ class Cluster:
                 assert isinstance(process, DataNode)
                 self._trouble_disk(fault, process)
 
-    def _trap(self, fault: Fault, process: Process) -> Trap:
-        """Return the trap of a fault that has to meet its moment."""
-        world = self.world
-
-        def unheard(asker: Process, ask: Ask) -> int | None:
-            """A balancer hears nothing any more from the moment at which it has sent a trip's holds."""
-            if asker is not process or ask.method != "submit" or HOLD_LEGS not in ask.payload:
-                return None
-            cuts = self._cuts("deaf", process)
-            world.network.cuts |= cuts
-            world.at(fault.lasts_ms * 1000, partial(self._mend, cuts))
-            world.tell("nemesis", "{} hears nothing for {} ms", process.name, fault.lasts_ms)
-            return 0
-
-        def late(asker: Process, ask: Ask) -> int | None:
-            """A write-back is late, and meanwhile its lock lapses at one of its servers, while another may give its token again."""
-            if ask.method != "script" or not self._may_repeat(ask.payload):
-                return None
-            lapsing = [server for server in self.lock_servers if server.alive and server.holds(ask.payload)]
-            if not lapsing:
-                return None
-            server = lapsing[fault.number % len(lapsing)]
-            server.clock.wall_offset_ms += self.scenario.lock_ttl_ms + 1
-            world.tell("nemesis", "the write-back of {} is {} ms late, its lock at {} lapses", asker.name, fault.lasts_ms, server.name)
-            return fault.lasts_ms * 1000
-
-        def asleep(asker: Process, ask: Ask) -> int | None:
-            """Who has just asked for a lock is stopped, and reads the answers when it goes on."""
-            if asker is not process or ask.method != "script" or opened(ask.payload)[0] != ACQUIRE:
-                return None
-            process.freeze()
-            world.at(fault.lasts_ms * 1000, lambda _: process.thaw())
-            world.tell("nemesis", "{} stops for {} ms, having asked for locks", process.name, fault.lasts_ms)
-            return 0
-
-        return Trap({"unheard": unheard, "late": late, "asleep": asleep}[fault.kind])
-
-    def _may_repeat(self, payload: bytes) -> bool:
-        """Return whether this is the write-back of one lock, and a server where it is not held would give the same token next."""
-        digest, _, arguments = opened(payload)
-        if digest != WRITE_BACK or len(arguments) != 4:
-            return False
-        return any(not server.holds(payload) and server.counter + 1 == int(arguments[3]) for server in self.lock_servers)
-
-    def _cuts(self, kind: str, process: Process) -> set[tuple[str, str]]:
+    def cuts(self, kind: str, process: Process) -> set[tuple[str, str]]:
         """Return the directions in which nothing gets through."""
         names = set(self.world.processes)
         side = {process.name}
@@ -348,7 +301,7 @@ class Cluster:
         node.put_backup_back()
         node.start()
 
-    def _mend(self, cuts: set[tuple[str, str]], _: object) -> None:
+    def mend(self, cuts: set[tuple[str, str]], _: object) -> None:
         self.world.network.cuts -= cuts
 
     # -- judgement ---------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def _takes_all(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(engine, "take", lambda batch, command: None))
 
 
-@mutation("a stale fence is accepted", "Z7, I7", "locks")
+@mutation("a stale fence is accepted", "Z7, I7", "tardy", quick=True)
 def _stale_fence(_: Parts, stack: ExitStack) -> None:
     whole = engine.take
 

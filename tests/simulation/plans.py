@@ -224,6 +224,24 @@ def lagging(scenario: Scenario, chance: random.Random) -> Scenario:
     )
 
 
+def tardy(scenario: Scenario, chance: random.Random) -> Scenario:
+    """A balancer's holds come late, when their locks are over and others have had the seats under newer ones (Z7, I7)."""
+    from tests.simulation.scenario import SEATS, Fault
+
+    faults = [Fault(2_100 + 900 * number, "tardy", f"balancer-{chance.choice((1, 2))}", chance.choice((500, 800))) for number in range(10)]
+    return scenario._replace(
+        nodes=3,
+        managers=1,
+        balancers=3,
+        buyers=6,
+        pause_ms=20,
+        seats=SEATS[:2],
+        lock_ttl_ms=200,
+        weather=Weather(),
+        faults=tuple(faults),
+    )
+
+
 PLANS: dict[str, Plan] = {
     "lapses": lapses,
     "adverse": adverse,
@@ -236,4 +254,5 @@ PLANS: dict[str, Plan] = {
     "bridged": bridged,
     "asleep": asleep,
     "lagging": lagging,
+    "tardy": tardy,
 }

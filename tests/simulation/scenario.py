@@ -29,7 +29,8 @@ class Fault(NamedTuple):
             and the disk lies about one sector from then on), "backup" (after that time the files are as they were), "forget" (a lock
             server's data), "jump" (wall clock), "drift", "provider" (answers of the payment sandbox lost, late, or errors),
             and aimed at a moment, once it comes after that time: "unheard" (a balancer that has just sent a trip's holds hears nothing),
-            "late" (the write-back of a lock, which lapses meanwhile at a server), "asleep" (who has just asked for a lock is frozen).
+            "late" (the write-back of a lock, which lapses meanwhile at a server), "asleep" (who has just asked for a lock is frozen),
+            "tardy" (the next hold that a balancer sends is late).
         target: A process, or "primary": whichever data node leads then.
         number: "power": at which write from then on, negative for just after it; "jump": ms; "drift": parts per million; "provider":
             its last digit says which of these, the others how often.

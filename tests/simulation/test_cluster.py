@@ -70,7 +70,7 @@ def test_right_rules_hold_where_faults_meet_their_moment(profile: str) -> None:
     failed = run_many((draw(seed, profile) for seed in range(2)), totals)
     assert failed is None, _told(failed)
     assert totals.locks > 10 and totals.done >= 2, totals
-    assert totals.epochs >= (2 if profile in ("lapses", "adverse", "drivers", "asleep", "lagging") else 4), totals
+    assert totals.epochs >= (2 if profile in ("lapses", "adverse", "drivers", "asleep", "lagging", "tardy") else 4), totals
     assert totals.installs > 0 or profile not in ("absent", "torn"), totals
 
 
