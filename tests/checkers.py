@@ -38,6 +38,7 @@ class Operation:
     Attributes:
         kind: "hold", "confirm", "release" or "cancel".
         seats: What was asked for, for "hold"; filled in from the answer for any seats.
+        count: How many of the best seats were asked for; 0 where `seats` says which.
         hold_id: The hold concerned: from the answer for "hold".
         lasts_s: How long a hold lasts, counted from the question at the earliest.
         reference: The order that a confirm made.
@@ -56,6 +57,7 @@ class Operation:
     answer: Answer = Answer.UNKNOWN
     reference: str = ""
     code: str = ""
+    count: int = 0
 
 
 class History:

@@ -62,7 +62,7 @@ class Buyer:
 
     def hold_any(self, service_id: str, count: int, *, request_id: str = "") -> messages.HoldAnswer:
         request_id = request_id or api.new_request_id()
-        with self._noted(Operation(self.name, "hold", request_id, service_id)) as operation:
+        with self._noted(Operation(self.name, "hold", request_id, service_id, count=count)) as operation:
             answer = self.client.hold_any(service_id, count, request_id=request_id)
             self.history.done(operation, hold_id=answer.hold_id, seats=answer.seats)
             return answer
