@@ -27,6 +27,7 @@ from client.tui.locks_screen import LocksScreen
 from client.tui.log_screen import LogScreen
 from client.tui.palette import HoldfastCommands
 from client.tui.payments_screen import PaymentsScreen
+from client.tui.question import Question
 from client.tui.replay_screen import ReplayScreen
 from client.tui.search_screen import SearchScreen
 from client.tui.seats_screen import SeatsScreen
@@ -66,7 +67,27 @@ class HoldfastApp(Host):
         Binding("f12", "rivals", "Rivals", id="app.rivals"),
         Binding("f1", "explain", "Help", id="app.help"),
         Binding("ctrl+e", "extend", "Extend hold", show=False, priority=True, id="app.extend"),  # In fields it would go to their end.
+        Binding("ctrl+p", "command_palette", "Find", show=False, priority=True, id="app.palette"),
     ]
+
+    # --- leaving ---------------------------------------------------------------------------------------------------
+
+    async def action_quit(self) -> None:
+        """Leave. With seats held that is said first; the key once more leaves all the same."""
+        if not self.holds.open() or isinstance(self.screen, Question):
+            self.exit()
+        else:
+            self._leave()
+
+    @work(group="quit", exclusive=True)
+    async def _leave(self) -> None:
+        held = "; ".join(seats_on(hold) for hold in self.holds.open())
+        if self.rivals is not None:
+            then = "The demonstration ends with this, and all that was held or booked in it."
+        else:
+            then = "They stay held until their time is over; `holdfast tui` shows them again, and `holdfast release` gives them back."
+        if await self.push_screen_wait(Question(f"Held for you: {held}.\n\n{then}", "Quit", "Stay")):
+            self.exit()
 
     # --- actions ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Static
 
 from client import show
-from client.tui.legs import legs_of, seats_line, services_line
+from client.tui.legs import flights_line, legs_of, seats_line
 from client.tui.page import Page
 from client.tui.ticket_screen import TicketScreen
 from datastore.errors import HoldfastError
@@ -24,7 +24,7 @@ class BookingsScreen(Page[object]):
     """A line a booking; Enter opens it."""
 
     heading = "My bookings"
-    HELP = "# My bookings\n**Enter** opens a booking, **r** asks the cluster again."
+    HELP = "# My bookings\n**Enter** opens a booking, **r** asks the cluster again. Kept are those made on this machine."
     BINDINGS: ClassVar[list[BindingType]] = [Binding("r", "again", "Ask again", id="bookings.again")]
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class BookingsScreen(Page[object]):
 
     def on_mount(self) -> None:
         table = self.query_one("#orders", DataTable)
-        for name in ("Reference", "State", "Service", "Route", "Date", "Seats", "Passengers", "Total"):
+        for name in ("Reference", "State", "Route", "Departs", "Services", "Seats", "Total", "Passengers"):
             table.add_column(name, key=name)
 
     def on_screen_resume(self) -> None:
@@ -71,7 +71,7 @@ class BookingsScreen(Page[object]):
             return
         finally:
             table.loading = False
-        said.update(f"{len(found)} bookings" + (f"; {', '.join(sorted(silent))} did not answer" if silent else ""))
+        said.update(f"{len(found)} booking{'s' * (len(found) != 1)}" + (f"; {', '.join(sorted(silent))} did not answer" if silent else ""))
         self._orders = {order.reference: order for order in found}
         table.clear()
         for order in found:
@@ -90,12 +90,12 @@ def _row(order: OrderAnswer) -> list[str | Text]:
     return [
         order.reference,
         Text(order.state, "#009E73" if order.state == "confirmed" else "#D55E00"),
-        services_line(order),
         show.route(service) if service and not order.legs else _ends(order),
         f"{service.date} {show.local_time(service.departs, service.date)}" if service else "",
+        flights_line(order),
         seats_line(order),
-        ", ".join(person.surname for person in order.passengers),
         str(order.total),
+        ", ".join(person.surname for person in order.passengers),
     ]
 
 

@@ -7,7 +7,7 @@ between two cabins) is decoration. Only the states of seats change while a map i
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from client import seatmap
@@ -27,13 +27,22 @@ class Cell(NamedTuple):
 
 
 class PlanLine(NamedTuple):
-    """One line. `text` for decoration; `cells` for seats, with the row's label and the characters at its two sides."""
+    """One line. `text` for decoration; `cells` for seats, with the row's label and the characters at its two sides.
+
+    `indent`: blanks before all of it, for a section that is narrower than the widest.
+    """
 
     text: str = ""
     label: str = ""
     side: str = " "
     exit: bool = False
     cells: tuple[Cell, ...] = ()
+    indent: int = 0
+
+    def moved(self, blanks: int) -> PlanLine:
+        """Return the line so far to the right."""
+        cells = tuple(Cell(cell.seat_id, cell.left + blanks) for cell in self.cells)
+        return self._replace(text=" " * blanks + self.text if self.text else "", cells=cells, indent=blanks)
 
 
 class Cabin:
@@ -75,10 +84,16 @@ class Cabin:
 
     # --- walking --------------------------------------------------------------------------------------------------
 
-    def first(self) -> str:
-        """Return where to begin: the first free seat, else the first seat; "" where there are none."""
-        free = (seat.seat_id for y in self._ys for seat in self._by_row[y] if seat.state == "available")
-        return next(free, next(iter(self.seats), ""))
+    def first(self, cabin: str = "") -> str:
+        """Return where to begin: the first free seat (of `cabin`, where that has one), else the first seat; "" where there are none."""
+        free = [seat for y in self._ys for seat in self._by_row[y] if seat.state == "available"]
+        begin = next((seat for seat in free if seat.cabin == cabin), next(iter(free), None))
+        return begin.seat_id if begin is not None else next(iter(self.seats), "")
+
+    def cheapest(self) -> str:
+        """Return the cabin with the cheapest free seat; "" where none is free."""
+        free = [seat for seat in self.seats.values() if seat.state == "available"]
+        return min(free, key=lambda seat: seat.price.minor).cabin if free else ""
 
     def step(self, seat_id: str, across: int, along: int) -> str:
         """Return the next real seat left or right (`across` -1, 1: over aisles and gaps) or ahead or behind (`along` -1, 1).
@@ -132,8 +147,19 @@ class Cabin:
         best = min(free, key=lambda seat: (2 * abs(seat.y - here.y) + abs(seat.x - here.x), seat.y, seat.x), default=None)
         return best.seat_id if best is not None else None
 
-    def free_run(self, count: int) -> list[str]:
-        """Return the first `count` free seats side by side, an aisle between them at most; none where no such seats are left."""
+    def free_run(self, count: int, cabin: str = "") -> list[str]:
+        """Return the cheapest `count` free seats side by side; of equals those further ahead.
+
+        Seats of `cabin` go before all others, and those without an aisle between them before those with one. Empty where none are left.
+        """
+
+        def worth(run: list[str]) -> tuple[bool, int, int]:
+            seats = [self.seats[one] for one in run]
+            return seats[0].cabin != cabin, seats[-1].x - seats[0].x, sum(seat.price.minor for seat in seats)
+
+        return min(self._free_runs(count), key=worth, default=[]) if count > 0 else []
+
+    def _free_runs(self, count: int) -> Iterator[list[str]]:
         run: list[str] = []
         for seat_id, seat in self.seats.items():
             last = self.seats[run[-1]] if run else None
@@ -142,9 +168,8 @@ class Cabin:
                 continue
             beside = last is not None and last.y == seat.y and last.cabin == seat.cabin and 0 < seat.x - last.x <= 2
             run = [*run, seat_id] if beside else [seat_id]
-            if len(run) == count:
-                return run
-        return []
+            if len(run) >= count:
+                yield run[-count:]
 
     def _nearest_in_row(self, y: int, x: int) -> str:
         row, xs = self._by_row[y], self._xs[y]
@@ -157,16 +182,20 @@ class Cabin:
     def _lay_out(self, answer: SeatMapAnswer) -> None:
         sections = seatmap.sections_of(answer, self._by_row)
         wings = self._wing_rows(answer)
-        for number, ys in enumerate(sections):
-            first = self._by_row[ys[0]][0]
+        drawn: list[list[PlanLine]] = []
+        for ys in sections:
+            heading = f"{' ' * (self.label_width + 3)}{seatmap.cabin_name(self._by_row[ys[0]][0].cabin)}"
+            aisles = seatmap.aisles_of(answer, ys[0])
+            rows = [self._seat_line(y, aisles, wing=y in wings) for y in ys]
+            drawn.append([PlanLine(text=heading), *self._columns(ys, aisles), *rows])
+        widest = max((self._width_of(line) for lines in drawn for line in lines), default=0)
+        for number, (ys, lines) in enumerate(zip(sections, drawn, strict=True)):
             if number:
                 self.lines.append(PlanLine())
-            self.lines.append(PlanLine(text=f"{' ' * (self.label_width + 3)}{seatmap.cabin_name(first.cabin)}"))
-            aisles = seatmap.aisles_of(answer, ys[0])
-            self.lines += self._columns(ys, aisles)
-            for y in ys:
-                self.line_of[y] = len(self.lines)
-                self.lines.append(self._seat_line(y, aisles, wing=y in wings))
+            # A narrow cabin at the front stands in the middle of the aircraft, as it does in the air; a hall's parts do too.
+            blanks = (widest - max(self._width_of(line) for line in lines)) // 2
+            self.lines += [line.moved(blanks) for line in lines]
+            self.line_of |= {y: len(self.lines) - len(ys) + place for place, y in enumerate(ys)}
 
     def _width_of(self, line: PlanLine) -> int:
         return line.cells[-1].left + self.pitch + self.label_width + 4 if line.cells else len(line.text)

@@ -10,7 +10,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import RichLog, Static
+from textual.widgets import Static
 
 from client.administering import whoever
 from client.inputs import duration_text
@@ -20,6 +20,7 @@ from client.tui.ask_text import AskText
 from client.tui.break_screen import BreakScreen
 from client.tui.happenings import Happening, worst_lag
 from client.tui.host import Happened
+from client.tui.lines import Lines
 from client.tui.live_table import LiveTable, Row
 from client.tui.page import Page
 from client.tui.question import Question
@@ -55,14 +56,19 @@ class ClusterScreen(Page[object]):
         Binding("x", "break", "Break", id="cluster.break"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+
     def content(self) -> ComposeResult:
         yield Static("", id="said")
         with Vertical():
-            yield LiveTable("Name", "Kind", "Address", "State", "Verdict", "Up", "Detail", id="processes")
+            yield LiveTable("Name", "Kind", "State", "Verdict", "Up", "Detail", "Address", id="processes")
             yield LiveTable("Operator", "Primary", "Epoch", "Entries", "Replicas (lag)", "Verdict", "Doing", id="partitions")
-        yield RichLog(id="happened", max_lines=200, min_width=20, wrap=True)
+        yield Lines(id="happened", max_lines=200)
 
     def on_mount(self) -> None:
+        self.query_one("#happened", Lines).tell(Text("what happens to the cluster is told here; nothing has yet", "dim"))
         for one in self.holdfast.happened:
             self.tell(one)
         self._draw()
@@ -72,7 +78,12 @@ class ClusterScreen(Page[object]):
 
     def tell(self, happening: Happening) -> None:
         """Add a line about something that happened."""
-        self.query_one("#happened", RichLog).write(Text(happening.text, GOOD if happening.good else WARN))
+        line = Text.assemble((f"{happening.at}  ", "dim"), (happening.text, GOOD if happening.good else WARN))
+        lines = self.query_one("#happened", Lines)
+        if not self._told:
+            lines.forget()  # That nothing has happened is no longer so.
+        self._told = True
+        lines.tell(line)
 
     def on_news(self) -> None:
         super().on_news()
@@ -95,7 +106,7 @@ class ClusterScreen(Page[object]):
         processes: list[Row] = []
         for one in status.processes:
             up = duration_text(one.uptime_ms) if one.uptime_ms else "-"
-            processes.append((one.name, [one.name, one.kind, one.address, one.state, _verdict(one.verdict), up, one.detail]))
+            processes.append((one.name, [one.name, one.kind, one.state, _verdict(one.verdict), up, one.detail, one.address]))
         partitions: list[Row] = []
         for line in status.partitions:
             replicas = ", ".join(f"{node} ({lag})" for node, lag in sorted(line.replicas.items()))

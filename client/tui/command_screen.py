@@ -19,8 +19,9 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
-from textual.widgets import Input, RichLog, Static
+from textual.widgets import Input, Static
 
+from client.tui.lines import Lines
 from client.tui.page import Page
 from client.tui.question import Question
 
@@ -67,7 +68,7 @@ class CommandScreen(Page[object]):
     def content(self) -> ComposeResult:
         yield Static("holdfast …   --help lists everything", id="said")
         yield Input(self._text, placeholder="a command", suggester=CommandNames(self.holdfast.command_names), id="filter", max_length=2000)
-        yield RichLog(id="lines", max_lines=LINES_MAX, min_width=20, wrap=True)
+        yield Lines(id="lines", max_lines=LINES_MAX)
 
     def on_mount(self) -> None:
         self._place = len(self.holdfast.commands_typed)
@@ -112,7 +113,7 @@ class CommandScreen(Page[object]):
 
     async def _ran(self, words: list[str]) -> tuple[int, str]:
         """Return the exit code and the last line of a command that has ended."""
-        log, last = self.query_one("#lines", RichLog), ""
+        log, last = self.query_one("#lines", Lines), ""
         log.write(Text(f"> holdfast {shlex.join(words)}", "bold"))
         self._say(f"{shlex.join(words)} runs …   Esc stops it")
         colour = {"NO_COLOR": "1"} if "NO_COLOR" in os.environ else {"FORCE_COLOR": "1"}

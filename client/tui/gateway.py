@@ -62,6 +62,7 @@ class Client(Protocol):
         legs: Sequence[tuple[str, Sequence[str] | int]],
         *,
         together: bool = False,
+        cabin: str = "",
         ttl_ms: int = 0,
         request_id: str = "",
         offer: str = "",

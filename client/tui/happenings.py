@@ -12,10 +12,11 @@ NAMED_MAX = 4
 
 
 class Happening(NamedTuple):
-    """`good`: whether it makes things better."""
+    """`good`: whether it makes things better. `at`: the time of day when it was told, for people; "" before."""
 
     text: str
     good: bool
+    at: str = ""
 
 
 def between(before: StatusAnswer, after: StatusAnswer) -> list[Happening]:

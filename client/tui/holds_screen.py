@@ -39,7 +39,7 @@ class HoldsScreen(Page[object]):
 
     def on_mount(self) -> None:
         table = self.query_one("#holds", DataTable)
-        for name in ("Left", "Service", "Seats", "Total", "Hold"):
+        for name in ("Left", "Seats", "Total", "Services", "Hold"):
             table.add_column(name, key=name)
         self._draw()
 
@@ -65,8 +65,8 @@ class HoldsScreen(Page[object]):
             if hold.hold_id in table.rows:
                 table.update_cell(hold.hold_id, "Left", left)
             else:
-                table.add_row(left, services_line(hold), seats_line(hold), str(hold.total), hold.hold_id, key=hold.hold_id)
-        words = [f"{len(kept.open())} open"] if kept.open() else ["no open holds"]
+                table.add_row(left, seats_line(hold), str(hold.total), services_line(hold), hold.hold_id, key=hold.hold_id)
+        words = [f"{len(kept.open())} open"] if kept.open() else ["no open holds; seats are held from a map under 1, Travel"]
         words += [f"{len(over)} ended: r takes the seats again"] if over else []
         self.query_one("#said", Static).update(", ".join(words))
 
@@ -91,7 +91,9 @@ class HoldsScreen(Page[object]):
     async def action_renew(self) -> None:
         """Take the seats of an ended hold again, all or none."""
         hold = self._focused()
-        if hold is None or hold not in self.holdfast.holds.ended():
+        if hold is None:
+            return
+        if hold not in self.holdfast.holds.ended():
             self.notify("this hold has not ended: e lets it last longer")
             return
         await self.holdfast.renew(hold)

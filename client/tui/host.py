@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from asyncio import sleep
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from textual import work
@@ -78,6 +79,7 @@ class Host(App[None]):
         self.cards = list(cards)
         self.desk = desk
         self.rivals = rivals
+        self.own_keys: Mapping[str, str] = {}  # Binding id -> keys, where the user's own file says so.
         self.command_names = list(command_names)
         self.command_options = list(command_options)
         self.commands_typed: list[str] = []
@@ -158,6 +160,7 @@ class Host(App[None]):
 
     def happens(self, happening: Happening) -> None:
         """Keep and tell that something happened to the cluster, or was done to it."""
+        happening = happening._replace(at=datetime.now().strftime("%H:%M:%S"))
         self.happened.append(happening)
         self.notify(happening.text, severity="information" if happening.good else "warning", timeout=6)
         for screens in self._screen_stacks.values():

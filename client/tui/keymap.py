@@ -48,6 +48,7 @@ from client.tui import (
     replay_screen,
     search_screen,
     seat_grid,
+    seat_list,
     seats_screen,
     services_screen,
     swap_screen,
@@ -80,6 +81,7 @@ OWNERS: tuple[Any, ...] = (
     replay_screen.ReplayScreen,
     search_screen.SearchScreen,
     seat_grid.SeatGrid,
+    seat_list.SeatList,
     seats_screen.SeatsScreen,
     services_screen.ServicesScreen,
     swap_screen.SwapScreen,
@@ -177,5 +179,6 @@ def _check_key(file: str, name: str, word: str) -> None:
 def apply(app: application.HoldfastApp, wishes: Wishes) -> None:
     """Give an application that is not running yet the user's keys and theme."""
     app.set_keymap(wishes.keys)
+    app.own_keys = wishes.keys
     if wishes.theme:
         app.theme = wishes.theme

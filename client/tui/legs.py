@@ -32,6 +32,11 @@ def services_line(answer: HoldAnswer | OrderAnswer) -> str:
     return " + ".join(leg.service_id for leg in legs_of(answer))
 
 
+def flights_line(answer: HoldAnswer | OrderAnswer) -> str:
+    """Return the services by what people call them, "AR1244 + QR774": where and when stand beside."""
+    return " + ".join(leg.service_id.split("-")[0] for leg in legs_of(answer))
+
+
 def seats_on(answer: HoldAnswer | OrderAnswer) -> str:
     """Return "12A, 12B on AR1140-EZE-2026-12-01", leg by leg."""
     return "; ".join(f"{', '.join(leg.seats)} on {leg.service_id}" for leg in legs_of(answer))

@@ -14,8 +14,10 @@ Row = tuple[str, Sequence[Cell]]
 class LiveTable(DataTable[Cell]):
     """Rows with keys; `bring` shows exactly those given."""
 
-    def __init__(self, *columns: str, id: str) -> None:
+    def __init__(self, *columns: str, id: str, nothing: str = "") -> None:
+        """Make the table. `nothing`: what stands in it while there are no rows, so that empty does not look like broken."""
         super().__init__(id=id, cursor_type="row", zebra_stripes=True)
+        self._nothing = nothing
         self._columns_wanted = columns
         self._early: Sequence[Row] = ()
 
@@ -29,6 +31,8 @@ class LiveTable(DataTable[Cell]):
         if not self.columns:
             self._early = rows
             return
+        if not rows and self._nothing:
+            rows = [("", [Text(self._nothing, "dim"), *[""] * (len(self._columns_wanted) - 1)])]
         wanted = {key for key, _ in rows}
         for known in [str(key.value) for key in self.rows if key.value not in wanted]:
             self.remove_row(known)

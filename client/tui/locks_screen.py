@@ -38,9 +38,9 @@ class LocksScreen(Page[object]):
         yield Static("", id="said")
         with Vertical():
             yield LiveTable("Server", "Address", "Votes", "Detail", id="servers")
-            yield LiveTable("Locked now", "By", "Left", "On servers", id="locks")
+            yield LiveTable("Locked now", "By", "Left", "On servers", id="locks", nothing="nothing at this moment")
             yield LiveTable("Balancer", "Commands", "Batches", "Waited in line", "Lock taken elsewhere", "Refused", id="waiting")
-            yield LiveTable("Hot seat", "Operator", "Service", "Wanted at once", id="hot")
+            yield LiveTable("Hot seat", "Operator", "Service", "Wanted at once", id="hot", nothing="none lately")
 
     def on_mount(self) -> None:
         self.set_interval(EVERY_S, self._look)

@@ -8,10 +8,11 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input, RichLog, Static
+from textual.widgets import Input, Static
 
 from client.loglines import LogLine, matching
 from client.logtails import Tails
+from client.tui.lines import Lines
 from client.tui.page import Page
 
 EVERY_S = 1.0
@@ -45,7 +46,7 @@ class LogScreen(Page[object]):
     def content(self) -> ComposeResult:
         yield Input(placeholder="words that a line must have, e.g. operator=AR or node-2", id="filter", compact=True)
         yield Static("", id="said")
-        yield RichLog(id="lines", max_lines=LINES_MAX, min_width=20, wrap=True)
+        yield Lines(id="lines", max_lines=LINES_MAX)
 
     def on_mount(self) -> None:
         self.set_interval(EVERY_S, self._look)
@@ -82,9 +83,9 @@ class LogScreen(Page[object]):
         return self.query_one("#filter", Input).value
 
     def _show(self, lines: list[LogLine]) -> None:
-        log = self.query_one("#lines", RichLog)
+        log = self.query_one("#lines", Lines)
         for line in lines:
-            log.write(
+            log.tell(
                 Text.assemble((f"{line.stamp[11:]} ", "dim"), (f"{line.process:<12} ", "#56B4E9"), (line.text, STYLES.get(line.level, "")))
             )
 
@@ -94,7 +95,7 @@ class LogScreen(Page[object]):
 
     @on(Input.Changed, "#filter")
     def _filter(self) -> None:
-        self.query_one("#lines", RichLog).clear()
+        self.query_one("#lines", Lines).forget()
         self._show(matching(self._lines, self._wanted, self._level))
         self._count()
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from client.tui.cabin import Cabin
 from client.tui.page import Page, TopBar
-from client.tui.seat_grid import SeatGrid
+from client.tui.seat_grid import SeatGrid, legend
 from client.tui.trip import seat_words
 from datastore.errors import HoldfastError
 
@@ -37,6 +37,7 @@ class MapPage(Page[R]):
             with Vertical(id="beside"):
                 yield Static(id="seat")
                 yield Static(id="chosen")
+        yield Static(legend(), id="legend")
 
     def beside(self, cabin: Cabin) -> Text:
         """Return what stands beside the map, below the focused seat."""

@@ -40,8 +40,8 @@ class PassengersScreen(Page[object]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "book", "Book", id="passengers.book"),
-        Binding("ctrl+e", "app.extend", "Extend hold", id="passengers.extend"),
-        Binding("ctrl+r", "renew", "Hold again", show=False, id="passengers.renew"),
+        Binding("ctrl+e", "app.extend", "Extend", priority=True, id="passengers.extend"),
+        Binding("ctrl+r", "renew", "Hold again", id="passengers.renew"),
         Binding("escape", "leave", "Back", id="passengers.leave"),
     ]
 
@@ -50,6 +50,7 @@ class PassengersScreen(Page[object]):
         super().__init__()
         self.hold = hold
         self._total = hold.total
+        self._over_shown = False
         self.services = {service.service_id: service for service in services}
 
     def content(self) -> ComposeResult:
@@ -108,18 +109,26 @@ class PassengersScreen(Page[object]):
         text.append(f"held for you{', all or none' if hold.legs else ''}   {hold.total} in all{party}   {terms}")
         return text
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What has not ended cannot be taken again."""
+        return self._over if action == "renew" else True
+
+    @property
+    def _over(self) -> bool:
+        return any(one.hold_id == self.hold.hold_id for one in self.holdfast.holds.ended())
+
     def on_news(self) -> None:
         super().on_news()
-        if any(one.hold_id == self.hold.hold_id for one in self.holdfast.holds.ended()):
+        if self._over != self._over_shown:
+            self._over_shown = self._over
+            self.refresh_bindings()
+        if self._over:
             over = "the hold has ended; Ctrl+R takes the same seats again, if they are free"
             self.query_one("#wrong", Static).update(Text(over, "#D55E00"))
 
     @work(group="renew", exclusive=True)
     async def action_renew(self) -> None:
         """Take the seats again after the hold has ended; what was typed stays."""
-        if any(one.hold_id == self.hold.hold_id for one in self.holdfast.holds.open()):
-            self.notify("the hold has not ended: Ctrl+E lets it last longer")
-            return
         renewed = await self.holdfast.renew(self.hold)
         if renewed is not None:
             self.hold = renewed
@@ -208,9 +217,9 @@ class PassengersScreen(Page[object]):
         known = self.hold.hold_id in {hold.hold_id for hold in self.holdfast.holds.open()}
         if known:
             held = f"{seats_line(self.hold)} {'are' if self.hold.legs or len(self.hold.seats) > 1 else 'is'} held for you."
-            choice = "Keep the hold (under 3, Holds) until its time is over, or give the seats back?"
-            keep = await self.app.push_screen_wait(Question(f"{held}\n\n{choice}", "Keep", "Give back"))
-            if not keep and not await self._released():
+            choice = "Keep the hold (under Holds) until its time is over, or give the seats back?"
+            keep = await self.app.push_screen_wait(Question(f"{held}\n\n{choice}", "Keep", "Give back", "Stay"))
+            if keep is None or (not keep and not await self._released()):
                 return
         self.app.pop_screen()
 

@@ -9,18 +9,19 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, RichLog, Static
+from textual.widgets import DataTable, Static
 
 from client.show import clock
 from client.tui.close_case_screen import CloseCaseScreen
 from client.tui.happenings import Happening
+from client.tui.lines import Lines
 from client.tui.live_table import LiveTable, Row
 from client.tui.page import Page
 from datastore.errors import HoldfastError
 from datastore.messages import AccountLine, AccountsAnswer, CaseInfo
 from datastore.model import Money
 
-AMOUNTS = ("Booked", "Retained", "Captured", "Refunded", "By hand", "Difference", "Share")
+AMOUNTS = ("Difference", "Booked", "Captured", "Refunded", "Retained", "By hand", "Share")
 WRONG, GOOD, OPEN = "#D55E00", "#009E73", "#E69F00"
 
 
@@ -47,9 +48,9 @@ class PaymentsScreen(Page[object]):
 
     def content(self) -> ComposeResult:
         yield Static("", id="said")
-        yield LiveTable("Operator", "Orders", *AMOUNTS, "Open", id="operated")
+        yield LiveTable("Operator", "Orders", "Open", *AMOUNTS, id="operated")
         yield LiveTable("Since", "Operator", "Booking", "Due", "Amount", "Why", "Payment", id="cases")
-        yield RichLog(id="happened", max_lines=500, min_width=20, wrap=True)
+        yield Lines(id="happened", max_lines=500)
 
     def on_screen_resume(self) -> None:
         self.query_one("#operated").focus()
@@ -99,14 +100,14 @@ class PaymentsScreen(Page[object]):
         self.action_again()
 
     def _tell(self, answer: AccountsAnswer, partial: Mapping[str, str]) -> None:
-        log = self.query_one("#happened", RichLog)
-        log.clear()
+        log = self.query_one("#happened", Lines)
+        log.forget()
         for finding in answer.findings:
-            log.write(Text(f"does not agree: {finding}", WRONG))
+            log.tell(Text(f"does not agree: {finding}", WRONG))
         for operator, why in partial.items():
-            log.write(Text(f"incomplete: {operator}: {why}", OPEN))
+            log.tell(Text(f"incomplete: {operator}: {why}", OPEN))
         for closing in answer.closings:
-            log.write(Text(closing))
+            log.tell(Text(closing))
         open_count = sum(line.open for line in answer.lines)
         verdict = f"{len(answer.findings)} findings" if answer.findings else "the books agree, to the cent"
         words = f"{verdict}; {len(answer.cases)} cases, {open_count} payments open, {answer.intents} at the provider"
@@ -119,6 +120,6 @@ def _case_row(case: CaseInfo) -> Row:
 
 
 def _row(line: AccountLine) -> Row:
-    amounts = (line.booked, line.retained, line.captured, line.refunded, line.by_hand, line.difference, line.share)
+    amounts = (line.difference, line.booked, line.captured, line.refunded, line.retained, line.by_hand, line.share)
     words: list[str | Text] = [str(Money(minor, line.currency)) for minor in amounts]
-    return f"{line.operator} {line.currency}", [line.operator, str(line.orders), *words, str(line.open)]
+    return f"{line.operator} {line.currency}", [line.operator, str(line.orders), str(line.open), *words]

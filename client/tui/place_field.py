@@ -94,7 +94,8 @@ class PlaceField(Vertical):
         for (city, country), places in cities.items():
             if places > 1 and city.casefold().startswith(word.casefold()):
                 # A search takes a city for all its places.
-                options.add_option(Option(Text.assemble((f"{city}", "bold"), f", {country}: all {places} places"), id=city))
+                count = "both places" if places == 2 else f"all {places} places"
+                options.add_option(Option(Text.assemble((city, "bold"), f", {country}: {count}"), id=city))
         for place in found[:SHOWN]:
             where = f"{place.city or place.name}, {place.country}" if place.country else place.name
             options.add_option(Option(Text.assemble((f"{place.code:<7}", "bold"), where), id=place.code))

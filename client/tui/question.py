@@ -1,4 +1,4 @@
-"""A yes-or-no question over the screen; what is asked for is said in full, and Esc means no."""
+"""A yes-or-no question over the screen; what is asked for is said in full, and Esc means no, or neither where both do something."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 
-class Question(ModalScreen[bool]):
-    """Dismissed with True for yes."""
+class Question(ModalScreen[bool | None]):
+    """Dismissed with True for yes, False for no, None for neither."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="question.yes"),
-        Binding("n,escape", "answer(False)", "No", id="question.no"),
+        Binding("n", "answer(False)", "No", id="question.no"),
+        Binding("escape", "back", "Back", id="question.back"),
     ]
 
-    def __init__(self, text: str, yes: str = "Yes", no: str = "No") -> None:
+    def __init__(self, text: str, yes: str = "Yes", no: str = "No", neither: str = "") -> None:
+        """Ask. `neither`: what Esc does where "no" changes something too; that is then what a hasty Enter does as well."""
         super().__init__()
-        self._text, self._yes, self._no = text, yes, no
+        self._text, self._yes, self._no, self._neither = text, yes, no, neither
 
     def compose(self) -> ComposeResult:
         with Vertical(id="question-box"):
@@ -30,12 +32,17 @@ class Question(ModalScreen[bool]):
             with Horizontal():
                 yield Button(f"{self._yes} (y)", variant="warning", id="yes")
                 yield Button(f"{self._no} (n)", id="no")
+                if self._neither:
+                    yield Button(f"{self._neither} (Esc)", id="neither")
 
     def on_mount(self) -> None:
-        self.query_one("#no", Button).focus()
+        self.query_one("#neither" if self._neither else "#no", Button).focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        self.dismiss(event.button.id == "yes")
+        self.dismiss({"yes": True, "no": False}.get(event.button.id or ""))
+
+    def action_back(self) -> None:
+        self.dismiss(None if self._neither else False)
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)

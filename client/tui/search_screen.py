@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import ClassVar
@@ -33,6 +34,7 @@ LIST_FRAME = 8  # Characters that the list keeps for its edges and the scroll ba
 STOPS = (("any", 2), ("1 at most", 1), ("direct", 0))
 CABINS = (("any", ""), ("economy", "Y"), ("premium", "W"), ("business", "J"), ("first", "F"))
 SORTS = tuple((word, word) for word in ("price", "duration", "departure", "arrival", "stops"))
+EMPTY = {"back": "one way", "date": "today"}  # What a field means with nothing in it, where that is not any.
 STYLES = {
     timeline.FLYING: "#56B4E9",
     timeline.CHANGED: "#E69F00",
@@ -84,13 +86,14 @@ class SearchScreen(Page[object]):
             for name, label, value in (("date", "Date", "tomorrow"), ("back", "Back", ""), ("operator", "Airlines", "")):
                 with Vertical(classes="field short"):
                     yield Label(label)
-                    yield Input(value=value, placeholder={"back": "one way"}.get(name, "any"), id=name, compact=True, max_length=60)
+                    yield Input(value=value, placeholder=EMPTY.get(name, "any"), id=name, compact=True, max_length=60)
         with Horizontal(classes="fields"):
             for name, label, choices in CHOICES:
                 with Vertical(classes="field"):
                     yield Label(label)
                     yield Select[object](choices, value=choices[0][1], allow_blank=False, id=name, compact=True)
-        yield Static("", id="found")
+        yield Static("Where to? Enter searches; with one end empty it lists what there is that day.", id="found")
+        yield Static("", id="clock")
         with ContentSwitcher(initial="trips", id="results"):
             yield OptionList(id="trips")
             table: DataTable[str | Text] = DataTable(id="services", cursor_type="row", zebra_stripes=True)
@@ -126,6 +129,7 @@ class SearchScreen(Page[object]):
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         self.query_one("#found", Static).update(Text(text, "#D55E00" if wrong else ""))
+        self.query_one("#clock", Static).display = False
 
     @work(group="search", exclusive=True)
     async def _search_trips(self, origin: str, destination: str) -> None:
@@ -179,12 +183,21 @@ class SearchScreen(Page[object]):
             return
         silent = f"   incomplete: {', '.join(sorted(answer.partial))} did not answer" if answer.partial else ""
         more = f", {answer.more} more" if answer.more else ""
-        noun = "trip" if len(trips) == 1 else "trips"
-        way = "ways back; Esc: another way there" if self._outbound else f"{noun} that no other beats in all, for {answer.passengers}"
-        self._say(f"{len(trips)} {way}{more}{silent}" if trips else f"no trips that day; F6 shows other days, F7 what flies at all{silent}")
+        noun = ("way" if self._outbound else "trip") + "s" * (len(trips) != 1)
+        way = f"{noun} back for {answer.passengers}; Esc: another way there" if self._outbound else f"{noun} for {answer.passengers}"
+        none = "no trips that day; F6 shows other days, F7 what flies at all"
+        self._say(f"{len(trips)} {way}{more}{silent}. None is beaten in price, time and changes at once" if trips else f"{none}{silent}")
+        self._draw_clock()
         if trips:
             options.highlighted = 0
             options.focus()
+
+    def _draw_clock(self) -> None:
+        """Show the clock that all bars are drawn over, in the time of the place where the first trip begins."""
+        clock = self.query_one("#clock", Static)
+        clock.display = bool(self._trips)
+        if self._trips:
+            clock.update(Text(timeline.clock(self._trips, self._bar_width), "dim"))
 
     def on_resize(self, event: events.Resize) -> None:
         """Bars are as wide as the screen."""
@@ -202,6 +215,7 @@ class SearchScreen(Page[object]):
         for number, trip in enumerate(self._trips):
             options.replace_option_prompt(str(number), trip_text(trip, span_ms, width))
         options.highlighted = marked
+        self._draw_clock()
 
     @work(group="search", exclusive=True)
     async def _list_services(self, origin: str, destination: str) -> None:
@@ -293,7 +307,8 @@ class SearchScreen(Page[object]):
         legs = [leg.service for way in (self._outbound, trip) if way is not None for leg in way.legs]
         # An offer is of one way; over both ways the maps say what each seat costs.
         offer = trip.offer if self._outbound is None else ""
-        self.app.push_screen(SeatsScreen(Trip.of(legs, self._party, offer=offer)))
+        cabins = [leg.parts[0].cabin if leg.parts else "" for way in (self._outbound, trip) if way is not None for leg in way.legs]
+        self.app.push_screen(SeatsScreen(Trip.of(legs, self._party, offer=offer, cabins=cabins)))
 
     @on(DataTable.RowSelected, "#services")
     def _open(self, event: DataTable.RowSelected) -> None:
@@ -321,8 +336,9 @@ def trip_text(trip: messages.Trip, span_ms: tuple[int, int], width: int) -> Text
 
 
 def _row(service: ServiceInfo) -> list[str | Text]:
-    closed = service.state != "open"
-    free = Text(service.state if closed else f"{service.free}/{service.capacity}", "#D55E00" if closed or not service.free else "")
+    gone = 0 < service.departs_ms < time.time() * 1000
+    state = "departed" if gone else service.state if service.state != "open" else ""
+    free = Text(state or f"{service.free}/{service.capacity}", "#D55E00" if state or not service.free else "")
     return [
         show.local_time(service.departs, service.date),
         show.local_time(service.arrives, service.date),

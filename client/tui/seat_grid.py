@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -15,17 +16,29 @@ from textual.strip import Strip
 
 from client import seatmap
 from client.tui.cabin import Cabin, PlanLine, price_digits
+from client.tui.seat_keys import SeatKeys
 
 CHOSEN_GLYPH = "◉"
+CHOSEN, CHOSEN_COLOUR = "chosen", "bold #F0E442"  # Okabe-Ito yellow.
 COLOURS = {role: Style.parse(colour) if colour else Style.null() for role, colour in seatmap.COLOURS.items()}
-CHOSEN_STYLE = Style.parse("bold #F0E442")  # Okabe-Ito yellow.
+CHOSEN_STYLE = Style.parse(CHOSEN_COLOUR)
 CURSOR_STYLE = Style(reverse=True, bold=True)
-ROW_KEYS_S = 2.5  # Digits typed within this time make one row number.
+LEGEND = (
+    (seatmap.GLYPHS[seatmap.FREE], seatmap.FREE, "free"),
+    (CHOSEN_GLYPH, CHOSEN, "chosen"),
+    (seatmap.GLYPHS[seatmap.YOURS], seatmap.YOURS, "yours"),
+    (seatmap.GLYPHS[seatmap.HELD], seatmap.HELD, "held"),
+    (seatmap.GLYPHS[seatmap.TAKEN], seatmap.TAKEN, "taken"),
+    (seatmap.GLYPHS[seatmap.BLOCKED], seatmap.BLOCKED, "not sold"),
+    (seatmap.GLYPHS[seatmap.ACCESSIBLE], seatmap.ACCESSIBLE, "wheelchair"),
+    (f"{seatmap.EXIT_LEFT}{seatmap.EXIT_RIGHT}", seatmap.FRAME, "exit"),
+)
 
 
 class SeatGrid(ScrollView, can_focus=True):
     """The seats of one service."""
 
+    TAKES_DIGITS = True
     HELP = """
     # The seat map
     Arrow keys or **h j k l** walk from seat to seat, over aisles and gaps. A capital letter jumps to that column, digits and
@@ -41,7 +54,7 @@ class SeatGrid(ScrollView, can_focus=True):
         Binding("pagedown", "rows(8)", "Page down", show=False, id="seats.page_down"),
         Binding("home", "edge(-1)", "Row's first", show=False, id="seats.home"),
         Binding("end", "edge(1)", "Row's last", show=False, id="seats.end"),
-        Binding("space", "choose", "Choose", id="seats.choose"),
+        Binding("space", "choose", "Pick", id="seats.choose"),
         Binding("p", "prices", "Prices", show=False, id="seats.prices"),
     ]
 
@@ -66,19 +79,18 @@ class SeatGrid(ScrollView, can_focus=True):
         self.chosen: list[str] = []
         self.show_prices = False
         self._digits: dict[str, str] = {}
-        self._typed = ""
-        self._typed_at = 0.0
+        self._keys = SeatKeys()
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
-    def show(self, cabin: Cabin) -> None:
-        """Show a service's seats from now on."""
+    def show(self, cabin: Cabin, at: str = "") -> None:
+        """Show a service's seats from now on, the cursor on the seat `at` or the first free one."""
         self.cabin = cabin
         self.chosen = []
         self._digits = price_digits(cabin.seats)
         self.virtual_size = Size(cabin.width, len(cabin.lines))
         self.scroll_to(0, 0, animate=False)
-        self.move_to(cabin.first())
+        self.move_to(at or cabin.first())
         self.refresh()
 
     def changed(self, seat_ids: list[str]) -> None:
@@ -99,12 +111,24 @@ class SeatGrid(ScrollView, can_focus=True):
             return
         before, self.cursor = self.cursor, seat_id
         self.changed([one for one in (before, seat_id) if one in self.cabin.seats])
-        seat = self.cabin.seats[seat_id]
-        line = self.cabin.line_of[seat.y]
-        left = next(cell.left for cell in self.cabin.lines[line].cells if cell.seat_id == seat_id)
-        # With the heading of its cabin where that fits, and a few rows of what comes.
-        self.scroll_to_region(Region(max(0, left - 6), max(0, line - 2), 12 + self.cabin.pitch, 5), animate=False)
+        self._scroll_to_cursor(self.cabin)
         self.post_message(self.Moved(seat_id))
+
+    def _scroll_to_cursor(self, cabin: Cabin) -> None:
+        line = cabin.line_of[cabin.seats[self.cursor].y]
+        left = next(cell.left for cell in cabin.lines[line].cells if cell.seat_id == self.cursor)
+        # With the heading of its cabin where that fits, and a few rows of what comes.
+        self.scroll_to_region(Region(max(0, left - 6), max(0, line - 2), 12 + cabin.pitch, 5), animate=False)
+
+    def on_resize(self) -> None:
+        """The cursor stays in sight on a smaller screen."""
+        if self.cabin is not None and self.cursor in self.cabin.seats:
+            self.call_after_refresh(self._scroll_to_cursor, self.cabin)
+
+    @property
+    def _margin(self) -> int:
+        """Characters before the picture: it stands in the middle of what is wider."""
+        return max(0, (self.size.width - self.virtual_size.width) // 2)
 
     def render_line(self, y: int) -> Strip:
         scroll_x, scroll_y = self.scroll_offset
@@ -112,7 +136,7 @@ class SeatGrid(ScrollView, can_focus=True):
         style = self.rich_style
         if self.cabin is None or number >= len(self.cabin.lines):
             return Strip.blank(self.size.width, style)
-        segments = self._segments(self.cabin, self.cabin.lines[number])
+        segments = [(" " * self._margin, None), *self._segments(self.cabin, self.cabin.lines[number])]
         strip = Strip([Segment(text, style + given if given else style) for text, given in segments])
         return strip.crop_extend(scroll_x, scroll_x + self.size.width, style)
 
@@ -121,8 +145,8 @@ class SeatGrid(ScrollView, can_focus=True):
         if not line.cells:
             return [(line.text, frame)]
         mark = seatmap.EXIT_LEFT if line.exit else line.side
-        parts: list[tuple[str, Style | None]] = [(f"{line.label:>{cabin.label_width}} {mark} ", frame)]
-        place = cabin.label_width + 3
+        parts: list[tuple[str, Style | None]] = [(f"{' ' * line.indent}{line.label:>{cabin.label_width}} {mark} ", frame)]
+        place = line.indent + cabin.label_width + 3
         for seat_id, left in line.cells:
             parts.append((" " * (left - place), None))
             parts.append(self._cell(cabin, seat_id))
@@ -171,23 +195,14 @@ class SeatGrid(ScrollView, can_focus=True):
         """Capital letters go to a column, digits and Enter to a row; all else goes its usual way."""
         if self.cabin is None or not self.cursor:
             return
-        typed, self._typed = self._typed, ""
-        if event.character and event.character.isdigit():
-            self._typed = typed + event.character if event.time - self._typed_at < ROW_KEYS_S else event.character
-            self._typed_at = event.time
-            found: str | None = self.cabin.in_row(self.cursor, self._typed)
-        elif event.key == "enter" and typed:  # However long after the digits: it must not hold what a slow hand wanted to go to.
-            found = self.cabin.in_row(self.cursor, typed)
-            if found is None:
-                self.notify(f"there is no row {typed}", severity="warning")
-        elif event.character and event.character.isalpha() and event.character.isupper():
-            found = self.cabin.in_column(self.cursor, event.character)
-        else:
+        jump = self._keys.jump(event, self.cabin, self.cursor)
+        if jump is None:
             return
         event.stop()
         event.prevent_default()
-        if found is not None:
-            self.move_to(found)
+        if jump.missing:
+            self.notify(f"there is no row {jump.missing}", severity="warning")
+        self.move_to(jump.seat_id)
 
     def on_click(self, event: events.Click) -> None:
         if self.cabin is None:
@@ -196,9 +211,18 @@ class SeatGrid(ScrollView, can_focus=True):
         if at is None:
             return
         line = at.y + self.scroll_offset.y
-        x = at.x + self.scroll_offset.x
+        x = at.x + self.scroll_offset.x - self._margin
         if line < len(self.cabin.lines):
             for seat_id, left in self.cabin.lines[line].cells:
                 if left <= x < left + self.cabin.pitch:
                     self.move_to(seat_id)
                     self.post_message(self.Toggled(seat_id))
+
+
+def legend() -> Text:
+    """Return what each glyph stands for, in one line of 80 characters."""
+    line = Text(" ")
+    for glyph, role, word in LEGEND:
+        line.append(glyph, {CHOSEN: CHOSEN_COLOUR, **seatmap.COLOURS}[role])
+        line.append(f" {word}  ")
+    return line

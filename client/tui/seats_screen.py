@@ -13,28 +13,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import ContentSwitcher, DataTable, Static
 
-from client import seatmap, show
+from client import show
 from client.api import new_request_id
 from client.tui.cabin import Cabin
 from client.tui.gateway import Client
 from client.tui.map_page import AGAIN_S, GATHER_S, WATCH_MS
 from client.tui.page import Page, TopBar
 from client.tui.passengers_screen import PassengersScreen
-from client.tui.seat_grid import SeatGrid
+from client.tui.seat_grid import SeatGrid, legend
+from client.tui.seat_list import SeatList
 from client.tui.trip import Trip, seat_words
 from datastore.errors import HoldfastError
 from datastore.messages import HoldAnswer
-
-LEGEND = (
-    (seatmap.GLYPHS[seatmap.FREE], seatmap.FREE, "free"),
-    ("◉", seatmap.YOURS, "chosen"),
-    (seatmap.GLYPHS[seatmap.YOURS], seatmap.YOURS, "yours"),
-    (seatmap.GLYPHS[seatmap.HELD], seatmap.HELD, "held"),
-    (seatmap.GLYPHS[seatmap.TAKEN], seatmap.TAKEN, "taken"),
-    (seatmap.GLYPHS[seatmap.BLOCKED], seatmap.BLOCKED, "not sold"),
-    (seatmap.GLYPHS[seatmap.ACCESSIBLE], seatmap.ACCESSIBLE, "wheelchair"),
-    (f"{seatmap.EXIT_LEFT}{seatmap.EXIT_RIGHT}", seatmap.FRAME, "exit"),
-)
 
 
 class SeatsScreen(Page[object]):
@@ -47,7 +37,7 @@ class SeatsScreen(Page[object]):
         Binding("b", "best", "Best", id="trip.best"),
         Binding("n,right_square_bracket", "segment(1)", "Leg", id="trip.next"),
         Binding("left_square_bracket", "segment(-1)", "Leg before", show=False, id="trip.previous"),
-        Binding("tab", "list", "List", id="trip.list"),
+        Binding("tab", "list", "View", id="trip.list"),
         Binding("escape", "back", "Back", id="trip.back"),
     ]
 
@@ -62,17 +52,13 @@ class SeatsScreen(Page[object]):
         with Horizontal():
             with ContentSwitcher(initial="grid", id="views"):
                 yield SeatGrid(id="grid")
-                table: DataTable[str] = DataTable(id="list", cursor_type="row")
-                yield table
+                yield SeatList(id="list")
             with Vertical(id="beside"):
                 yield Static(id="seat")
                 yield Static(id="chosen")
-        yield Static(_legend(), id="legend")
+        yield Static(legend(), id="legend")
 
     def on_mount(self) -> None:
-        table = self.query_one("#list", DataTable)
-        for name in ("Seat", "Section", "Row", "Place", "State", "Price"):
-            table.add_column(name, key=name)
         self.query_one(SeatGrid).focus()
         self._open_segment()
 
@@ -97,9 +83,13 @@ class SeatsScreen(Page[object]):
         finally:
             grid.loading = False
         cabin = self._cabins[number] = Cabin(answer)
-        grid.show(cabin)
-        grid.choose([seat.seat_id for seat in self.trip.segments[number].seats])
-        self._fill_list(cabin)
+        chosen = [seat.seat_id for seat in self.trip.segments[number].seats]
+        # An aircraft's map begins where the seats are that the trip's price is of; a hall's at its front.
+        wanted = self._wanted(cabin, number)
+        grid.show(cabin, chosen[0] if chosen else cabin.first(wanted) if service.kind == "airline" else "")
+        grid.choose(chosen)
+        self.query_one(SeatList).show(cabin, chosen)
+        self.query_one(SeatList).move_to(grid.cursor)
         self._describe()
         await self._follow(cabin, number)
 
@@ -123,9 +113,7 @@ class SeatsScreen(Page[object]):
     def _take_news(self, cabin: Cabin, number: int, changed: list[str]) -> None:
         """Show what changed; seats chosen here that others were faster to hold are given up, with the nearest in their place."""
         self.query_one(SeatGrid).changed(changed)
-        table = self.query_one("#list", DataTable)
-        for seat_id in changed:
-            table.update_cell(seat_id, "State", _state(cabin, seat_id))
+        self.query_one(SeatList).changed(changed, self._chosen)
         gone = [seat_id for seat_id in changed if cabin.seats[seat_id].state != "available" and not cabin.seats[seat_id].mine]
         lost = self.trip.lose(number, gone)
         for seat in lost:
@@ -135,10 +123,10 @@ class SeatsScreen(Page[object]):
             self._describe()
 
     def _propose(self, cabin: Cabin, seat_id: str, why: str) -> None:
-        chosen = [seat.seat_id for seat in self.trip.segments[self.number].seats]
+        chosen = self._chosen
         near = cabin.nearest_free(seat_id, chosen)
         grid = self.query_one(SeatGrid)
-        grid.choose(chosen)
+        self._choose(chosen)
         if near is None:
             self.notify(f"{why}; no other seat is free in this cabin", severity="warning")
             return
@@ -176,19 +164,32 @@ class SeatsScreen(Page[object]):
             first, *rest = seat_words(cabin.seats[grid.cursor])
             self.query_one("#seat", Static).update(Text.assemble((first + "\n", "bold"), "\n".join(rest)))
 
-    def _fill_list(self, cabin: Cabin) -> None:
-        table = self.query_one("#list", DataTable)
-        table.clear()
-        for seat_id, seat in cabin.seats.items():
-            place = "window" if seat.window else "aisle" if seat.aisle else "middle"
-            words = (seat.designator, seatmap.cabin_name(seat.cabin), seat.row, place + (", exit" if seat.exit else ""))
-            table.add_row(*words, _state(cabin, seat_id), str(seat.price), key=seat_id)
-
     # --- choosing ----------------------------------------------------------------------------------------------------
 
     @on(SeatGrid.Moved)
     def _moved(self) -> None:
         self._describe()
+
+    @on(DataTable.RowHighlighted, "#list")
+    def _moved_in_list(self, event: DataTable.RowHighlighted) -> None:
+        """The map's cursor goes along, so that what stands beside speaks of the same seat."""
+        if self.query_one("#views", ContentSwitcher).current == "list":
+            self.query_one(SeatGrid).move_to(str(event.row_key.value))
+
+    @property
+    def _chosen(self) -> list[str]:
+        return [seat.seat_id for seat in self.trip.segments[self.number].seats]
+
+    def _choose(self, seat_ids: list[str]) -> None:
+        """Mark exactly these seats as chosen, on the map and in the list."""
+        grid, table = self.query_one(SeatGrid), self.query_one(SeatList)
+        before = grid.chosen
+        grid.choose(seat_ids)
+        if table.cabin is grid.cabin and grid.cabin is not None:
+            table.changed({one for one in (*before, *seat_ids) if one in grid.cabin.seats}, seat_ids)
+
+    def _wanted(self, cabin: Cabin, number: int) -> str:
+        return self.trip.segments[number].cabin or cabin.cheapest()
 
     @on(SeatGrid.Toggled)
     def _toggled(self, event: SeatGrid.Toggled) -> None:
@@ -202,12 +203,8 @@ class SeatsScreen(Page[object]):
         cabin = self.cabin
         if cabin is None:
             return
-        before = [seat.seat_id for seat in self.trip.segments[self.number].seats]
         why_not = self.trip.toggle(self.number, cabin.seats[seat_id])
-        after = [seat.seat_id for seat in self.trip.segments[self.number].seats]
-        self.query_one(SeatGrid).choose(after)
-        for one in {*before, *after, seat_id}:
-            self.query_one("#list", DataTable).update_cell(one, "State", "chosen" if one in after else _state(cabin, one))
+        self._choose(self._chosen)
         if why_not:
             self.notify(why_not, severity="warning")
         self._describe()
@@ -223,16 +220,15 @@ class SeatsScreen(Page[object]):
         await self._hold(lambda client: best_seats(client, trip, request_id))
 
     def _suggest_best(self) -> None:
-        """Choose the first free seats side by side on this segment; they are held with those of the other segments."""
+        """Choose seats side by side on this segment, of the cabin that was offered; they are held with those of the others."""
         cabin = self.cabin
-        run = cabin.free_run(self.trip.party) if cabin is not None else []
+        run = cabin.free_run(self.trip.party, self._wanted(cabin, self.number)) if cabin is not None else []
         if cabin is None or not run:
             self.notify("no such block is left; choose seats apart", severity="warning")
             return
         self.trip.segments[self.number].seats = [cabin.seats[one] for one in run]
-        grid = self.query_one(SeatGrid)
-        grid.choose(run)
-        grid.move_to(run[0])
+        self._choose(run)
+        self.query_one(SeatGrid).move_to(run[0])
         self._describe()
 
     @work(group="hold", exclusive=True)
@@ -291,11 +287,15 @@ class SeatsScreen(Page[object]):
         self.holdfast.take_hold(hold)
         for segment in self.trip.segments:
             segment.seats = []
-        self.query_one(SeatGrid).choose([])
+        self._choose([])
         self._describe()
         self.app.push_screen(PassengersScreen(hold, [segment.service for segment in self.trip.segments]))
 
     # --- going about -----------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Other legs are there to go to only where there are some."""
+        return len(self.trip.segments) > 1 if action == "segment" else True
 
     def action_segment(self, step: int) -> None:
         if len(self.trip.segments) > 1:
@@ -306,6 +306,7 @@ class SeatsScreen(Page[object]):
         """Change between the map and an equal list."""
         views = self.query_one("#views", ContentSwitcher)
         views.current = "list" if views.current == "grid" else "grid"
+        self.query_one(SeatList).move_to(self.query_one(SeatGrid).cursor)
         self.query_one(f"#{views.current}").focus()
 
     def action_back(self) -> None:
@@ -324,23 +325,12 @@ def chosen_seats(client: Client, legs: Sequence[tuple[str, list[str]]], request_
 def best_seats(client: Client, trip: Trip, request_id: str) -> HoldAnswer:
     """Hold the best seats side by side on every leg, at the price of the trip's offer where it has one."""
     ids = [segment.service.service_id for segment in trip.segments]
+    cabin = "" if trip.offer else trip.cabin  # An offer says itself of which seats it is.
     if len(ids) > 1:
-        return client.hold_trip([(one, trip.party) for one in ids], together=True, request_id=request_id, offer=trip.offer)
-    return client.hold_any(ids[0], trip.party, together=True, request_id=request_id, offer=trip.offer)
+        legs = [(one, trip.party) for one in ids]
+        return client.hold_trip(legs, together=True, cabin=cabin, request_id=request_id, offer=trip.offer)
+    return client.hold_any(ids[0], trip.party, cabin=cabin, together=True, request_id=request_id, offer=trip.offer)
 
 
 def _word(cabin: Cabin, seat_id: str) -> str:
     return {"held": "held", "occupied": "bought", "blocked": "taken out of sale"}.get(cabin.seats[seat_id].state, "taken")
-
-
-def _state(cabin: Cabin, seat_id: str) -> str:
-    seat = cabin.seats[seat_id]
-    return "yours" if seat.mine else {"available": "free", "occupied": "taken", "blocked": "not sold"}.get(seat.state, seat.state)
-
-
-def _legend() -> Text:
-    line = Text(" ")
-    for glyph, role, word in LEGEND:
-        line.append(glyph, seatmap.COLOURS[role])
-        line.append(f" {word}  ")
-    return line

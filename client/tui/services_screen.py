@@ -26,7 +26,7 @@ from datastore.messages import ServiceInfo
 
 EVERY_S = 4.0
 PAGE = 200
-BAR = 20  # Characters of a load factor's bar.
+BAR = 12  # Characters of a load factor's bar.
 FULL, BUSY = 90, 60  # Percent from which the bar changes its colour.
 KEEP_IT = "it is kept: nothing changes"
 ASK_TRAVELLERS = "cancelled, and its travellers are asked: bookings stand until each takes another way or the whole price back"
@@ -68,7 +68,7 @@ class ServicesScreen(Page[object]):
                 yield Label("Date")
                 yield Input(value="tomorrow", id="day", compact=True, max_length=20)
         yield Static("", id="said")
-        yield LiveTable("Departs", "Service", "Route", "Load", "Free", "From", "State", id="operated")
+        yield LiveTable("Departs", "Service", "Route", "Load", "Free", "State", "From", id="operated")
 
     def on_mount(self) -> None:
         self.set_interval(EVERY_S, self._again)
@@ -215,7 +215,7 @@ def _row(service: ServiceInfo) -> Row:
         show.route(service) if service.destination else service.title or service.origin,
         load_bar(service.capacity - service.free, service.capacity),
         f"{service.free}/{service.capacity}",
-        str(service.from_price) if service.from_price is not None else "-",
         state,
+        str(service.from_price) if service.from_price is not None else "-",
     ]
     return service.service_id, cells

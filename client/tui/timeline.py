@@ -6,6 +6,7 @@ All trips of an answer are drawn over the same stretch of time, so that earlier,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from datastore.messages import Layover, Trip
@@ -13,6 +14,9 @@ from datastore.messages import Layover, Trip
 FLYING, CHANGED, WAITING, NIGHT, EMPTY = "flying", "changed", "waiting", "night", "empty"
 LINE, DOTS, BLANK = "━", "┄", " "
 WIDTH_MIN = 12
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+CLOCK_STEPS_MS = tuple(hours * HOUR_MS for hours in (1, 2, 3, 6, 12, 24))
+CLOCK_LABEL = 12  # Characters that a moment on the clock has at least: "╷18:00+1" and some blank.
 
 
 class Piece(NamedTuple):
@@ -28,6 +32,29 @@ def stretch(trips: Sequence[Trip]) -> tuple[int, int]:
         return 0, 1
     begin, end = min(trip.departs_ms for trip in trips), max(trip.arrives_ms for trip in trips)
     return begin, max(end, begin + 1)
+
+
+def clock(trips: Sequence[Trip], width: int) -> str:
+    """Return the clock that the bars of `trips` are drawn over, `width` characters: "18:00" where that moment is.
+
+    It is the time of the place where the trip that departs first begins; a day later has "+1" behind, as arrivals do.
+    """
+    width = max(width, WIDTH_MIN)
+    begin, end = stretch(trips)
+    first = min(trips, key=lambda trip: trip.departs_ms)
+    local = datetime.fromisoformat(first.departs)
+    midnight_ms = first.departs_ms - round(timedelta(hours=local.hour, minutes=local.minute).total_seconds() * 1000)
+    step_ms = next((step for step in CLOCK_STEPS_MS if (end - begin) / step <= width / CLOCK_LABEL), CLOCK_STEPS_MS[-1])
+    line = ""
+    moment = midnight_ms + -(-(begin - midnight_ms) // step_ms) * step_ms
+    while moment < end:
+        place = round((moment - begin) * width / (end - begin))
+        days, rest = divmod(moment - midnight_ms, DAY_MS)
+        label = f"╷{rest // HOUR_MS:02d}:00{f'+{days}' if days else ''}"
+        if place >= len(line) and place + len(label) <= width:
+            line += " " * (place - len(line)) + label
+        moment += step_ms
+    return line
 
 
 def bar(trip: Trip, span_ms: tuple[int, int], width: int) -> list[Piece]:

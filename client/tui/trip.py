@@ -15,10 +15,11 @@ STATE_WORDS = {"occupied": "taken", "blocked": "not sold"}
 
 @dataclass
 class Segment:
-    """One service of the trip and the seats chosen there, in the order of choosing."""
+    """One service of the trip and the seats chosen there, in the order of choosing. `cabin`: what was offered; "" for any."""
 
     service: ServiceInfo
     seats: list[SeatInfo] = field(default_factory=list)
+    cabin: str = ""
 
 
 class Conflict(NamedTuple):
@@ -50,8 +51,16 @@ class Trip:
     offer: str = ""
 
     @classmethod
-    def of(cls, services: Sequence[ServiceInfo], party: int, offer: str = "") -> Trip:
-        return cls([Segment(service) for service in services], party, offer)
+    def of(cls, services: Sequence[ServiceInfo], party: int, offer: str = "", cabins: Sequence[str] = ()) -> Trip:
+        """Return a trip with nothing chosen. `cabins`: of the seats offered on each service; none where there was no offer."""
+        offered = cabins or [""] * len(services)
+        return cls([Segment(service, cabin=cabin) for service, cabin in zip(services, offered, strict=True)], party, offer)
+
+    @property
+    def cabin(self) -> str:
+        """Return the cabin that was offered on every segment; "" where they differ."""
+        cabins = {segment.cabin for segment in self.segments}
+        return cabins.pop() if len(cabins) == 1 else ""
 
     def number_of(self, service_id: str) -> int | None:
         """Return which segment a service is; None where it is not of the trip."""

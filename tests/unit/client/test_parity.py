@@ -10,7 +10,9 @@ from client.tui import keymap
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "terminal.md"
 # Keys that go somewhere, and those that agree to or leave what another key began.
-GOING = re.compile(r"app\.(travel|bookings|holds|cluster|services|locks|log|figures|payments|command|help)|place\.list|command\.\w+")
+GOING = re.compile(
+    r"app\.(travel|bookings|holds|cluster|services|locks|log|figures|payments|command|palette|help)|place\.list|command\.\w+"
+)
 WITHIN = re.compile(r"\w+\.(back|leave|none|no|yes|left|right|up|down|home|end|page_up|page_down|month_before|month_after|take|focus)")
 
 

@@ -141,3 +141,24 @@ def test_an_ended_hold_is_forgotten() -> None:
     holds.put(hold(0, "converted"), 10)
     assert [] == holds.open()
     assert ("15:00", "0:01", "0:00") == (countdown(900_000), countdown(1), countdown(0))
+
+
+def test_the_best_side_by_side_are_of_the_cabin_that_was_offered_and_cheap() -> None:
+    """A party that was offered economy is never proposed business, though that is further ahead; without room there it is."""
+    here = cabin()
+    assert ["3A", "3B"] == here.free_run(2, "Y") and ["1C", "1D"] == here.free_run(2, "J")
+    assert ["3A", "3B"] == here.free_run(2) and "Y" == here.cheapest() and "3A" == here.first("Y") and "1A" == here.first()
+    here.seats["3A"].price = Money(90_000, "USD")
+    assert ["3C", "3D"] == here.free_run(2, "Y")
+    here.take([(seat_id, "held", False, "") for seat_id, seat in here.seats.items() if seat.cabin == "Y"])
+    assert ["1C", "1D"] == here.free_run(2, "Y")
+    assert [] == here.free_run(5) and [] == here.free_run(0)
+
+
+def test_a_narrow_section_stands_in_the_middle() -> None:
+    """The picture of a front cabin with fewer seats is as far from the left as from the right, and its seats stay where their cells say."""
+    here = cabin()
+    front, back = here.lines[here.line_of[0]], here.lines[here.line_of[5]]
+    end = front.cells[-1].left - front.indent + here.pitch + here.label_width + 4
+    assert 0 == back.indent and front.indent == (here.width - end) // 2 > 0
+    assert all(cell.left >= line.indent for line in here.lines for cell in line.cells)

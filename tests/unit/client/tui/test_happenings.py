@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.tui.break_screen import breakages
-from client.tui.happenings import Series, between, hot_seats
+from client.tui.happenings import Happening, Series, between, hot_seats
 from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
 
 
@@ -33,7 +33,7 @@ def test_a_failover_is_a_story() -> None:
         one.text for one in between(well, broken)
     ]
     assert ["node-2 leads AR (epoch 2) now", "AR sells again"] == [one.text for one in between(broken, led)]
-    assert [("node-1 (node) is back", True)] == [tuple(one) for one in between(led, back)]
+    assert [Happening("node-1 (node) is back", True)] == between(led, back)
     assert [] == between(back, back)
 
 

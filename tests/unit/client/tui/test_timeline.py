@@ -77,3 +77,17 @@ def test_words() -> None:
     assert "AAA → GRU 2h00! → ZZZ" == timeline.route_words(one)
     assert "1 stop" == timeline.stops_words(one)
     assert "cheapest; changes airline in GRU; 80 % back" == timeline.terms_words(one)
+
+
+@given(st.integers(0, 47), st.integers(1, 60), st.integers(12, 200))
+def test_the_clock_names_moments_where_the_bars_have_them(begin: int, length: int, width: int) -> None:
+    """Each mark stands where a departure at that hour would begin its bar; none is cut off, and none stands on another."""
+    found = trip(("AR", begin, begin + length))
+    found.departs = f"2026-12-01T{begin % 24:02d}:00:00+00:00"
+    line = timeline.clock([found], width)
+    assert len(line) <= max(width, timeline.WIDTH_MIN)
+    for place in (place for place, character in enumerate(line) if character == "╷"):
+        label = line[place + 1 :].split(" ")[0].split("╷")[0]
+        hour, _, days = label.partition(":00")
+        moment = int(hour) + 24 * int(days or 0)
+        assert place == round((moment - begin % 24) * max(width, timeline.WIDTH_MIN) / length)
