@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests.waiting import wait_until
 
 SETTINGS = {"datastore": {"segment_entries": 16, "tail_entries": 16}}
 FLIPS = 12
-BITS = 160
+BITS = int(os.environ.get("HOLDFAST_DAMAGED_BITS", "160"))
 
 
 def run(cluster: ClusterUnderTest, *words: str) -> commands.Outcome:

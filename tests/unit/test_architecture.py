@@ -97,6 +97,7 @@ PURE = {
     "datastore.ticket_codes",
     "datastore.tickets",
     "datastore.timetable",
+    "datastore.wal",
     "datastore.wire",
     "datastore.wire_ledger",
     "datastore.wire_recovery",
