@@ -167,17 +167,35 @@ def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]
         StartFailed: It did not serve in time; what was started is stopped again.
     """
     plan, folders = prepare(start, tell)
+    launch(plan, folders, start, tell)
+    return plan, folders
+
+
+def launch(
+    plan: ClusterPlan, folders: Folders, start: Start, tell: Tell = lambda _: None, wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Start what `prepare` has prepared, in the background, and return when it serves.
+
+    Args:
+        wanted: Asked while waiting; once it says no, the start is given up.
+    Raises:
+        StartFailed: It did not serve in time, or is no longer wanted; what was started is stopped again.
+    """
     claiming.rotate_logs(folders)
     child = processes.spawn(
         [sys.executable, "-m", "client.supervisor", "serve", "--data", str(folders.data.resolve())], folders.log(supervisor.NAME)
     )
     # Reaped in the background: where we stay in the foreground, an ended supervisor must not look alive as a zombie.
     threading.Thread(target=child.wait, name="reap-supervisor", daemon=True).start()
+
+    def alive() -> bool:
+        return child.poll() is None and wanted()
+
     try:
         if supervisor.elsewhere(plan):
-            readiness.wait_listening(plan, folders, lambda: child.poll() is None)
+            readiness.wait_listening(plan, folders, alive)
         else:
-            readiness.wait_serving(plan, folders, lambda: child.poll() is None)
+            readiness.wait_serving(plan, folders, alive)
         if brings_first_data(plan):
             from client import loading
 
@@ -185,7 +203,6 @@ def up(start: Start, tell: Tell = lambda _: None) -> tuple[ClusterPlan, Folders]
     except BaseException:
         processes.end(processes.identity(child.pid), _stop_ms(plan))
         raise
-    return plan, folders
 
 
 def brings_first_data(plan: ClusterPlan) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
-import threading
 from typing import Annotated
 
 import typer
@@ -40,24 +38,23 @@ def demo(
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     keys_file = wallet.home(os.environ) / "keys.toml"
-    if not wait:
-        # The screens are loaded while the cluster starts: what waits there is other processes' work.
-        threading.Thread(target=importlib.import_module, args=("client.tui.keymap",), name="load", daemon=True).start()
     try:
         tell("a cluster of real processes starts in a temporary folder; nothing of it is left at the end")
-        with demos.running(session.config_file, session.profile, tell) as running:
-            os.environ[wallet.HOME_VARIABLE] = str(running.home)
-            folders = running.session.folders
-            tell(f"it runs in {folders.data.parent}; in another terminal: holdfast --data {folders.data} cluster status")
-            for row in running.session.mapping["loadbalancer"]["balancer"]:
+        with demos.prepared(session.config_file, session.profile, tell) as demonstration:
+            meant = demonstration.session
+            os.environ[wallet.HOME_VARIABLE] = str(demonstration.home)
+            tell(f"it runs in {demonstration.where}; in another terminal: holdfast --data {meant.folders.data} cluster status")
+            for row in meant.mapping["loadbalancer"]["balancer"]:
                 tell(f"{row['name']}: {row['host']}:{row['port']}")
             if wait:
+                demonstration.bring_up(tell)
                 tell("Ctrl+C ends it and leaves nothing")
                 signal.pause()
             else:
                 from client.rivals import Rivals
 
-                open_application(running.session, keys_file, rivals=Rivals(folders.config), command_names=names_of(context))
+                rivals = Rivals(meant.folders.config)
+                open_application(meant, keys_file, rivals=rivals, command_names=names_of(context), beginning=demonstration)
     except KeyboardInterrupt:
         pass
     tell("gone: the cluster, its folder and all that was in it")

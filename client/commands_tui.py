@@ -21,6 +21,7 @@ from datastore.errors import ConfigInvalid
 if TYPE_CHECKING:
     from client.rivals import Rivals
     from client.tui.desk import Desk
+    from client.tui.start_screen import Beginning
 
 # Source: docs/payments.md, Cards.
 TEST_CARDS = {
@@ -85,7 +86,13 @@ def refuse_without_terminal(command: str) -> None:
 
 
 def open_application(
-    session: Session, keys_file: Path, *, theme: str = "", rivals: Rivals | None = None, command_names: Sequence[str] = ()
+    session: Session,
+    keys_file: Path,
+    *,
+    theme: str = "",
+    rivals: Rivals | None = None,
+    command_names: Sequence[str] = (),
+    beginning: Beginning | None = None,
 ) -> None:
     """Show the application for a session's cluster until it is left.
 
@@ -93,7 +100,9 @@ def open_application(
         keys_file: The user's own keys and theme; need not exist.
         rivals: Buyers to compete with, where that is wanted.
         command_names: What can be run from within, see `client.command_names`.
+        beginning: What starts with the application, and is seen to.
     Raises:
+        StartFailed: It did not come up.
         ConfigInvalid: The file names a binding, key or theme that there is not.
     """
     from client.tui import keymap
@@ -106,12 +115,15 @@ def open_application(
         cards=cards_of(session.mapping),
         desk=desk_of(session),
         rivals=rivals,
+        beginning=beginning,
         command_names=command_names,
         command_options=["--config", str(session.config_file), "--profile", session.profile, "--data", str(session.folders.data)],
     )
     keymap.apply(app, wishes)
     with _ending(app.exit):
         app.run()
+    if app.not_begun is not None:
+        raise app.not_begun
 
 
 @contextlib.contextmanager

@@ -13,13 +13,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client import cluster, profiles
+from client import cluster, processes, profiles, supervisor
 from client.folders import Folders
+from client.plan import ClusterPlan
+from client.readiness import StartFailed
 from client.terminal import Session
 
 # What the demonstration sells: enough for trips over several operators, halls and cinemas, and loaded in a moment.
@@ -29,14 +32,45 @@ OPERATORS = ("AA", "AR", "FO", "LA", "QR", "GRAND", "LUM")
 PAYMENTS = {"provider": "sandbox", "sandbox": [{"name": "payments-1", "host": "127.0.0.1", "port": 7501}]}
 PREFIX = "holdfast-demo-"
 GONE_S = 60.0
+AGAIN_S = 0.1
 
 
-@dataclass(frozen=True)
 class Demo:
-    """A running demonstration: the session that means its cluster, and the wallet's folder in it."""
+    """A demonstration in its folder: prepared when it is made, running once it was brought up."""
 
-    session: Session
-    home: Path
+    def __init__(self, folder: Path, start: cluster.Start, plan: ClusterPlan, folders: Folders) -> None:
+        self.where = str(folder)
+        self.session = Session(config=start.config, data=folders.data)
+        self.home = folder / "wallet"
+        self._start, self._plan, self._folders = start, plan, folders
+        self._over = threading.Event()
+        self._busy = threading.Lock()
+
+    def bring_up(self, tell: Callable[[str], None]) -> None:
+        """Start it and return when it sells.
+
+        Raises:
+            StartFailed: It did not come up, or was given up; what was started is stopped again.
+        """
+        with self._busy:
+            if self._over.is_set():
+                raise StartFailed("given up before it began", log=str(self._folders.logs))
+            cluster.launch(self._plan, self._folders, self._start, tell, lambda: not self._over.is_set())
+
+    def look(self) -> list[tuple[str, list[tuple[str, bool]]]]:
+        """Return (kind, its processes with whether each listens) in the order of starting."""
+        here = supervisor.here(self._plan)
+        open_ports = processes.listening([process.port for process in here])
+        kinds: dict[str, list[tuple[str, bool]]] = {}
+        for process in here:
+            kinds.setdefault(process.role.kind, []).append((process.name, process.port in open_ports))
+        return list(kinds.items())
+
+    def give_up(self) -> None:
+        """Have a start that is under way stop, and wait until it has."""
+        self._over.set()
+        with self._busy:
+            pass
 
 
 def demo_mapping(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -48,13 +82,13 @@ def demo_mapping(mapping: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(config: Path, profile: str, tell: Callable[[str], None]) -> Iterator[Demo]:
-    """Start a demonstration and take it down at the end.
+def prepared(config: Path, profile: str, tell: Callable[[str], None]) -> Iterator[Demo]:
+    """Prepare a demonstration, and take down at the end what came of it.
 
     Args:
         config: The cluster.toml to take processes and settings from.
     Raises:
-        StartFailed: It did not come up; nothing is left.
+        ConfigInvalid: It cannot be started so; nothing is left.
     """
     import tomlkit
 
@@ -65,8 +99,12 @@ def running(config: Path, profile: str, tell: Callable[[str], None]) -> Iterator
     try:
         file = folder / "cluster.toml"
         file.write_text(tomlkit.dumps(demo_mapping(cluster.read_config(config, profile))), encoding="utf-8")
-        cluster.up(cluster.Start(file, free_ports=True), tell)
-        yield Demo(Session(config=file, data=folder / "data"), folder / "wallet")
+        start = cluster.Start(file, data=folder / "data", free_ports=True)
+        demo = Demo(folder, start, *cluster.prepare(start, tell))
+        try:
+            yield demo
+        finally:
+            demo.give_up()
     finally:
         assert guard.stdin is not None, "it was made with a pipe"
         guard.stdin.close()
@@ -82,8 +120,12 @@ def take_down(folder: Path) -> None:
     """
     if not folder.name.startswith(PREFIX):
         raise ValueError(f"{folder} is no demonstration's folder")
+    folders = Folders(folder / "data")
+    pause, deadline = threading.Event(), time.monotonic() + GONE_S
     with contextlib.suppress(OSError):
-        cluster.down(Folders(folder / "data"))
+        # A supervisor that begins at this moment holds its lock before it says who it is: it is found the next time.
+        while (cluster.down(folders) or cluster.is_running(folders)) and time.monotonic() < deadline:
+            pause.wait(AGAIN_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 

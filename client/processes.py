@@ -15,7 +15,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +157,11 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     return found
 
 
+def listening(ports: Collection[int]) -> set[int]:
+    """Return those of the ports that somebody listens at on this machine; nobody notices that it was looked at."""
+    return {port for port, _ in _listening()} & set(ports)
+
+
 def listener(port: int) -> tuple[int, list[str]] | None:
     """Return (process id, command) of who listens at a port of this machine, or None where that cannot be seen."""
     inodes = _listening_inodes(port)
@@ -202,16 +207,19 @@ def _working_folder(pid: int) -> Path | None:
 
 
 def _listening_inodes(port: int) -> set[str]:
-    found: set[str] = set()
+    return {f"socket:[{inode}]" for one, inode in _listening() if one == port}
+
+
+def _listening() -> list[tuple[int, str]]:
+    """Return (port, inode) of every socket that listens."""
+    found: list[tuple[int, str]] = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue
-        for line in lines:
-            words = line.split()
-            if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{words[9]}]")
+        rows = [line.split() for line in lines]
+        found += [(int(words[1].rpartition(":")[2], 16), words[9]) for words in rows if words[3] == "0A"]
     return found
 
 

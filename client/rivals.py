@@ -12,8 +12,10 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from client import api
 from datastore.errors import HoldfastError
@@ -26,6 +28,7 @@ PARTY_MAX = 3
 BOOK_CHANCE = 0.6
 NAMES = ("Hopper", "Hamilton", "Lamport", "Liskov", "Gray", "Codd", "Knuth", "Perlman")
 END_S = 5.0
+CARD = "pm_card_visa"  # Source: docs/payments.md, Cards.
 
 
 class Rivals:
@@ -80,7 +83,12 @@ def wanted_seats(free: Sequence[tuple[str, int, int]], party: int, draw: random.
     return [seat for seat, _, _ in run]
 
 
-def buy(config: Path, service_id: str, ended: threading.Event, draw: random.Random) -> None:
+def card_for(mapping: Mapping[str, Any]) -> str:
+    """Return the card that buyers pay with: one that the sandbox takes, "" where no payments are taken."""
+    return CARD if mapping.get("payments", {}).get("provider") == "sandbox" else ""
+
+
+def buy(config: Path, service_id: str, card: str, ended: threading.Event, draw: random.Random) -> None:
     """Be one buyer after the other until told to end."""
     while not ended.is_set():
         with api.connect(config) as client, contextlib.suppress(HoldfastError):
@@ -90,7 +98,7 @@ def buy(config: Path, service_id: str, ended: threading.Event, draw: random.Rand
                 hold = client.hold(service_id, seats, ttl_ms=60_000)
                 ended.wait(draw.uniform(*THINK_S))
                 if draw.random() < BOOK_CHANCE:
-                    client.confirm(hold.hold_id, [Passenger(draw.choice(NAMES), "R.") for _ in seats])
+                    client.confirm(hold.hold_id, [Passenger(draw.choice(NAMES), "R.") for _ in seats], payment_method=card)
                 else:
                     client.release(hold.hold_id)
         ended.wait(draw.uniform(*PAUSE_S))
@@ -102,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True, help="a cluster.toml with the load balancers")
     parser.add_argument("--service", required=True)
     options = parser.parse_args(arguments)
-    ended = threading.Event()
-    threads = [threading.Thread(target=buy, args=(options.config, options.service, ended, random.Random())) for _ in range(BUYERS)]
+    ended, card = threading.Event(), card_for(tomllib.loads(options.config.read_text(encoding="utf-8")))
+    threads = [threading.Thread(target=buy, args=(options.config, options.service, card, ended, random.Random())) for _ in range(BUYERS)]
     for thread in threads:
         thread.start()
     sys.stdin.buffer.read()

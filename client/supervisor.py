@@ -30,6 +30,7 @@ from datastore.errors import ConfigInvalid
 NAME = "supervisor"
 EXIT_OK = 0
 EXIT_OTHER_RUNS = 3
+EXIT_NOTHING = 4
 TICK_S = 0.05
 RESTART_PAUSE_MAX_MS = 10_000
 STEADY_MS = 10_000  # Who ran this long starts again without delay when it ends.
@@ -239,6 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args(arguments)
     folders = Folders(options.data)
+    if not folders.config.exists():
+        return EXIT_NOTHING  # Deleted since we were started, as a demonstration may be: nothing is made anew.
     with sole(folders) as alone:
         if not alone:
             log("another supervisor runs here", data=folders.data)

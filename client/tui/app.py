@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
@@ -19,6 +19,7 @@ from client.tui.bookings_screen import BookingsScreen
 from client.tui.cluster_screen import ClusterScreen
 from client.tui.command_screen import CommandScreen
 from client.tui.figures_screen import FiguresScreen
+from client.tui.gateway import Client
 from client.tui.help_screen import HelpScreen
 from client.tui.holds_screen import HoldsScreen
 from client.tui.host import EXTENSION_MS, Host
@@ -32,6 +33,8 @@ from client.tui.replay_screen import ReplayScreen
 from client.tui.search_screen import SearchScreen
 from client.tui.seats_screen import SeatsScreen
 from client.tui.services_screen import ServicesScreen
+from client.tui.start_screen import Beginning, StartScreen
+from client.wallet import Wallet
 from datastore.errors import HoldfastError
 
 
@@ -69,6 +72,22 @@ class HoldfastApp(Host):
         Binding("ctrl+e", "extend", "Extend hold", show=False, priority=True, id="app.extend"),  # In fields it would go to their end.
         Binding("ctrl+p", "command_palette", "Find", show=False, priority=True, id="app.palette"),
     ]
+
+    def __init__(self, client: Client, wallet: Wallet, *, beginning: Beginning | None = None, **more: Any) -> None:
+        """Prepare; `run` shows it.
+
+        Args:
+            beginning: A cluster that starts once the first picture is there; None where it runs already.
+            more: See `Host`.
+        """
+        super().__init__(client, wallet, **more)
+        self._beginning = beginning
+
+    def on_mount(self) -> None:
+        if self._beginning is None:
+            self.begin()
+        else:
+            self.push_screen(StartScreen(self._beginning))
 
     # --- leaving ---------------------------------------------------------------------------------------------------
 

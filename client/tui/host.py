@@ -94,8 +94,10 @@ class Host(App[None]):
         self._silent = 0  # Questions in a row that nobody answered.
         self._look_at_ms = 0  # No question about the cluster before this.
         self.trouble = ""  # Why the cluster gave no answer when last asked.
+        self.not_begun: HoldfastError | None = None  # Why a cluster that was to start with the application did not.
 
-    def on_mount(self) -> None:
+    def begin(self) -> None:
+        """Look at the cluster and at the holds from now on."""
         self.set_interval(TICK_S, self._tick)
         self.set_interval(STATUS_S, self.look_at_cluster)
         self.look_at_cluster()

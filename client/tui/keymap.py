@@ -51,6 +51,7 @@ from client.tui import (
     seat_list,
     seats_screen,
     services_screen,
+    start_screen,
     swap_screen,
     ticket_screen,
 )
@@ -84,6 +85,7 @@ OWNERS: tuple[Any, ...] = (
     seat_list.SeatList,
     seats_screen.SeatsScreen,
     services_screen.ServicesScreen,
+    start_screen.StartScreen,
     swap_screen.SwapScreen,
     ticket_screen.TicketScreen,
 )

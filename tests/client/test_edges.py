@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,18 @@ from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
+from client.readiness import StartFailed
 from client.tui import keymap
 from client.tui.app import HoldfastApp
 from client.tui.calendar_screen import CalendarScreen
 from client.tui.choice import Choice
 from client.tui.help_screen import HelpScreen
 from client.tui.seat_grid import SeatGrid
+from client.tui.start_screen import StartScreen
 from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen
-from datastore.errors import NodeUnreachable
+from client.wallet import Wallet
+from datastore.errors import HoldfastError, NodeUnreachable
 from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
 from tests.client.fake import RIVAL, FakeClient
 from tests.client.screens import here, shown, until
@@ -297,3 +303,44 @@ def test_slash_searches_from_within_a_field(tmp_path: Path) -> None:
         await until(pilot, lambda: field.value == "EZE", "another place")
 
     play(tmp_path, story)
+
+
+@dataclass
+class FakeBeginning:
+    """A cluster that starts when told to, or fails as told to."""
+
+    failure: HoldfastError | None = None
+    where: str = "/a/folder"
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def bring_up(self, tell: Callable[[str], None]) -> None:
+        self.go.wait(60)
+        if self.failure is not None:
+            raise self.failure
+        tell("loading brief")
+
+    def look(self) -> list[tuple[str, list[tuple[str, bool]]]]:
+        return [("lock server", [("lock-1", True), ("lock-2", False)])]
+
+
+@pytest.mark.parametrize("failure", [None, StartFailed("the supervisor ended", log="supervisor.log")], ids=["comes up", "does not"])
+def test_a_cluster_that_starts_with_the_application_is_seen_to(tmp_path: Path, failure: HoldfastError | None) -> None:
+    """Who listens is on the screen, nobody asks the cluster before it is there; then the search has the cursor. Where it does not come
+    up, the application ends with the reason."""
+    beginning, fake = FakeBeginning(failure), FakeClient()
+
+    async def run() -> None:
+        app = HoldfastApp(fake, Wallet(tmp_path, "test"), beginning=beginning)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: here(app, StartScreen) and "● lock-1" in shown(app) and "○ lock-2" in shown(app), "who listens")
+            assert [] == fake.asked and "1 do not listen yet" in shown(app)
+            beginning.go.set()
+            if failure is None:
+                await until(pilot, lambda: app.cluster is not None and not isinstance(app.screen, StartScreen), "the cluster")
+                await until(pilot, lambda: app.screen.query_one("#origin", Input).has_focus, "the search")
+            else:
+                await until(pilot, lambda: app.not_begun is not None, "the reason")
+                assert [] == fake.asked
+        assert app.not_begun is failure
+
+    asyncio.run(run())
