@@ -123,8 +123,13 @@ def take_down(folder: Path) -> None:
     folders = Folders(folder / "data")
     pause, deadline = threading.Event(), time.monotonic() + GONE_S
     with contextlib.suppress(OSError):
-        # A supervisor that begins at this moment holds its lock before it says who it is: it is found the next time.
-        while (cluster.down(folders) or cluster.is_running(folders)) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            cluster.down(folders)
+            with supervisor.sole(folders) as alone:
+                if alone:
+                    # Moved away under the supervisor's lock: one that was being started when its starter died finds it taken, or gone.
+                    folder = folder.rename(folder.with_name(f"{folder.name}.gone"))
+                    break
             pause.wait(AGAIN_S)
     shutil.rmtree(folder, ignore_errors=True)
 

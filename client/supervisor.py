@@ -222,8 +222,11 @@ class Supervisor:
 
 @contextlib.contextmanager
 def sole(folders: Folders) -> Iterator[bool]:
-    """Hold the supervisor's lock; yields False where another supervisor has it."""
-    folders.run.mkdir(parents=True, exist_ok=True)
+    """Hold the supervisor's lock; yields False where another supervisor has it.
+
+    Raises:
+        FileNotFoundError: The folder for it is gone: no cluster is there any more, and none is made by looking.
+    """
     with folders.supervisor_lock.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -240,9 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args(arguments)
     folders = Folders(options.data)
-    if not folders.config.exists():
-        return EXIT_NOTHING  # Deleted since we were started, as a demonstration may be: nothing is made anew.
-    with sole(folders) as alone:
+    with contextlib.ExitStack() as stack:
+        try:
+            alone = stack.enter_context(sole(folders))
+        except FileNotFoundError:
+            return EXIT_NOTHING  # Deleted since we were started, as a demonstration may be: nothing is made anew.
         if not alone:
             log("another supervisor runs here", data=folders.data)
             return EXIT_OTHER_RUNS

@@ -69,7 +69,10 @@ def belonging(folder: Path) -> list[str]:
 def wait_gone(folder: Path) -> None:
     """Wait until nothing is left of a demonstration, neither a folder nor a process."""
     wait_until(lambda: not list(folder.glob(f"{PREFIX}*")), "the folder to go", GONE_S)
-    wait_until(lambda: not belonging(folder), f"the processes to go: {belonging(folder)}", GONE_S)
+    try:
+        wait_until(lambda: not belonging(folder), "the processes to go", GONE_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {belonging(folder)}") from error
     assert [] == list(folder.glob(f"{PREFIX}*"))
 
 
