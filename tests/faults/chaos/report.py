@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,9 +13,11 @@ from client.history import DONE, OUTCOMES, REFUSED, UNKNOWN, WRITES, Record
 from tests.faults.chaos.run import Happened, Outcome, Pause
 
 BUCKET_US = 500_000
-WIDTH, HEIGHT = 1280, 720
+WIDTH, HEIGHT = 1280, 480
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 62, 44
 LANE_PX = 17
+GAP_PX = 6
+WORDS_MAX = 60
 # Okabe and Ito's palette: told apart by everybody.
 COLOURS = {DONE: "#009E73", REFUSED: "#E69F00", UNKNOWN: "#D55E00"}
 FAULT_COLOURS = {
@@ -36,7 +38,7 @@ def text(outcome: Outcome) -> str:
     judgement, happened = outcome.judgement, outcome.happened
     lines = [f"scenario {outcome.scenario.name}, seed {outcome.seed}, {outcome.seconds:.0f} s: {outcome.scenario.what}", ""]
     kinds = Counter(one.kind for one in happened)
-    lines.append(f"faults injected: {len(happened)}" + "".join(f", {count} × {kind}" for kind, count in sorted(kinds.items())))
+    lines.append(f"faults injected: {len(happened)}: " + ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items())))
     lines += [f"left out: {reason}" for reason in outcome.left_out]
     lines += [f"flipped bits found by the check of the ledgers: {what}" for what in outcome.damage_found]
     lines += ["", f"{'operation':<12}{'done':>9}{'refused':>9}{'unknown':>9}"]
@@ -94,18 +96,19 @@ def chart(outcome: Outcome, path: Path) -> None:
     records = [one for one in outcome.history.records if one.operation.kind in WRITES and one.return_us is not None]
     start = min((one.call_us for one in outcome.history.records), default=0)
     end = max((one.return_us or one.call_us for one in outcome.history.records), default=1)
-    lanes = _lanes(outcome.happened)
+    font, small = ImageFont.load_default(15), ImageFont.load_default(11)
+    span = end - start
+    bars = [_bar(one, start, span, small) for one in outcome.happened]
+    lanes = _lanes(bars)
     height = max(HEIGHT, 430 + LANE_PX * (1 + max(lanes, default=0)))
     picture = Image.new("RGB", (WIDTH, height), "white")
     draw = ImageDraw.Draw(picture)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(11)
     title = f"holdfast chaos {outcome.scenario.name} --seed {outcome.seed}: {VERDICTS[outcome.verdict]}"
     draw.text((LEFT, 14), title, fill="black", font=font)
     _legend(draw, small)
     axis = 380
     buckets = _buckets(records, start, end)
     top = max([sum(bucket.values()) for bucket in buckets] + [1])
-    span = end - start
     _grid(draw, small, axis, top, span)
     width = (WIDTH - LEFT - RIGHT) / len(buckets)
     for place, bucket in enumerate(buckets):
@@ -116,12 +119,10 @@ def chart(outcome: Outcome, path: Path) -> None:
             if size:
                 draw.rectangle((left, base - size, left + max(width - 1, 0.5), base), fill=COLOURS[answer])
             base -= size
-    for lane, one in zip(lanes, outcome.happened, strict=True):
-        left = LEFT + (one.at_us - start) / span * (WIDTH - LEFT - RIGHT)
-        right = LEFT + (one.until_us - start) / span * (WIDTH - LEFT - RIGHT)
+    for lane, bar in zip(lanes, bars, strict=True):
         y = axis + 30 + lane * LANE_PX
-        draw.rectangle((left, y, max(right, left + 3), y + 4), fill=FAULT_COLOURS.get(one.kind, "#888888"))
-        draw.text((left, y + 4), one.what[:60], fill="#333333", font=small)
+        draw.rectangle((bar.left, y, bar.right, y + 4), fill=FAULT_COLOURS.get(bar.kind, "#888888"))
+        draw.text((bar.words_left, y + 4), bar.words, fill="#333333", font=small)
     picture.save(path, optimize=True)
 
 
@@ -156,17 +157,34 @@ def _buckets(records: Iterable[Record], start: int, end: int) -> list[Counter[st
     return found
 
 
-def _lanes(happened: Sequence[Happened]) -> list[int]:
+class _Bar(NamedTuple):
+    """One fault in the picture: a bar, and under it what it was. Places in pixels from the left."""
+
+    kind: str
+    left: float
+    right: float
+    words: str
+    words_left: float
+    words_right: float
+
+
+def _bar(one: Happened, start: int, span_us: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> _Bar:
+    scale = (WIDTH - LEFT - RIGHT) / span_us
+    left = LEFT + (one.at_us - start) * scale
+    words = one.what if len(one.what) <= WORDS_MAX else f"{one.what[: WORDS_MAX - 1].rstrip()}…"
+    width = font.getlength(words)
+    words_left = max(LEFT, min(left, WIDTH - RIGHT - width))
+    return _Bar(one.kind, left, max(LEFT + (one.until_us - start) * scale, left + 3), words, words_left, words_left + width)
+
+
+def _lanes(bars: Sequence[_Bar]) -> list[int]:
     """Return a lane for each fault, so that neither bars nor their words lie over one another."""
-    busy: list[int] = []
-    found = []
-    for one in sorted(happened, key=lambda fault: fault.at_us):
-        lane = next((lane for lane, until in enumerate(busy) if until <= one.at_us), len(busy))
-        busy[lane : lane + 1] = [max(one.until_us, one.at_us + 8_000_000)]
-        found.append(lane)
-    # In the order of the faults as given.
-    order = sorted(range(len(happened)), key=lambda place: happened[place].at_us)
-    lanes = [0] * len(happened)
-    for place, lane in zip(order, found, strict=True):
+    ends: list[float] = []
+    lanes = [0] * len(bars)
+    for place in sorted(range(len(bars)), key=lambda place: bars[place].left):
+        bar = bars[place]
+        begins = min(bar.left, bar.words_left)
+        lane = next((lane for lane, end in enumerate(ends) if end + GAP_PX <= begins), len(ends))
+        ends[lane : lane + 1] = [max(bar.right, bar.words_right)]
         lanes[place] = lane
     return lanes
