@@ -67,10 +67,10 @@ def test_right_rules_hold_and_enough_happens(profile: str) -> None:
 def test_right_rules_hold_where_faults_meet_their_moment(profile: str) -> None:
     """The runs in which rules are broken on purpose hold with every rule as it is; and what they aim at happens (I14)."""
     totals = Totals()
-    failed = run_many((draw(seed, profile) for seed in range(2)), totals)
+    failed = run_many([draw(0, profile)], totals)
     assert failed is None, _told(failed)
-    assert totals.locks > 10 and totals.done >= 2, totals
-    assert totals.epochs >= (2 if profile in ("lapses", "adverse", "drivers", "asleep", "lagging", "tardy") else 4), totals
+    assert totals.locks > 2 and totals.done >= 2, totals
+    assert totals.epochs >= (1 if profile in ("lapses", "adverse", "drivers", "asleep", "lagging", "tardy") else 2), totals
     assert totals.installs > 0 or profile not in ("absent", "torn"), totals
 
 
