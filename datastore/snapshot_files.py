@@ -25,7 +25,7 @@ import apsw
 from datastore.errors import DiskFailed, HoldfastError, TooNew
 from datastore.ledger import LedgerDamaged
 from datastore.store import SqliteStore
-from datastore.store_file import META_SUM, put_sum, read_meta, sum_of
+from datastore.store_file import META_SUM, UNREADABLE_VALUES, put_sum, read_meta, sum_of
 
 STEP_PAGES = 256
 BLOCK_BYTES = 1024 * 1024
@@ -180,7 +180,7 @@ def _check_store(path: Path, operator: str, lsn: int, entry_hash: str) -> str:
         # The source verified its own file; what is here is verified from the first entry that it has.
         database.execute("UPDATE meta SET value = 0 WHERE key = 'verified_lsn'")
         put_sum(database)
-    except apsw.Error as error:
+    except (apsw.Error, *UNREADABLE_VALUES) as error:
         raise LedgerDamaged(f"{path}: {error}") from error
     finally:
         database.close()
