@@ -91,3 +91,13 @@ def test_a_good_one_is_taken() -> None:
         file = Path(folder) / "came"
         file.write_bytes(GOOD.data)
         assert "" == check(file, OPERATOR, hashlib.sha256(GOOD.data).hexdigest(), GOOD.at.lsn, GOOD.at.hash)
+
+
+def test_a_word_about_itself_that_is_no_text_is_refused() -> None:
+    """SQLite hands out any bytes as a text: what cannot be read as one is damage of the file, and no fault of the reader."""
+    place = GOOD.data.index(b"state_digest")
+    data = GOOD.data[:place] + b"\x80" + GOOD.data[place + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "came"
+        file.write_bytes(data)
+        assert "utf-8" in check(file, OPERATOR, hashlib.sha256(data).hexdigest(), GOOD.at.lsn, GOOD.at.hash)
