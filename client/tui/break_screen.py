@@ -16,15 +16,23 @@ from textual.widgets.option_list import Option
 from client.tui.happenings import Happening
 from client.tui.host import Host
 from datastore.errors import HoldfastError
-from datastore.messages import StatusAnswer
+from datastore.messages import ProcessStatus, StatusAnswer
 
 MEANING = {
-    "node": "it leads {led} operators: another node takes over within seconds, and nothing acknowledged is lost",
+    "node": "it leads {led}: another node takes over within seconds, and nothing acknowledged is lost",
     "lock server": "the others are a quorum and go on alone",
     "balancer": "its twin takes the same requests with the same ids",
     "manager": "the other one goes on; sales do not need either for what runs",
     "payment sandbox": "nothing can be paid meanwhile; nobody is charged without a seat",
 }
+# What follows where those that are left are no majority, or none at all.
+TOO_FEW = {
+    "node": "those left are no majority: look, but neither hold nor book until one is back",
+    "lock server": "those left are no quorum: no new holds; confirming, extending and cancelling work",
+    "balancer": "it is the last one: nobody is answered until one is back",
+    "manager": "it is the last one: no other node takes over until one is back",
+}
+MAJORITY = ("node", "lock server")
 
 
 class Breakage(NamedTuple):
@@ -44,9 +52,18 @@ def breakages(status: StatusAnswer, running: list[str], frozen: set[str]) -> lis
     kinds = list(MEANING)
     here = [process for process in status.processes if process.name in running and process.name not in frozen]
     for process in sorted(here, key=lambda one: (kinds.index(one.kind) if one.kind in kinds else len(kinds), -led.get(one.name, 0))):
-        meaning = MEANING.get(process.kind, "").format(led=led.get(process.name, 0))
+        meaning = _meaning(status, process, led.get(process.name, 0), frozen)
         found += [Breakage(word, process.name, meaning) for word in ("kill", "freeze")]
     return found
+
+
+def _meaning(status: StatusAnswer, process: ProcessStatus, led: int, frozen: set[str]) -> str:
+    """Return what follows where a process is broken now, with all that is broken already."""
+    kind = process.kind
+    same = [one for one in status.processes if one.kind == kind]
+    left = sum(one.verdict != "down" and one.name not in frozen and one.name != process.name for one in same)
+    needed = len(same) // 2 + 1 if kind in MAJORITY else 1
+    return TOO_FEW[kind] if left < needed and kind in TOO_FEW else MEANING.get(kind, "").format(led=f"{led} operator{'s' * (led != 1)}")
 
 
 class BreakScreen(ModalScreen[None]):
@@ -64,7 +81,7 @@ class BreakScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="break-box"):
-            yield Static("Break something of this machine: Enter does it, Esc leaves everything as it is", classes="dim")
+            yield Static("Break something of this machine: ↓ chooses, Enter does it, Esc leaves all as it is", classes="dim")
             yield OptionList(id="breakages", compact=True)
 
     def on_mount(self) -> None:

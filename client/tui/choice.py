@@ -31,7 +31,9 @@ class Choice(ModalScreen[int | None]):
             yield Static("Enter takes it, Esc goes back", classes="dim")
 
     def on_mount(self) -> None:
-        self.query_one("#choices").focus()
+        choices = self.query_one("#choices", OptionList)
+        choices.focus()
+        choices.highlighted = 0  # Enter takes something from the start, as it says.
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:

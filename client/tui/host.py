@@ -164,7 +164,8 @@ class Host(App[None]):
         """Keep and tell that something happened to the cluster, or was done to it."""
         happening = happening._replace(at=datetime.now().strftime("%H:%M:%S"))
         self.happened.append(happening)
-        self.notify(happening.text, severity="information" if happening.good else "warning", timeout=6)
+        if self.current_mode != "cluster":  # There it stands below, and a failover's many notes would cover what they are about.
+            self.notify(happening.text, severity="information" if happening.good else "warning", timeout=6)
         for screens in self._screen_stacks.values():
             for screen in screens:
                 screen.post_message(Happened(happening))
@@ -186,6 +187,8 @@ class Host(App[None]):
         if self.trouble:
             return f"no answer from the cluster: {self.trouble}. What is shown is old; holds and bookings are kept."
         silent = [line.operator for line in self.cluster.partitions if line.verdict == "down"] if self.cluster else []
+        if silent and self.cluster and len(silent) == len(self.cluster.partitions):
+            return "no quorum anywhere: look, but neither hold nor book until enough nodes answer. What is held or booked is kept."
         if silent:
             names = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
             return f"no quorum at {names}: look, but neither hold nor book there. All other operators sell."

@@ -33,6 +33,7 @@ PARTS = (
     ("payments", "9", "Pay"),
 )
 HOLDS_SHOWN = 3
+LOW = 30  # Lines below which a screen leaves less room between and beside its tables.
 R = TypeVar("R")
 
 
@@ -114,6 +115,7 @@ class Page(Screen[R]):
     """A screen between the top bar and the footer with its keys."""
 
     heading = ""
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW, "-high")]  # noqa: RUF012 - the base declares an instance variable
 
     @property
     def holdfast(self) -> Host:

@@ -19,6 +19,7 @@ from client.tui.question import Question
 from client.tui.seat_grid import SeatGrid
 from client.tui.seat_list import SeatList
 from client.tui.seats_screen import SeatsScreen
+from client.tui.services_screen import ServicesScreen
 from tests.client.fake import FakeClient
 from tests.client.screens import here, shown, until
 from tests.client.stories import hold_best, open_trip, play
@@ -114,6 +115,18 @@ def test_the_keys_shown_for_the_parts_are_those_that_work(tmp_path: Path) -> Non
         await until(pilot, lambda: app.current_mode == "travel", "what was shown")
 
     play(tmp_path, story, wishes=Wishes({"app.holds": "ctrl+y"}))
+
+
+def test_what_is_typed_for_an_operator_can_be_read(tmp_path: Path) -> None:
+    """The field of the operator's services shows its code: a ticket's code on another screen has an id and a room of its own."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        app.action_go("services")
+        await until(pilot, lambda: here(app, ServicesScreen) and isinstance(app.focused, Input), "the field")
+        await pilot.press("Q", "R", "X")
+        await until(pilot, lambda: "QRX" in shown(app), "what was typed")
+
+    play(tmp_path, story)
 
 
 def test_lines_are_broken_anew_on_a_narrower_screen(tmp_path: Path) -> None:

@@ -66,4 +66,13 @@ def test_the_busiest_primary_is_first_and_what_is_frozen_is_continued() -> None:
     told = status(node("node-1"), node("node-2"), node("node-9"), partitions=(partition("node-2", 1),))
     found = breakages(told, ["node-1", "node-2"], {"node-1"})
     assert [("continue", "node-1"), ("kill", "node-2"), ("freeze", "node-2")] == [(one.word, one.name) for one in found]
-    assert "1 operators" in found[1].meaning
+    assert "no majority" in found[1].meaning and "1 operator:" in breakages(told, ["node-2"], set())[0].meaning
+
+
+def test_the_menu_says_what_follows_with_what_is_broken_already() -> None:
+    """The second of three nodes ends sales, the last balancer all answers: nobody is told then that others go on."""
+    told = status(node("node-1", "down"), node("node-2"), node("node-3"), balancer("balancer-1", 0), balancer("balancer-2", 0))
+    said = {one.name: one.meaning for one in breakages(told, ["node-2", "balancer-1", "balancer-2"], {"balancer-2"})}
+    assert "no majority" in said["node-2"] and "last one" in said["balancer-1"]
+    whole = breakages(status(node("node-1"), node("node-2"), node("node-3")), ["node-2"], set())
+    assert all("takes over" in one.meaning for one in whole)
