@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from msgspec import structs
+
 from datastore.errors import InvalidRequest, nearest, shown
-from datastore.model import Layout, LayoutSpec, Section
+from datastore.model import FIXTURES, Layout, LayoutSpec, Section
 
 ZONE_PREFERRED = "A"  # the zones that the fare formula knows: A costs more, B is the plain price
 ZONE_STANDARD = "B"
@@ -25,8 +27,15 @@ ACCESSIBLE_ROWS = 2  # Aisle seats of so many rows behind the front of economy h
 LAYOUT_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,32}")
 WORD_PATTERN = re.compile(r"[A-Z0-9]{1,16}")
 LABELS_MAX = 500
-LAYOUT_KEYS = ("id", "name", "sections", "labels")
-SECTION_KEYS = ("cabin", "zone", "rows", "columns", "missing", "exit_rows", "accessible", "prefix")
+FIXTURES_MAX = 8  # Side by side.
+LAYOUT_KEYS = ("id", "name", "sections", "labels", "behind")
+SECTION_KEYS = ("cabin", "zone", "rows", "columns", "missing", "exit_rows", "accessible", "prefix", "ahead")
+
+# Where the doors and galleys of a typical aircraft are: a door on either side of a galley at the front; the same behind the last row
+# of a large one, a lavatory behind that of a small one; and between the cabins of one with two aisles. The smallest have neither.
+GALLEY_SEATS_MIN = 30
+LARGE_SEATS_MIN = 100
+DOORS_AND_GALLEY = ("door", "galley", "door")
 
 CabinRow = tuple[str, int, int, str]  # cabin, first row, last row, letters with "-" for an aisle
 
@@ -105,7 +114,8 @@ def layout_from(mapping: Mapping[str, Any]) -> LayoutSpec:
         labels = mapping.get("labels", {})
         if not isinstance(labels, Mapping) or not all(isinstance(word, str) and 0 < len(word) <= 16 for word in labels.values()):
             raise InvalidRequest("labels: an object of seat id to what people read (up to 16 characters) is expected")
-        spec = LayoutSpec(layout_id, _text(mapping, "name", layout_id), tuple(_section(one) for one in sections), dict(labels))
+        parts = tuple(_section(one) for one in sections)
+        spec = LayoutSpec(layout_id, _text(mapping, "name", layout_id), parts, dict(labels), _fixtures(mapping, "behind"))
         layout = Layout(spec)
         absent = [seat for seat in labels if seat not in layout.by_id]
         for section in spec.sections:
@@ -137,7 +147,19 @@ def _section(mapping: Mapping[str, Any]) -> Section:
         exit_rows=_words(mapping, "exit_rows"),
         accessible=seats_of(_words(mapping, "accessible")),
         prefix=prefix,
+        ahead=_fixtures(mapping, "ahead"),
     )
+
+
+def _fixtures(mapping: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    words = _words(mapping, key)
+    for word in words:
+        if word not in FIXTURES:
+            near = nearest(word, FIXTURES, 1)
+            raise InvalidRequest(f"{key}: {shown(word)} is none of {', '.join(FIXTURES)}" + (f"; did you mean {near[0]}?" if near else ""))
+    if len(words) > FIXTURES_MAX:
+        raise InvalidRequest(f"{key}: over {FIXTURES_MAX} side by side")
+    return words
 
 
 def _known_keys(mapping: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -176,6 +198,8 @@ def aircraft_layouts(types: Iterable[Mapping[str, str]], cabins: Iterable[Mappin
     A row whose letters are some of those of the cabin before it (a narrow last row) joins that cabin's grid with its other
     seats missing, so that a map draws it in line.
 
+    Doors, galleys and lavatories stand where those of a typical aircraft of its size do (`_with_fixtures`).
+
     Raises:
         InvalidRequest: A row of either file cannot be understood; the type is named.
     """
@@ -207,8 +231,18 @@ def _aircraft(code: str, name: str, exits: frozenset[str], cabins: Sequence[Cabi
     for cabin, columns, rows in grids:
         sections.extend(_cabin_sections(cabin, columns, rows, exits))
     spec = LayoutSpec(code, name, tuple(sections))
-    Layout(spec)  # Raises where two cabins share a row.
-    return spec
+    return _with_fixtures(spec, Layout(spec).capacity)  # Raises where two cabins share a row.
+
+
+def _with_fixtures(spec: LayoutSpec, capacity: int) -> LayoutSpec:
+    if capacity < GALLEY_SEATS_MIN:
+        return spec
+    parts: list[Section] = []
+    for section in spec.sections:
+        new_cabin = bool(parts) and parts[-1].cabin != section.cabin
+        stands = not parts or (new_cabin and section.columns.count("") > 1)
+        parts.append(structs.replace(section, ahead=DOORS_AND_GALLEY) if stands else section)
+    return structs.replace(spec, sections=tuple(parts), behind=DOORS_AND_GALLEY if capacity >= LARGE_SEATS_MIN else ("lavatory",))
 
 
 def _cabin_sections(cabin: str, columns: tuple[str, ...], rows: list[tuple[str, str]], exits: frozenset[str]) -> list[Section]:

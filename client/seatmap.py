@@ -30,6 +30,7 @@ GLYPHS = {FREE: "·", ACCESSIBLE: "&", HELD: "◐", TAKEN: "×", YOURS: "●", B
 WORDS = {FREE: "free", ACCESSIBLE: "of them accessible", HELD: "held", TAKEN: "taken", YOURS: "yours", BLOCKED: "blocked"}
 CABINS = {"F": "First", "J": "Business", "W": "Premium economy", "Y": "Economy"}
 EXIT_LEFT, EXIT_RIGHT = "»", "«"
+WALL = "┄"  # Between doors, galleys, a stage.
 LABEL_EVERY = 5  # Columns with long labels are numbered this far apart.
 WIDTH_MIN = 20
 
@@ -73,8 +74,12 @@ def draw(answer: SeatMapAnswer, width: int = 80) -> list[Line]:
     for ys in sections_of(answer, by_row):
         lines += _heading([seat for y in ys for seat in by_row[y]])
         aisles = aisles_of(answer, ys[0])
-        for grid in _grids(by_row, ys, aisles, max(width, WIDTH_MIN)):
+        grids = _grids(by_row, ys, aisles, max(width, WIDTH_MIN))
+        ahead, behind = fixtures_around(answer, ys)
+        lines += _draw_fixtures(ahead, aisles, grids[0], max(width, WIDTH_MIN))
+        for grid in grids:
             lines += _draw_section(by_row, ys, aisles, grid)
+        lines += _draw_fixtures(behind, aisles, grids[0], max(width, WIDTH_MIN))
         lines.append([])
     lines.append(legend(answer.seats))
     lines += prices(answer.seats)
@@ -141,11 +146,31 @@ def sections_of(answer: SeatMapAnswer, by_row: dict[int, list[SeatInfo]]) -> lis
         bounds = next(((first, last) for first, last, _ in answer.aisles if first <= y <= last), None)
         # Rows of two sections that look alike are drawn as one: a price zone is not a wall.
         now = (seats[0].cabin, tuple(aisles_of(answer, y)), {seat.x: seat.column for seat in seats} if bounds is None else None)
-        if now != before or (sections and not _columns_agree(by_row, sections[-1][-1], y)):
+        parted = any(y == place for place, _ in answer.fixtures)
+        if now != before or parted or (sections and not _columns_agree(by_row, sections[-1][-1], y)):
             sections.append([])
         sections[-1].append(y)
         before = now
     return sections
+
+
+def fixtures_around(answer: SeatMapAnswer, ys: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Return what stands before the rows `ys` and, where they are the last, behind them."""
+    standing = dict(answer.fixtures)
+    last = max((y for y, _ in answer.fixtures), default=0)
+    return standing.get(ys[0], []), standing[last] if last == ys[-1] + 1 and last > max(seat.y for seat in answer.seats) else []
+
+
+def fixture_line(words: Sequence[str], width: int) -> str:
+    """Return one line of `width` characters with the words spread over it; a cabin that is narrower than its words is overhung."""
+    room = width - sum(len(word) for word in words)
+    if len(words) == 1 and room > 3:
+        return f" {words[0]} ".center(width, WALL)
+    gaps = len(words) - 1
+    if room < 3 * gaps or not words:
+        return " ".join(words)
+    sizes = [room // gaps + (number < room % gaps) for number in range(gaps)]
+    return words[0] + "".join(f" {WALL * (size - 2)} {word}" for size, word in zip(sizes, words[1:], strict=True))
 
 
 def _columns_agree(by_row: dict[int, list[SeatInfo]], above: int, below: int) -> bool:
@@ -175,6 +200,16 @@ def _grids(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequenc
             return [Grid(0, columns, pitch, label)]
     block = max(1, room - len(aisles))
     return [Grid(first, min(first + block, columns), 1, label) for first in range(0, columns, block)]
+
+
+def _draw_fixtures(words: Sequence[str], aisles: Sequence[int], grid: Grid, width: int) -> list[Line]:
+    margin = grid.label + 3
+    while len(" ".join(words)) > width - margin:
+        words = words[:-1]
+    if not words:
+        return []
+    across = (grid.last - grid.first) * grid.pitch + sum(grid.first <= x < grid.last for x in aisles) - (grid.pitch > 1)
+    return [[Span(" " * margin + fixture_line(words, across), FRAME)]]
 
 
 def _draw_section(by_row: dict[int, list[SeatInfo]], ys: Sequence[int], aisles: Sequence[int], grid: Grid) -> list[Line]:

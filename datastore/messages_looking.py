@@ -137,6 +137,8 @@ class SeatMapAnswer(Answer, kw_only=True):
     aisles: list[tuple[int, int, list[int]]]  # (first y, last y, x of the aisles) a section
     lsn: int
     as_of_ms: int
+    # (y of the row behind them, what stands there from left to right): doors, galleys, a stage; behind the last row y is one more.
+    fixtures: list[tuple[int, list[str]]] = msgspec.field(default_factory=list)
 
 
 class WatchSeats(Request, frozen=True, kw_only=True):

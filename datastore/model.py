@@ -187,6 +187,10 @@ class ConnectingTime(msgspec.Struct, frozen=True, array_like=True):
     international_min: int = -1
 
 
+# What stands in a cabin or hall where no seat is.
+FIXTURES = ("door", "galley", "lavatory", "stairs", "screen", "stage")
+
+
 class Section(msgspec.Struct, frozen=True, array_like=True):
     """A block of a layout: every row crossed with every column but the missing ones.
 
@@ -199,6 +203,7 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
         exit_rows: Labels of rows at an exit.
         accessible: Seat ids with space for a wheelchair or movable armrests.
         prefix: Put before each seat id where two sections repeat labels ("BAL").
+        ahead: Fixtures before its first row, left to right, of `FIXTURES`: ("door", "galley", "door").
     """
 
     cabin: str
@@ -209,6 +214,7 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
     exit_rows: tuple[str, ...] = ()
     accessible: tuple[str, ...] = ()
     prefix: str = ""
+    ahead: tuple[str, ...] = ()
 
 
 class Seat(NamedTuple):
@@ -230,12 +236,18 @@ class Seat(NamedTuple):
 
 
 class LayoutSpec(msgspec.Struct, frozen=True, array_like=True):
-    """A cabin or hall plan as it is stored and sent; `Layout` is the same worked out."""
+    """A cabin or hall plan as it is stored and sent; `Layout` is the same worked out.
+
+    Attributes:
+        labels: seat_id -> designator, where they differ.
+        behind: Fixtures behind the last row, left to right.
+    """
 
     layout_id: str
     name: str
     sections: tuple[Section, ...]
-    labels: dict[str, str] = {}  # seat_id -> designator, where they differ
+    labels: dict[str, str] = {}
+    behind: tuple[str, ...] = ()
 
 
 class Layout:

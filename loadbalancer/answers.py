@@ -313,3 +313,14 @@ def aisles(layout: Layout) -> list[tuple[int, int, list[int]]]:
             found.append((y, y + len(section.rows) - 1, [x for x, column in enumerate(section.columns) if not column]))
         y += len(section.rows)
     return found
+
+
+def fixtures(layout: Layout) -> list[tuple[int, list[str]]]:
+    """Return (y of the row behind, fixtures from left to right) wherever some stand, front to back."""
+    found: list[tuple[int, list[str]]] = []
+    y = 0
+    for section in layout.spec.sections:
+        if section.ahead:
+            found.append((y, list(section.ahead)))
+        y += len(section.rows)
+    return [*found, (y, list(layout.spec.behind))] if layout.spec.behind else found

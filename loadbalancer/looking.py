@@ -8,7 +8,7 @@ from datastore import messages
 from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import Seat, SeatState, Service, is_date
 from datastore.rows import SeatRow
-from loadbalancer.answers import SEAT_WORDS, aisles, seat_info, service_info
+from loadbalancer.answers import SEAT_WORDS, aisles, fixtures, seat_info, service_info
 from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.identity import owner_of
 from loadbalancer.nearby import hint, no_such_seat
@@ -75,6 +75,7 @@ class Looking:
             aisles=aisles(sale.layout),
             lsn=lsn,
             as_of_ms=self._balancer.as_of_ms([view.code]),
+            fixtures=fixtures(sale.layout),
             partial=partial,
         )
 

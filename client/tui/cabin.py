@@ -187,15 +187,24 @@ class Cabin:
             heading = f"{' ' * (self.label_width + 3)}{seatmap.cabin_name(self._by_row[ys[0]][0].cabin)}"
             aisles = seatmap.aisles_of(answer, ys[0])
             rows = [self._seat_line(y, aisles, wing=y in wings) for y in ys]
-            drawn.append([PlanLine(text=heading), *self._columns(ys, aisles), *rows])
+            ahead, behind = (self._fixtures(words, rows) for words in seatmap.fixtures_around(answer, ys))
+            drawn.append([PlanLine(text=heading), *ahead, *self._columns(ys, aisles), *rows, *behind])
+            self.line_of |= {y: len(drawn[-1]) - len(behind) - len(ys) + place for place, y in enumerate(ys)}
         widest = max((self._width_of(line) for lines in drawn for line in lines), default=0)
         for number, (ys, lines) in enumerate(zip(sections, drawn, strict=True)):
             if number:
                 self.lines.append(PlanLine())
             # A narrow cabin at the front stands in the middle of the aircraft, as it does in the air; a hall's parts do too.
             blanks = (widest - max(self._width_of(line) for line in lines)) // 2
+            self.line_of |= {y: self.line_of[y] + len(self.lines) for y in ys}
             self.lines += [line.moved(blanks) for line in lines]
-            self.line_of |= {y: len(self.lines) - len(ys) + place for place, y in enumerate(ys)}
+
+    def _fixtures(self, words: Sequence[str], rows: Sequence[PlanLine]) -> list[PlanLine]:
+        """Return the line of doors and galleys, as wide as the widest row of the section; nothing where none stand."""
+        if not words:
+            return []
+        first, last = min(row.cells[0].left for row in rows), max(row.cells[-1].left for row in rows)
+        return [PlanLine(text=" " * first + seatmap.fixture_line(words, last + self.pitch - first))]
 
     def _width_of(self, line: PlanLine) -> int:
         return line.cells[-1].left + self.pitch + self.label_width + 4 if line.cells else len(line.text)

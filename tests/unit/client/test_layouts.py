@@ -37,6 +37,10 @@ def test_a_range_that_is_none_is_refused(text: str) -> None:
         ({"sections": [{"cabin": "HALL", "rows": "1-2", "columns": "AB", "exit_rows": "9"}]}, "9 is named but not in the grid"),
         ({"sections": [{"cabin": "HALL", "rows": "1-2", "columns": "AB", "colums": "AB"}]}, "did you mean columns"),
         ({"labels": {"9A": "x"}}, "9A is named"),
+        ({"behind": ["gallery"]}, "behind: gallery is none of .*; did you mean galley"),
+        ({"behind": ["door"] * 9}, "over 8 side by side"),
+        ({"behind": 3}, "behind: a list of texts"),
+        ({"sections": [{"cabin": "HALL", "rows": "1-2", "columns": "AB", "ahead": ["pit"]}]}, "ahead: pit is none of"),
     ],
 )
 def test_a_wrong_layout_is_refused_with_the_reason(change: dict[str, object], reason: str) -> None:
@@ -55,6 +59,25 @@ def test_every_aircraft_type_has_the_seats_that_its_line_says() -> None:
     exits = {line.split(",")[0]: set(line.split(",")[3].split()) for line in lines}
     assert {code: layout.capacity for code, layout in layouts.items()} == stated
     assert {code: {seat.row for seat in layout.seats if seat.exit} for code, layout in layouts.items()} == exits
+
+
+def test_doors_and_galleys_stand_where_an_aircraft_of_that_size_has_them() -> None:
+    """None in the smallest; at the front of all others, between cabins only with two aisles; a lavatory behind the smaller ones."""
+    found = {
+        code: ({section.rows[0]: section.ahead for section in spec.sections if section.ahead}, spec.behind)
+        for code, spec in read_aircraft(shipped_data("aircraft")).items()
+    }
+    both = ("door", "galley", "door")
+    assert found["BN2"] == ({}, ())
+    assert found["ER4"] == ({"1": both}, ("lavatory",))
+    assert found["320"] == ({"1": both}, both)
+    assert found["77W"] == ({"1": both, "18": both}, both)
+
+
+def test_a_hall_says_what_stands_before_and_behind_its_seats() -> None:
+    sections = [{"cabin": "HALL", "rows": "1-2", "columns": "AB", "ahead": "stairs stage stairs"}]
+    spec = layout_from({"id": "X", "sections": sections, "behind": ["door"]})
+    assert (spec.sections[0].ahead, spec.behind) == (("stairs", "stage", "stairs"), ("door",))
 
 
 def test_an_a319_has_its_cabins_zones_and_accessible_seats() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from client import seatmap
 from datastore.messages import SeatInfo, SeatMapAnswer, ServiceInfo
 from datastore.model import Layout, LayoutSpec, Money, Section
+from loadbalancer.answers import fixtures
 
 SERVICE = ServiceInfo(
     "AA1-JFK-2026-12-01", "AA", "American", "airline", "JFK", "Kennedy", "MIA", "Miami", "2026-12-01", "", "", 0, 0, 0, "", "738", "737",
@@ -40,7 +41,7 @@ def answer(spec: LayoutSpec, states: Mapping[str, str] | None = None, mine: tupl
     for section in spec.sections:
         aisles.append((y, y + len(section.rows) - 1, [x for x, column in enumerate(section.columns) if not column]))
         y += len(section.rows)
-    return SeatMapAnswer(service=SERVICE, seats=seats, aisles=aisles, lsn=1, as_of_ms=0)
+    return SeatMapAnswer(service=SERVICE, seats=seats, aisles=aisles, lsn=1, as_of_ms=0, fixtures=fixtures(Layout(spec)))
 
 
 def test_the_whole_map_of_a_small_jet() -> None:
@@ -125,3 +126,43 @@ CIRB   · ·    ·   CIRB
 def test_cabins_have_names_for_people() -> None:
     """A letter of an airline and a word of a theatre both read well."""
     assert ["Business", "Stalls", "Q"] == [seatmap.cabin_name(word) for word in ("J", "STALLS", "Q")]
+
+
+def test_doors_and_galleys_are_drawn_where_they_stand() -> None:
+    """Before the first row, between cabins, behind the last row; two parts of one cabin with a galley between them are drawn apart."""
+    spec = LayoutSpec(
+        "L",
+        "L",
+        (
+            Section("J", "A", ("1",), ("A", "", "B", "C", "", "D"), ahead=("door", "galley", "door")),
+            Section("Y", "A", ("2", "3"), ("A", "B", "", "C", "D", "", "E", "F")),
+            Section("Y", "A", ("4",), ("A", "B", "", "C", "D", "", "E", "F"), ahead=("lavatory",)),
+        ),
+        behind=("galley",),
+    )
+    drawn = seatmap.text(seatmap.draw(answer(spec)))
+    assert """\
+Business  4 of 4 free
+    door galley door
+    A    B C    D
+1   ·    · ·    ·   1
+
+Economy  12 of 12 free
+    A B    C D    E F
+2   · ·    · ·    · ·   2
+3   · ·    · ·    · ·   3
+
+Economy  6 of 6 free
+    ┄┄┄┄ lavatory ┄┄┄
+    A B    C D    E F
+4   · ·    · ·    · ·   4
+    ┄┄┄┄┄ galley ┄┄┄┄
+""" in drawn
+
+
+@given(st.lists(st.sampled_from(["door", "galley", "lavatory", "stage"]), min_size=1, max_size=8), st.integers(1, 80))
+def test_fixtures_fill_the_width_in_their_order(words: list[str], width: int) -> None:
+    """Every word stands there once, in order; the line is as wide as asked, or as the words need."""
+    line = seatmap.fixture_line(words, width)
+    assert [word for word in line.replace(seatmap.WALL, " ").split() if word] == words
+    assert len(line) == width or line == " ".join(words)

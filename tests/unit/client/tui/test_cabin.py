@@ -162,3 +162,17 @@ def test_a_narrow_section_stands_in_the_middle() -> None:
     end = front.cells[-1].left - front.indent + here.pitch + here.label_width + 4
     assert 0 == back.indent and front.indent == (here.width - end) // 2 > 0
     assert all(cell.left >= line.indent for line in here.lines for cell in line.cells)
+
+
+def test_doors_and_galleys_stand_in_the_picture_and_move_no_seat() -> None:
+    """A line before the first row and one behind the last; a row's line still holds its seats."""
+    seats = list(cabin().seats.values())
+    fixtures = [(0, ["door", "galley", "door"]), (2, ["lavatory"]), (12, ["galley"])]
+    made = Cabin(SeatMapAnswer(service=service(), seats=seats, aisles=[(0, 1, [1]), (2, 11, [2])], lsn=1, as_of_ms=1, fixtures=fixtures))
+    texts = [line.text.strip(" ┄") for line in made.lines if line.text]
+    wanted = ["door galley door", "lavatory", "galley"]
+    assert [text for text in texts if text in wanted] == wanted
+    assert made.lines[-1].text.strip(" ┄") == "galley"
+    for seat in made.seats.values():
+        assert seat.seat_id in [cell.seat_id for cell in made.lines[made.line_of[seat.y]].cells]
+    assert made.width >= max(len(line.text) for line in made.lines)
