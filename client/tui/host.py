@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
+from asyncio import CancelledError, Future, ensure_future, shield, sleep
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -91,6 +91,7 @@ class Host(App[None]):
         self.holds = Holds()
         self.cluster: StatusAnswer | None = None
         self._looking = False
+        self._quitting = False
         self._silent = 0  # Questions in a row that nobody answered.
         self._look_at_ms = 0  # No question about the cluster before this.
         self.trouble = ""  # Why the cluster gave no answer when last asked.
@@ -119,6 +120,7 @@ class Host(App[None]):
         return super().pop_screen()
 
     async def _shutdown(self) -> None:
+        self._quitting = True
         self.workers.cancel_all()  # As in `pop_screen`, for all screens at once.
         await super()._shutdown()
 
@@ -132,11 +134,38 @@ class Host(App[None]):
         """Return what the wallet says; its files are read on another thread, as a disk may be slow or its lock taken."""
         return await self.gateway.ask(lambda _: question(self.wallet))
 
+    async def hold(self, question: Callable[[Client], HoldAnswer]) -> HoldAnswer:
+        """Return a hold that is asked for. Who leaves the screen meanwhile has it all the same, and is told of it.
+
+        Raises:
+            HoldfastError: Nothing is held, or nobody knows yet.
+        """
+        asked = ensure_future(self.ask(question))
+        try:
+            return await shield(asked)
+        except CancelledError:
+            # The question is on its way and seats may be held by it: they must not be held without anybody knowing.
+            if not self._quitting:
+                self._hear_late(asked)
+            raise
+
+    @work(group="late")
+    async def _hear_late(self, asked: Future[HoldAnswer]) -> None:
+        """Take in a hold whose screen was left before the answer."""
+        try:
+            hold = await asked
+        except HoldfastError as error:
+            self.say_error(error, "nothing was held")
+            return
+        self.take_hold(hold)
+        said = f"{seats_on(hold)} held for {duration_text(hold.remaining_ms)}: the answer came when you had left."
+        self.notify(f"{said} Holds keeps or gives back.", title="held for you", severity="warning", timeout=15)
+
     async def renew(self, hold: HoldAnswer) -> HoldAnswer | None:
         """Take the seats of an ended hold again, all or none; None where that was refused, which has been said."""
         request_id = new_request_id()
         try:
-            renewed = await self.ask(lambda client: client.renew(hold.hold_id, request_id=request_id))
+            renewed = await self.hold(lambda client: client.renew(hold.hold_id, request_id=request_id))
         except HoldfastError as error:
             self.say_error(error, "not held again")
             return None

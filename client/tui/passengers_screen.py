@@ -214,6 +214,10 @@ class PassengersScreen(Page[object]):
     @work(group="leave", exclusive=True)
     async def action_leave(self) -> None:
         """Go back; the hold stays or is given up, as the traveller says."""
+        if self.at_work("book"):
+            # Whether the seats are booked or held is not known before the answer, which must find somebody.
+            self.notify("the booking is under way: its answer comes first")
+            return
         known = self.hold.hold_id in {hold.hold_id for hold in self.holdfast.holds.open()}
         if known:
             held = f"{seats_line(self.hold)} {'are' if self.hold.legs or len(self.hold.seats) > 1 else 'is'} held for you."

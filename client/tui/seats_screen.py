@@ -251,7 +251,7 @@ class SeatsScreen(Page[object]):
         views = self.query_one("#views")
         views.loading = True
         try:
-            hold = await self.holdfast.ask(question)
+            hold = await self.holdfast.hold(question)
         except HoldfastError as error:
             self._refused(error)
             return

@@ -20,13 +20,14 @@ from client.tui.app import HoldfastApp
 from client.tui.calendar_screen import CalendarScreen
 from client.tui.choice import Choice
 from client.tui.help_screen import HelpScreen
+from client.tui.passengers_screen import PassengersScreen
 from client.tui.seat_grid import SeatGrid
 from client.tui.start_screen import StartScreen
 from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen
 from client.wallet import Wallet
 from datastore.errors import HoldfastError, NodeUnreachable
-from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
+from datastore.messages import HoldAnswer, PartitionLine, ProcessStatus, StatusAnswer
 from tests.client.fake import RIVAL, FakeClient
 from tests.client.screens import here, shown, until
 from tests.client.stories import hold_best, open_trip, play, search
@@ -157,6 +158,61 @@ def test_a_search_that_hangs_is_given_up_with_escape(tmp_path: Path) -> None:
         await until(pilot, lambda: "given up" in str(found.content), "given up")
         released.set()
         assert 0 == app.screen.query_one("#trips", OptionList).option_count
+
+    play(tmp_path, story)
+
+
+def test_who_leaves_while_a_hold_is_under_way_is_told_of_it(tmp_path: Path) -> None:
+    """The answer comes when its screen is gone: the hold is in the header all the same, a notice says so, and Holds lists it."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        asked, released = threading.Event(), threading.Event()
+        answer = fake.hold_trip
+
+        def slow(*words: Any, **wanted: Any) -> HoldAnswer:
+            asked.set()
+            assert released.wait(60)
+            return answer(*words, **wanted)
+
+        fake.hold_trip = slow  # type: ignore[method-assign]
+        screen = await open_trip(app, pilot)
+        await pilot.press("b")
+        await until(pilot, asked.is_set, "the hold is asked for")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not screen, "the map was left")
+        assert not app.holds.open()
+        released.set()
+        await until(pilot, lambda: app.holds.open() and "◷" in shown(app), "the hold in the header")
+        await until(pilot, lambda: any("when you had left" in one.message for one in app._notifications), "a notice")
+        (hold,) = app.holds.open()
+        await pilot.press("f4")
+        await until(pilot, lambda: hold.hold_id in shown(app), "the list")
+
+    play(tmp_path, story)
+
+
+def test_a_booking_under_way_is_not_left(tmp_path: Path) -> None:
+    """Whether the seats are held or booked is not known before the answer: Esc waits for it, and the ticket follows."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        asked, released = threading.Event(), threading.Event()
+        answer = fake.confirm
+
+        def slow(*words: Any, **wanted: Any) -> Any:
+            asked.set()
+            assert released.wait(60)
+            return answer(*words, **wanted)
+
+        fake.confirm = slow  # type: ignore[method-assign]
+        await hold_best(app, pilot)
+        await pilot.press(*"Ada", "space", *"Byron", "enter")
+        await until(pilot, asked.is_set, "the booking is asked for")
+        await pilot.press("escape")
+        await until(pilot, lambda: any("under way" in one.message for one in app._notifications), "a notice")
+        assert isinstance(app.screen, PassengersScreen)
+        released.set()
+        await until(pilot, lambda: here(app, TicketScreen), "a ticket")
+        assert not app.holds.open()
 
     play(tmp_path, story)
 
