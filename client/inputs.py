@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from datastore.errors import InvalidRequest, shown
+from datastore.errors import InvalidRequest, nearest, shown
 from datastore.model import Passenger
 
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION_PATTERN = re.compile(r"(?:\d{1,9}[smhd])+", re.ASCII)
 DAYS_AHEAD_MAX = 3_660
 NEIGHBOURS = {"yesterday": -1, "tomorrow": 1}
+DAYS = ("today", *NEIGHBOURS)
 
 
 def duration_ms(text: str) -> int:
@@ -64,16 +65,22 @@ def day(text: str, today: date) -> str:
             return date.fromisoformat(word).isoformat()
     except ValueError:
         pass
-    raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, yesterday, today, tomorrow or +3d", field="date")
+    near = nearest(word, DAYS, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise InvalidRequest(f"{shown(text)} is not a date: write e.g. 2026-12-01, yesterday, today, tomorrow or +3d{hint}", field="date")
 
 
 def service_id(text: str, today: date) -> str:
     """Return a service id in capitals; its date may be a word, as in "AR1140-EZE-tomorrow" or "AR1140-EZE-+3d".
 
     What has no such form is passed on: the cluster knows the nearest right one.
+
+    Raises:
+        InvalidRequest: Its date is almost such a word, which only we know: "AR1140-EZE-tomorow".
     """
     head, dash, last = text.strip().rpartition("-")
-    if dash and (last.lower() in ("today", *NEIGHBOURS) or last.startswith("+")):
+    # A service's own number and place stand in front, so that a place that is like such a word is none.
+    if dash and (last.lower() in DAYS or last.startswith("+") or ("-" in head and nearest(last.lower(), DAYS, 1))):
         return f"{head.upper()}-{day(last, today)}"
     return text.strip().upper()
 

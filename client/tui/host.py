@@ -286,14 +286,19 @@ class Host(App[None]):
         for notice in self.holds.tick(now_ms()):
             seats = seats_on(notice.hold)
             if notice.seconds:
-                said = f"{seats}: {notice.seconds} seconds left. Ctrl+E extends."
+                said = f"{seats}: {notice.seconds} seconds left. {self._key('extend', 'ctrl+e')} extends."
                 self.notify(said, title="your hold ends soon", severity="warning", timeout=10)
             else:
-                said = f"{seats} are for sale again. Holds (3) takes them once more."
+                are, them = ("are", "them") if notice.hold.legs or len(notice.hold.seats) > 1 else ("is", "it")
+                said = f"{seats} {are} for sale again. Holds ({self._key('holds', '3')}) takes {them} once more."
                 self.notify(said, title="your hold has ended", severity="error", timeout=15)
                 self._show_holds()
         if self.holds.open():
             self._show_holds()
+
+    def _key(self, action: str, ours: str) -> str:
+        """Return the key of a binding of the application as people read it: the user's own, else `ours`."""
+        return self.own_keys.get(f"app.{action}", ours).split(",")[0].title()
 
     def _show_holds(self) -> None:
         for screen in self.screen_stack:

@@ -240,7 +240,7 @@ class SearchScreen(Page[object]):
             table.add_row(*_row(service), key=service.service_id)
         silent = f"   incomplete: {', '.join(sorted(answer.partial))} did not answer" if answer.partial else ""
         more = f"the first {PAGE}" if answer.next else str(len(answer.services))
-        self._say(f"{more} services on {day}{silent}" if answer.services else f"no services on {day}{silent}")
+        self._say(f"{more} service{'' if more == '1' else 's'} on {day}{silent}" if answer.services else f"no services on {day}{silent}")
         if answer.services:
             table.focus()
 

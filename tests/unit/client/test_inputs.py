@@ -116,3 +116,15 @@ def test_a_duration_for_people_says_what_is_left() -> None:
 def test_a_services_date_may_be_a_word(text: str, expected: str) -> None:
     """What cannot be read is passed on: the cluster names the nearest right one."""
     assert expected == inputs.service_id(text, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("AR1140-EZE-tomorow", "tomorrow"), ("AR1140-EZE-toady", "today"), ("AR1140-EZE-yesterdy", "yesterday")]
+)
+def test_a_date_word_typed_wrong_is_told_with_the_nearest(text: str, meant: str) -> None:
+    """The cluster knows no such words, so that only here the right one can be named; a place that is like one is left alone."""
+    for ask, word in ((inputs.service_id, text), (inputs.day, text.rpartition("-")[2])):
+        with pytest.raises(InvalidRequest) as caught:
+            ask(word, TODAY)
+        assert f"did you mean {meant}?" in caught.value.detail
+    assert "AR1140-TODA" == inputs.service_id("AR1140-toda", TODAY)
