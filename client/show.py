@@ -66,7 +66,8 @@ def service_line(service: messages.ServiceInfo) -> str:
     title = f"{service.title}, " if service.title else ""
     times = f"{service.date} {local_time(service.departs, service.date)} to {local_time(service.arrives, service.date)}"
     state = "" if service.state == "open" else f", {service.state}"
-    return f"{service.service_id}  {title}{service.operator_name}, {ends}, {times}, {service.layout_name}{state}"
+    layout = f", {service.layout_name}" if service.layout_name != ends else ""  # A hall is its own layout: named once.
+    return f"{service.service_id}  {title}{service.operator_name}, {ends}, {times}{layout}{state}"
 
 
 def brief_line(service: messages.ServiceInfo) -> str:

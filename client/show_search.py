@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 CHEAPEST = "#009E73"
 SKETCH_LINES = 24
+NARROW = 100  # Columns below which a reason stands under its trip.
 
 
 def trips(console: Console, answer: messages.TripsAnswer, children: int = 0, infants: int = 0) -> None:
@@ -39,9 +40,14 @@ def trips(console: Console, answer: messages.TripsAnswer, children: int = 0, inf
 
 
 def _table(console: Console, found: list[messages.Trip], number: int, party: tuple[int, int, int]) -> None:
+    # Where a trip's services are too long for one line each has its own, whole; a reason beside them would be a column of single words.
+    narrow = console.width < NARROW
     rows = Rows(
         "#", "DEPARTS", "ARRIVES", "TIME", "ROUTE", "SERVICES", "LEFT", "PRICE", "BACK", "WHY",
-        right=("#", "LEFT", "PRICE", "BACK"), fold=("WHY",), drop=("LEFT", "BACK", "ROUTE", "WHY"), below="WHY",
+        right=("#", "LEFT", "PRICE", "BACK"),
+        fold=("SERVICES",) if narrow else ("WHY",),
+        drop=("WHY", "LEFT", "BACK", "ROUTE") if narrow else ("LEFT", "BACK", "ROUTE", "WHY"),
+        below="WHY",
     )  # fmt: skip
     for place, trip in enumerate(found, number):
         day = trip.legs[0].service.date

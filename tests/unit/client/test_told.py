@@ -1,12 +1,18 @@
 """What people are told besides the answer: hints, and why a hold's time is not what was asked."""
 
-import pytest
+from io import StringIO
 
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from client import show_search
 from client.commands_selling import _not_as_asked
 from client.terminal import hints
 from datastore.errors import SeatUnavailable
 from datastore.messages import HoldAnswer
 from datastore.model import Money
+from tests.client.fake import FakeClient
 
 MINUTE = 60_000
 
@@ -38,3 +44,13 @@ def test_a_hint_names_the_service() -> None:
     known = SeatUnavailable("taken", service_id="AR1-EZE-2026-12-01")
     assert ["see what is left with: holdfast seats AR1-EZE-2026-12-01"] == hints(known)
     assert ["see what is left with: holdfast seats SERVICE"] == hints(SeatUnavailable("taken"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 99, 100, 140])
+def test_a_trip_of_two_services_stays_within_the_terminal(width: int) -> None:
+    """No line is broken by the terminal; each service is whole, below the one before it where both have no room on one line."""
+    fake, said = FakeClient(), StringIO()
+    show_search.trips(Console(file=said, width=width), fake.search("EZE", "MIA", "2026-12-01"))
+    table = said.getvalue().split("\n\n")[0]  # Below it stands how to hold a trip: a sentence, which may be broken.
+    assert all(service in table and "246.00 USD" in table and "cheapest" in table for service in fake.found)
+    assert all(cell_len(line) <= width for line in table.splitlines())
