@@ -40,7 +40,7 @@ class ServicesScreen(Page[object]):
     heading = "Services"
     HELP = """
     # An operator's services
-    Give the operator's code and a date, **Enter** lists them; the bar says how much is sold or held. **c** closes the marked
+    Give the operator's code and a date, **Enter** lists them; the bar says how much is sold, held or blocked. **c** closes the marked
     service, **o** opens it again, **X** cancels it for good, its bookings at once or as their travellers decide, **m** lists who sits
     where, **Enter** or **b** opens the map on which seats are taken out of sale and put back. Each says first what is and what will be.
     It needs the operator's key in the cluster's data folder on this machine.
@@ -117,7 +117,8 @@ class ServicesScreen(Page[object]):
         sold = sum(service.capacity - service.free for service in answer.services)
         seats = sum(service.capacity for service in answer.services)
         more = f"the first {PAGE}" if answer.next else str(len(answer.services))
-        said.update(f"{more} services of {operator or 'all'} on {day}; {sold} of {seats} seats sold or held ({_percent(sold, seats)} %)")
+        gone = f"{sold} of {seats} seats sold, held or blocked ({_percent(sold, seats)} %)"
+        said.update(f"{more} services of {operator or 'all'} on {day}; {gone}")
         if focus and answer.services:
             table.focus()
 
@@ -192,7 +193,7 @@ class ServicesScreen(Page[object]):
 
 
 def _sold(service: ServiceInfo) -> str:
-    return f"{service.capacity - service.free} of {service.capacity} seats sold or held"
+    return f"{service.capacity - service.free} of {service.capacity} seats sold, held or blocked"
 
 
 def _percent(part: int, whole: int) -> int:

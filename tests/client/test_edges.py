@@ -17,10 +17,12 @@ from textual.widgets import Input, OptionList, Static
 from client.readiness import StartFailed
 from client.tui import keymap
 from client.tui.app import HoldfastApp
+from client.tui.ask_text import AskText
 from client.tui.calendar_screen import CalendarScreen
 from client.tui.choice import Choice
 from client.tui.help_screen import HelpScreen
 from client.tui.passengers_screen import PassengersScreen
+from client.tui.question import Question
 from client.tui.seat_grid import SeatGrid
 from client.tui.start_screen import StartScreen
 from client.tui.swap_screen import SwapScreen
@@ -213,6 +215,21 @@ def test_a_booking_under_way_is_not_left(tmp_path: Path) -> None:
         released.set()
         await until(pilot, lambda: here(app, TicketScreen), "a ticket")
         assert not app.holds.open()
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("asking", [lambda: AskText("The reason?"), lambda: Question("Sure?")])
+def test_what_is_asked_stands_in_the_middle(tmp_path: Path, asking: Callable[[], AskText | Question]) -> None:
+    """A box in a corner is overlooked, and it covers what the question is about."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = asking()
+        app.push_screen(screen)
+        await until(pilot, lambda: here(app, type(screen)) and screen.query_one("#question-box").region.height > 1, "the question")
+        box = screen.query_one("#question-box").region
+        assert abs(box.x - (app.size.width - box.right)) <= 1
+        assert abs(box.y - (app.size.height - box.bottom)) <= 1
 
     play(tmp_path, story)
 
