@@ -66,8 +66,7 @@ class Looking:
     def seat_map(self, request: messages.SeatMap) -> messages.SeatMapAnswer:
         """Show every seat of a service."""
         sale, view, partial = self._service(request)
-        lsn = view.lsn  # Before the rows: what is shown is at least this new.
-        rows = view.seats_taken(request.service_id)
+        lsn, rows = view.seats_now(request.service_id)
         owner = owner_of(request.owner_key) if request.owner_key else ""
         return messages.SeatMapAnswer(
             service=service_info(view, sale.service, sale.layout, wall_ms(), sale),
@@ -91,13 +90,15 @@ class Looking:
         # An answer must be there before the caller gives up.
         changed_now = self._balancer.follower.wait_for_news(changed, min(request.wait_ms, request.deadline_ms // 2))
         view = catalogue.operators[operator]
-        lsn, seen = view.lsn, view.seats_seen(service_id)
+        with view.guard:
+            seen = view.seats_seen(service_id)
+            lsn, rows = view.seats_now(service_id)
         taken = None
         if changed_now:
             owner = owner_of(request.owner_key) if request.owner_key else ""
             taken = [
                 (seat_id, _word(row), bool(owner) and row.owner == owner, row.reason if row.state == SeatState.BLOCKED else "")
-                for seat_id, row in view.seats_taken(service_id).items()
+                for seat_id, row in rows.items()
             ]
         return messages.SeatStatesAnswer(
             service_id=service_id,
@@ -116,8 +117,7 @@ class Looking:
             raise InvalidRequest(f"no cabin {shown(request.cabin)}; there are {', '.join(sale.layout.cabins)}", field="cabin")
         if request.state and request.state not in SEAT_WORDS.values():
             raise InvalidRequest(f"no state {shown(request.state)}; there are {', '.join(SEAT_WORDS.values())}", field="state")
-        lsn = view.lsn
-        rows = view.seats_taken(request.service_id)
+        lsn, rows = view.seats_now(request.service_id)
         wanted = [
             seat
             for seat in sale.layout.seats
@@ -141,8 +141,8 @@ class Looking:
         """Show one seat."""
         sale, view, partial = self._service(request)
         seat = self._seat(sale, request.seat)
-        lsn = view.lsn
-        row = view.seats_taken(request.service_id).get(seat.seat_id)
+        lsn, rows = view.seats_now(request.service_id)
+        row = rows.get(seat.seat_id)
         owner = owner_of(request.owner_key) if request.owner_key else ""
         return messages.SeatAnswer(
             service=service_info(view, sale.service, sale.layout, wall_ms(), sale),

@@ -159,6 +159,10 @@ class OperatorView:
         """Return the rows of a service's seats that are not free."""
         return {seat_id: decode_row(Kind.SEAT, value) for seat_id, value in self.taken.get(service_id, {}).copy().items()}
 
+    def seats_now(self, service_id: str) -> tuple[int, dict[str, SeatRow]]:
+        """Return (lsn, rows of a service's seats that are not free), both of one entry: never from amid news that are being taken in."""
+        with self.guard:
+            return self.lsn, self.seats_taken(service_id)
 
     def seats_seen(self, service_id: str) -> int:
         """Return a number that tells one state of a service's seats from another, within this process; never 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import msgspec
@@ -22,7 +23,8 @@ from datastore.errors import (
     ServiceClosed,
     UnknownOrder,
 )
-from datastore.model import Passenger
+from datastore.model import Passenger, SeatState
+from datastore.rows import Kind, SeatRow, encode_row
 from loadbalancer.server import BalancerServer
 from tests.unit.loadbalancer.scenery import DAY, FLIGHT, OPERATOR_KEY, OTHER, OWNER, Scene, scene
 
@@ -221,3 +223,24 @@ def test_malformed_questions_are_refused() -> None:
             server._handle("hold", msgspec.msgpack.encode({"request_id": "x"}), Peer("127.0.0.1:1"))
         errors.append(refused.value)
         assert "request_id" in errors[0].detail or "owner_key" in errors[0].detail
+
+
+def test_a_map_is_of_one_entry() -> None:
+    """What asks while news are being taken in waits for the end of them: the rows shown are those of the lsn named beside them."""
+    with scene() as here:
+        hold = here.hold("7A", "7B")
+        here.ask("seat_map", messages.SeatMap(service_id=FLIGHT, min_lsn=hold.lsn))
+        view = here.server.balancer.catalogue.operators["AR"]
+        answers: list[Any] = []
+        asking = threading.Thread(target=lambda: answers.append(here.ask("seat_map", messages.SeatMap(service_id=FLIGHT))))
+        with view.guard:
+            lsn = view.lsn
+            free = SeatRow(SeatState.FREE, "", 0, "", 1, 1, "n")
+            view.apply([(Kind.SEAT, f"{FLIGHT}/7A", encode_row(free))])
+            asking.start()
+            asking.join(0.3)  # Its chance to answer from amid the news.
+            view.apply([(Kind.SEAT, f"{FLIGHT}/7B", encode_row(free))])
+            view.lsn = lsn + 1
+        asking.join(30)
+        (shown,) = answers
+        assert (shown.lsn, [seat.seat_id for seat in shown.seats if seat.state == "held"]) == (lsn + 1, [])
