@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +105,8 @@ def _send(
     else:
         held = {code: keys.read_secret(folders.operator_key(code)) for code in codes if folders.operator_key(code).exists()}
     with session.connect(deadline_ms=IMPORT_MS) as client:
-        return importing.send(
+        before = {one.code for one in client.operators() if one.kind} if create and not dry_run else set(codes)
+        reports = importing.send(
             read,
             client.call,
             admin_key=admin_key,
@@ -116,6 +117,22 @@ def _send(
             create=create,
             progress=progress,
         )
+    _wait_listed(session, [report.operator for report in reports if not report.error and report.operator not in before])
+    return reports
+
+
+def _wait_listed(session: Session, made: Sequence[str]) -> None:
+    """Wait until every balancer lists operators that were just made: whoever asks next must find them, whichever answers."""
+    if not made:
+        return
+    from client import loading
+    from client.certificates import caller_tls
+
+    tls = caller_tls(session.mapping, session.folders.data, str(session.config_file))
+    for code in made:
+        late = loading.not_seen_by(session.balancers(), code, tls)
+        if late:
+            tell(f"{code} is not listed yet by {', '.join(late)}: it will be as soon as that balancer answers and hears of it")
 
 
 @contextlib.contextmanager
