@@ -27,10 +27,12 @@ from client.wallet import KeptOrder
 from datastore.messages import OrderAnswer, TransactionAnswer
 from datastore.model import Money, Passenger
 from tests.client.screens import CARD, DECLINED, SIZE, here, paying_app, shown, to_row, until
+from tests.days import flown
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
-TRIP_DAY, DAY, STRIKE_DAY = (date.today() + timedelta(days=days) for days in (15, 16, 17))
+TRIP_DAY, DAY = date.today() + timedelta(days=15), flown("AR1130-EZE", 16)
+STRIKE_DAY = DAY + timedelta(days=1)
 PEOPLE = [Passenger("Byron", "Ada"), Passenger("Byron", "Tom")]
 
 

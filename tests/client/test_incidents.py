@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import shutil
-from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -26,9 +25,10 @@ from client.tui.replay_screen import ReplayScreen
 from client.wallet import Wallet
 from datastore.model import Passenger
 from tests.client.screens import SIZE, here, operators_app, shown, until
+from tests.days import flown
 from tests.integration.harness import TOP, ClusterUnderTest
 
-DAY = (date.today() + timedelta(days=13)).isoformat()
+DAY = flown("AR1130-EZE", 13).isoformat()
 HEADING = "operator,number,from,to,departs,days,block_min,aircraft\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -25,9 +24,10 @@ from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.wallet import Wallet
 from datastore.ticket_codes import facts_of
 from tests.client.screens import SIZE, here, to_row, until
+from tests.days import flown
 from tests.integration.harness import ClusterUnderTest
 
-DAY = (date.today() + timedelta(days=6)).isoformat()
+DAY = flown("AR1130-EZE", 6).isoformat()
 
 
 async def open_map(app: HoldfastApp, pilot: Pilot[None], origin: str, service: str) -> SeatGrid:
