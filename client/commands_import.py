@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,22 +117,8 @@ def _send(
             create=create,
             progress=progress,
         )
-    _wait_listed(session, [report.operator for report in reports if not report.error and report.operator not in before])
+    session.wait_listed([report.operator for report in reports if not report.error and report.operator not in before])
     return reports
-
-
-def _wait_listed(session: Session, made: Sequence[str]) -> None:
-    """Wait until every balancer lists operators that were just made: whoever asks next must find them, whichever answers."""
-    if not made:
-        return
-    from client import loading
-    from client.certificates import caller_tls
-
-    tls = caller_tls(session.mapping, session.folders.data, str(session.config_file))
-    for code in made:
-        late = loading.not_seen_by(session.balancers(), code, tls)
-        if late:
-            tell(f"{code} is not listed yet by {', '.join(late)}: it will be as soon as that balancer answers and hears of it")
 
 
 @contextlib.contextmanager

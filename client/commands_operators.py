@@ -67,7 +67,6 @@ def add(
 ) -> int:
     """Make an operator: its partition on its nodes, and its key in the data folder."""
     from client import keys, loading
-    from client.certificates import caller_tls
 
     session: Session = context.obj
     code = code.upper()
@@ -78,8 +77,7 @@ def add(
             raise InvalidRequest(f"operator {code} exists already; see: holdfast operator list", field="code")
         places = [node.strip() for node in nodes.split(",") if node.strip()]
         loading.register(client, session.folders, admin_key, code, name, kind, places, accounting)
-        # Whoever asks next must find it, whichever balancer answers.
-        late = loading.not_seen_by(session.balancers(), code, caller_tls(session.mapping, session.folders.data, str(session.config_file)))
+        session.wait_listed([code])
         lines = [line for line in client.status().partitions if line.operator == code]
     where = [lines[0].primary, *lines[0].replicas] if lines else []
     document = {"operator": code, "name": name, "kind": kind, "nodes": where, "key": str(session.folders.operator_key(code))}
@@ -87,8 +85,6 @@ def add(
         session.print_json(document)
     else:
         session.console().print(f"{code} ({name}) is on {', '.join(where) or 'its nodes'}; its key: {document['key']}", soft_wrap=True)
-        if late:
-            tell(f"not listed yet by {', '.join(late)}: it will be as soon as that balancer answers and hears of it")
         tell(f"next: holdfast import FOLDER --operator {code}")
     return exit_codes.DONE
 

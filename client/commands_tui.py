@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from client import exit_codes
+from client.cards import cards_of
 from client.command_names import names_of
 from client.commands_looking import Json
 from client.terminal import Session
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from client.rivals import Rivals
     from client.tui.desk import Desk
     from client.tui.start_screen import Beginning
-
-# Source: docs/payments.md, Cards.
-TEST_CARDS = {
-    "pm_card_visa": "pays",
-    "pm_card_mastercard": "pays",
-    "pm_card_chargeDeclined": "declined",
-    "pm_card_chargeDeclinedInsufficientFunds": "declined, no funds",
-    "pm_card_chargeDeclinedExpiredCard": "declined, expired",
-    "pm_card_authenticationRequired": "wants consent first",
-    "pm_card_sandbox_slow": "pays after three seconds",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -147,10 +137,3 @@ def desk_of(session: Session) -> Desk | None:
     from client.tui.desk import Desk
 
     return Desk(session) if session.folders.config.exists() else None
-
-
-def cards_of(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the test cards to offer where the sandbox takes the payments: (what it does, its name)."""
-    if mapping.get("payments", {}).get("provider") != "sandbox":
-        return []
-    return [(f"{name}: {what}", name) for name, what in TEST_CARDS.items()]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from client import api
+from client.cards import cards_of
 from datastore.errors import HoldfastError
 from datastore.model import Passenger
 
@@ -28,7 +29,6 @@ PARTY_MAX = 3
 BOOK_CHANCE = 0.6
 NAMES = ("Hopper", "Hamilton", "Lamport", "Liskov", "Gray", "Codd", "Knuth", "Perlman")
 END_S = 5.0
-CARD = "pm_card_visa"  # Source: docs/payments.md, Cards.
 
 
 class Rivals:
@@ -84,8 +84,8 @@ def wanted_seats(free: Sequence[tuple[str, int, int]], party: int, draw: random.
 
 
 def card_for(mapping: Mapping[str, Any]) -> str:
-    """Return the card that buyers pay with: one that the sandbox takes, "" where no payments are taken."""
-    return CARD if mapping.get("payments", {}).get("provider") == "sandbox" else ""
+    """Return the card that buyers pay with: the first that the sandbox knows, which pays; "" where it takes no payments."""
+    return next((card for _, card in cards_of(mapping)), "")
 
 
 def buy(config: Path, service_id: str, card: str, ended: threading.Event, draw: random.Random) -> None:

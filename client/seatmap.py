@@ -69,17 +69,18 @@ def draw(answer: SeatMapAnswer, width: int = 80) -> list[Line]:
     Args:
         width: Characters of a line; the map never asks for more.
     """
+    width = max(width, WIDTH_MIN)
     lines: list[Line] = []
     by_row = rows_of(answer.seats)
     for ys in sections_of(answer, by_row):
         lines += _heading([seat for y in ys for seat in by_row[y]])
         aisles = aisles_of(answer, ys[0])
-        grids = _grids(by_row, ys, aisles, max(width, WIDTH_MIN))
+        grids = _grids(by_row, ys, aisles, width)
         ahead, behind = fixtures_around(answer, ys)
-        lines += _draw_fixtures(ahead, aisles, grids[0], max(width, WIDTH_MIN))
+        lines += _draw_fixtures(ahead, aisles, grids[0], width)
         for grid in grids:
             lines += _draw_section(by_row, ys, aisles, grid)
-        lines += _draw_fixtures(behind, aisles, grids[0], max(width, WIDTH_MIN))
+        lines += _draw_fixtures(behind, aisles, grids[0], width)
         lines.append([])
     lines.append(legend(answer.seats))
     lines += prices(answer.seats)
@@ -157,8 +158,8 @@ def sections_of(answer: SeatMapAnswer, by_row: dict[int, list[SeatInfo]]) -> lis
 def fixtures_around(answer: SeatMapAnswer, ys: Sequence[int]) -> tuple[list[str], list[str]]:
     """Return what stands before the rows `ys` and, where they are the last, behind them."""
     standing = dict(answer.fixtures)
-    last = max((y for y, _ in answer.fixtures), default=0)
-    return standing.get(ys[0], []), standing[last] if last == ys[-1] + 1 and last > max(seat.y for seat in answer.seats) else []
+    last = max(seat.y for seat in answer.seats)
+    return standing.get(ys[0], []), standing.get(last + 1, []) if ys[-1] == last else []
 
 
 def fixture_line(words: Sequence[str], width: int) -> str:

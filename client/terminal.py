@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from client import api
     from client.config import ClientConfig
     from client.wallet import Wallet
+    from datastore.edge import Tls
     from datastore.messages import Answer
 
 PIPE_WIDTH = 200  # Of tables when nobody's terminal says how wide it is: lines that a script can read whole.
@@ -111,13 +112,28 @@ class Session:
     def connect(self, *, deadline_ms: int = 0) -> api.Holdfast:
         """Return the client of this owner."""
         from client import api
-        from client.certificates import caller_tls
 
-        tls = caller_tls(self.mapping, self.folders.data, str(self.config_file))
         if self.timeout_s:
             deadline_ms = max(10, round(self.timeout_s * 1000))
         deadline_ms = deadline_ms or self.settings.call_ms
-        return api.connect(self.balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=tls)
+        return api.connect(self.balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=self._tls())
+
+    def wait_listed(self, codes: Sequence[str]) -> None:
+        """Wait until every balancer lists operators that were just made; tell which one does not in time.
+
+        Whoever asks next must find them, whichever balancer answers.
+        """
+        from client import loading
+
+        for code in codes:
+            late = loading.not_seen_by(self.balancers(), code, self._tls())
+            if late:
+                tell(f"{code} is not listed yet by {', '.join(late)}: it will be as soon as that balancer answers and hears of it")
+
+    def _tls(self) -> Tls | None:
+        from client.certificates import caller_tls
+
+        return caller_tls(self.mapping, self.folders.data, str(self.config_file))
 
     def balancers(self) -> list[api.Address]:
         """Return the addresses of the balancers, as asked for or configured."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import apsw
 
-from datastore.store_file import put_sum
+from datastore.store_file import put_meta
 
 # A record longer than this may be cut by a page's end, so it is searched in pieces: of twice as many bytes that are left in
 # one place, one whole piece is among them.
@@ -59,8 +59,7 @@ class Scrubbing:
         try:
             execute("BEGIN IMMEDIATE")
             self._database.executemany("DELETE FROM side WHERE digest = ?", [(digest,) for digest in digests])
-            execute("UPDATE meta SET value = 1 WHERE key = 'scrub'")
-            put_sum(self._database)
+            put_meta(self._database, {"scrub": 1})
             execute("COMMIT")
         finally:
             execute("PRAGMA secure_delete = FAST").fetchall()
@@ -89,8 +88,7 @@ class Scrubbing:
                 self._database.execute("PRAGMA temp_store = MEMORY").fetchall()
             log.info("file written anew after an erasure file=%s", self._path.name)
         with self._database:
-            self._database.execute("UPDATE meta SET value = 0 WHERE key = 'scrub'").fetchall()
-            put_sum(self._database)
+            put_meta(self._database, {"scrub": 0})
         if not self._empty_log():
             return False
         self._wanted = self._rewrite = False

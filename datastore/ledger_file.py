@@ -19,7 +19,7 @@ from datastore.model import EPOCH_NONE, Epoch
 from datastore.rows import Kind
 from datastore.sealing import SealingLimits, SegmentInfo, chain_of, pack, segment_end
 from datastore.segments import Disk, SegmentFolder
-from datastore.store_file import BUSY_MS, StoreFile, put_sum
+from datastore.store_file import BUSY_MS, StoreFile, put_meta, read_meta
 
 VERIFY_ENTRIES = 500
 VERIFY_BYTES = 16 * 1024 * 1024
@@ -122,7 +122,7 @@ class LedgerFile(StoreFile):
 
     def _set_verified(self, lsn: int) -> None:
         with self._disk("write the checkpoint"), self._transaction():
-            self._put_meta({"verified_lsn": lsn})
+            put_meta(self._db, {"verified_lsn": lsn})
 
     def _read_segments(self) -> list[SegmentInfo]:
         with self._disk("read"):
@@ -151,8 +151,7 @@ class LedgerFile(StoreFile):
         self._db.executemany("DELETE FROM side WHERE digest = ?", [(digest,) for sides in gone for digest in sides])
         for table, column in (("log", "lsn"), ("epoch", "first_lsn"), ("config", "lsn")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} >= ?", (lsn,))
-        self._db.execute("UPDATE meta SET value = min(value, ?) WHERE key = 'verified_lsn'", (lsn - 1,))
-        put_sum(self._db)
+        put_meta(self._db, {"verified_lsn": min(read_meta(self._db)["verified_lsn"], lsn - 1)})
 
     def _insert_all(self, entries: Sequence[SealedEntry], sides: Mapping[bytes, bytes] | None) -> None:
         before = self._epoch_before(entries[0].entry.lsn) if entries else EPOCH_NONE
@@ -237,8 +236,7 @@ class LedgerFile(StoreFile):
                 (*segment[:3], end.hash, end.epoch.counter, end.epoch.manager, end.stamp_ms, segment.size_bytes, segment.sha256),
             )
             # Packing verified this piece of the chain, so a start need not.
-            self._db.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'verified_lsn'", (segment.last_lsn,))
-            put_sum(self._db)
+            put_meta(self._db, {"verified_lsn": max(read_meta(self._db)["verified_lsn"], segment.last_lsn)})
         self._segments.append(segment)
         self._unsealed_entries -= segment.last_lsn - segment.first_lsn + 1
         self._unsealed_bytes -= size

@@ -25,7 +25,7 @@ import apsw
 from datastore.errors import DiskFailed, HoldfastError, TooNew
 from datastore.ledger import LedgerDamaged
 from datastore.store import SqliteStore
-from datastore.store_file import META_SUM, UNREADABLE_VALUES, put_sum, read_meta, sum_of
+from datastore.store_file import META_SUM, UNREADABLE_VALUES, put_meta, read_meta, sum_of
 
 STEP_PAGES = 256
 BLOCK_BYTES = 1024 * 1024
@@ -178,8 +178,8 @@ def _check_store(path: Path, operator: str, lsn: int, entry_hash: str) -> str:
         if meta.get(META_SUM, sum_of(meta)) != sum_of(meta):  # A source of before has none.
             return "what it says of itself has another sum"
         # The source verified its own file; what is here is verified from the first entry that it has.
-        database.execute("UPDATE meta SET value = 0 WHERE key = 'verified_lsn'")
-        put_sum(database)
+        with database:
+            put_meta(database, {"verified_lsn": 0})
     except (apsw.Error, *UNREADABLE_VALUES) as error:
         raise LedgerDamaged(f"{path}: {error}") from error
     finally:

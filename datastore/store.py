@@ -30,6 +30,7 @@ from datastore.replication_steps import Summary
 from datastore.rows import ConfigRow, Kind, decode_row, encode_row
 from datastore.sealing import SealingLimits
 from datastore.segments import Disk
+from datastore.store_file import put_meta
 from datastore.tables import ROWS_RIDING, ROWS_RIDING_MIN, RowTables
 
 PUT_ASIDE = ".quarantined-"  # and when and why: what follows the name of a file that is damaged, or not to be trusted
@@ -106,7 +107,7 @@ class SqliteStore(LedgerFile):
             "led_manager": led.manager,
         }
         with self._disk("write a promise"), self._transaction():
-            self._put_meta(values)
+            put_meta(self._db, values)
         self._promised, self._led = promised, led
 
     def adopt(self, store_uuid: str, promised: Epoch, led: Epoch) -> None:

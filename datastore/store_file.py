@@ -91,8 +91,14 @@ def sum_of(meta: Mapping[Any, Any]) -> bytes:
 
 
 def put_sum(database: apsw.Connection) -> None:
-    """Write the sum anew; inside each transaction that changes what is in `meta`."""
+    """Write the sum anew; inside the transaction that changes what is in `meta` by other means than `put_meta`."""
     database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (META_SUM, sum_of(read_meta(database))))
+
+
+def put_meta(database: apsw.Connection, values: Mapping[str, Any]) -> None:
+    """Change some of what a file says of itself, and the sum over all of it; inside a transaction."""
+    database.executemany("UPDATE meta SET value = ? WHERE key = ?", [(value, key) for key, value in values.items()])
+    put_sum(database)
 
 
 class _Transaction:
@@ -276,8 +282,3 @@ class StoreFile:
             return self._db.execute(statement, values).fetchall()
         except UNREADABLE as error:
             raise self._failure("read", error) from error
-
-    def _put_meta(self, values: Mapping[str, Any]) -> None:
-        """Change some values; inside a transaction."""
-        self._db.executemany("UPDATE meta SET value = ? WHERE key = ?", [(value, key) for key, value in values.items()])
-        put_sum(self._db)

@@ -14,7 +14,7 @@ import apsw
 from datastore.digest import as_bytes, changed
 from datastore.ledger import SealedEntry
 from datastore.staging import Flush, Staged, merged
-from datastore.store_file import put_sum
+from datastore.store_file import put_meta
 
 # A generation is frozen when it has this many rows and requests. A row with a random name costs 8 us with 8,192 written in key
 # order, 3 us with 32,768, as they share the pages they touch.
@@ -69,14 +69,16 @@ class RowTables:
         Returns:
             The generation, to be given to `written` once the transaction stands; None where there is nothing to write.
         """
+        said: dict[str, int | bytes] = {}
         if self._flush is None:
             if self._staged.lsn == self.flushed_lsn:
                 return None
             self._flush, self._staged = Flush(self._staged), Staged(self._staged.lsn)
             # R7, with the rows in several transactions: from the first on the file says how far its rows may be.
-            self._set_meta("flushing_lsn", self._flush.staged.lsn)
+            said["flushing_lsn"] = self._flush.staged.lsn
         puts, deletes, requests = self._flush.take(rows_max)
-        self._count(puts, deletes)
+        if self._count(puts, deletes):
+            said["state_digest"] = as_bytes(self.digest)
         if puts:
             self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?)", puts)
         if deletes:
@@ -84,28 +86,27 @@ class RowTables:
         if requests:
             self._db.executemany("INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?)", requests)
         if self._flush.done:
-            self._set_meta("applied_lsn", self._flush.staged.lsn)
+            said["applied_lsn"] = self._flush.staged.lsn
             # Z2: whose time is over on the log's clock has no answer any more, on any replica; here its row goes.
             self._db.execute(
                 "DELETE FROM request WHERE request_id IN (SELECT request_id FROM request WHERE ends_ms > 0 AND ends_ms <= ? LIMIT ?)",
                 (self._flush.staged.stamp_ms, ANSWERS_FORGOTTEN),
             )
-        put_sum(self._db)
+        if said:
+            put_meta(self._db, said)
         return self._flush
 
-    def _count(self, puts: Sequence[tuple[int, str, bytes]], deletes: Sequence[tuple[int, str]]) -> None:
-        """Take rows about to be written into the digest, each for the image in the file that it replaces."""
+    def _count(self, puts: Sequence[tuple[int, str, bytes]], deletes: Sequence[tuple[int, str]]) -> bool:
+        """Take rows about to be written into the digest, each for the image in the file that it replaces; return whether there are any."""
         new: dict[int, list[tuple[str, bytes]]] = {}
         for kind, key, value in puts:
             new.setdefault(kind, []).append((key, value))
         for kind, key in deletes:
             new.setdefault(kind, []).append((key, b""))
-        if not new:
-            return
         for kind, rows in new.items():
             old = self._stored(kind, [key for key, _ in rows])
             self.digest = changed(self.digest, kind, old, rows)
-        self._set_meta("state_digest", as_bytes(self.digest))
+        return bool(new)
 
     def _stored(self, kind: int, keys: Sequence[str]) -> dict[str, bytes]:
         """Return key -> image of those that the file has."""
@@ -122,9 +123,6 @@ class RowTables:
             self.whole = (self.flushed_lsn, as_bytes(self.digest))
             self._flush = None
         return self._flush is None
-
-    def _set_meta(self, key: str, value: int | bytes) -> None:
-        self._db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
 
     # --- reading --------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from client.tui.page import Page
 from client.tui.ticket_screen import TicketScreen
 from datastore.errors import HoldfastError
 from datastore.messages import OrderAnswer
+from datastore.wording import counted
 
 PAGE = 200  # Of one question, see messages.GetOrders.
 
@@ -71,7 +72,7 @@ class BookingsScreen(Page[object]):
             return
         finally:
             table.loading = False
-        said.update(f"{len(found)} booking{'s' * (len(found) != 1)}" + (f"; {', '.join(sorted(silent))} did not answer" if silent else ""))
+        said.update(counted(len(found), "booking") + (f"; {', '.join(sorted(silent))} did not answer" if silent else ""))
         self._orders = {order.reference: order for order in found}
         table.clear()
         for order in found:

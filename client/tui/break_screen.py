@@ -17,6 +17,7 @@ from client.tui.happenings import Happening
 from client.tui.host import Host
 from datastore.errors import HoldfastError
 from datastore.messages import ProcessStatus, StatusAnswer
+from datastore.wording import counted
 
 MEANING = {
     "node": "it leads {led}: another node takes over within seconds, and nothing acknowledged is lost",
@@ -63,7 +64,7 @@ def _meaning(status: StatusAnswer, process: ProcessStatus, led: int, frozen: set
     same = [one for one in status.processes if one.kind == kind]
     left = sum(one.verdict != "down" and one.name not in frozen and one.name != process.name for one in same)
     needed = len(same) // 2 + 1 if kind in MAJORITY else 1
-    return TOO_FEW[kind] if left < needed and kind in TOO_FEW else MEANING.get(kind, "").format(led=f"{led} operator{'s' * (led != 1)}")
+    return TOO_FEW[kind] if left < needed and kind in TOO_FEW else MEANING.get(kind, "").format(led=counted(led, "operator"))
 
 
 class BreakScreen(ModalScreen[None]):

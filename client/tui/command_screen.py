@@ -114,7 +114,7 @@ class CommandScreen(Page[object]):
     async def _ran(self, words: list[str]) -> tuple[int, str]:
         """Return the exit code and the last line of a command that has ended."""
         log, last = self.query_one("#lines", Lines), ""
-        log.write(Text(f"> holdfast {shlex.join(words)}", "bold"))
+        log.tell(Text(f"> holdfast {shlex.join(words)}", "bold"))
         self._say(f"{shlex.join(words)} runs …   Esc stops it")
         colour = {"NO_COLOR": "1"} if "NO_COLOR" in os.environ else {"FORCE_COLOR": "1"}
         environment = {**os.environ, **colour, "COLUMNS": str(max(40, self.size.width - 4))}
@@ -129,7 +129,7 @@ class CommandScreen(Page[object]):
             while line := await process.stdout.readline():
                 text = Text.from_ansi(line.decode(errors="replace").rstrip("\n"))
                 last = text.plain.strip() or last
-                log.write(text)
+                log.tell(text)
             return await process.wait(), last
         finally:
             self._interrupt(signal.SIGTERM)  # Only where the screen went while it ran.

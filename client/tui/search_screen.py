@@ -26,6 +26,7 @@ from client.tui.trip import Trip
 from datastore import messages
 from datastore.errors import HoldfastError, InvalidRequest
 from datastore.messages import ServiceInfo
+from datastore.wording import counted
 
 PARTY_MAX = 9
 PAGE = 200
@@ -183,10 +184,11 @@ class SearchScreen(Page[object]):
             return
         silent = f"   incomplete: {', '.join(sorted(answer.partial))} did not answer" if answer.partial else ""
         more = f", {answer.more} more" if answer.more else ""
-        noun = ("way" if self._outbound else "trip") + "s" * (len(trips) != 1)
-        way = f"{noun} back for {answer.passengers}; Esc: another way there" if self._outbound else f"{noun} for {answer.passengers}"
+        count = counted(len(trips), "way back", "ways back") if self._outbound else counted(len(trips), "trip")
+        there = "; Esc: another way there" if self._outbound else ""
         none = "no trips that day; F6 shows other days, F7 what flies at all"
-        self._say(f"{len(trips)} {way}{more}{silent}. None is beaten in price, time and changes at once" if trips else f"{none}{silent}")
+        found = f"{count} for {answer.passengers}{there}{more}{silent}. None is beaten in price, time and changes at once"
+        self._say(found if trips else f"{none}{silent}")
         self._draw_clock()
         if trips:
             options.highlighted = 0
@@ -239,8 +241,8 @@ class SearchScreen(Page[object]):
         for service in answer.services:
             table.add_row(*_row(service), key=service.service_id)
         silent = f"   incomplete: {', '.join(sorted(answer.partial))} did not answer" if answer.partial else ""
-        more = f"the first {PAGE}" if answer.next else str(len(answer.services))
-        self._say(f"{more} service{'' if more == '1' else 's'} on {day}{silent}" if answer.services else f"no services on {day}{silent}")
+        listed = f"the first {PAGE} services" if answer.next else counted(len(answer.services), "service")
+        self._say(f"{listed if answer.services else 'no services'} on {day}{silent}")
         if answer.services:
             table.focus()
 

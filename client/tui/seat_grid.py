@@ -193,16 +193,7 @@ class SeatGrid(ScrollView, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """Capital letters go to a column, digits and Enter to a row; all else goes its usual way."""
-        if self.cabin is None or not self.cursor:
-            return
-        jump = self._keys.jump(event, self.cabin, self.cursor)
-        if jump is None:
-            return
-        event.stop()
-        event.prevent_default()
-        if jump.missing:
-            self.notify(f"there is no row {jump.missing}", severity="warning")
-        self.move_to(jump.seat_id)
+        self._keys.follow(event, self)
 
     def on_click(self, event: events.Click) -> None:
         if self.cabin is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from textual import events
+from textual.notifications import SeverityLevel
 
 from client.tui.cabin import Cabin
 
@@ -16,6 +17,17 @@ class Jump(NamedTuple):
 
     seat_id: str = ""
     missing: str = ""
+
+
+class SeatView(Protocol):
+    """What the map and the list have in common: a cabin, and a cursor on one of its seats ("" without any)."""
+
+    cabin: Cabin | None
+
+    @property
+    def cursor(self) -> str: ...
+    def move_to(self, seat_id: str) -> None: ...
+    def notify(self, message: str, *, severity: SeverityLevel) -> None: ...
 
 
 class SeatKeys:
@@ -39,3 +51,16 @@ class SeatKeys:
         if character.isalpha() and character.isupper():
             return Jump(cabin.in_column(cursor, character) or "")
         return None
+
+    def follow(self, event: events.Key, view: SeatView) -> None:
+        """Take a view's cursor where a key goes, and keep the key from all else; one that is none of these goes its usual way."""
+        if view.cabin is None or not view.cursor:
+            return
+        jump = self.jump(event, view.cabin, view.cursor)
+        if jump is None:
+            return
+        event.stop()
+        event.prevent_default()
+        if jump.missing:
+            view.notify(f"there is no row {jump.missing}", severity="warning")
+        view.move_to(jump.seat_id)

@@ -71,16 +71,7 @@ class SeatList(DataTable[str]):
 
     def on_key(self, event: events.Key) -> None:
         """Digits go to a row, capital letters to a column."""
-        if self.cabin is None or not self.cursor:
-            return
-        jump = self._keys.jump(event, self.cabin, self.cursor)
-        if jump is None:
-            return
-        event.stop()
-        event.prevent_default()
-        if jump.missing:
-            self.notify(f"there is no row {jump.missing}", severity="warning")
-        self.move_to(jump.seat_id)
+        self._keys.follow(event, self)
 
 
 def place_words(seat: SeatInfo) -> str:

@@ -57,6 +57,8 @@ def test_any_command_runs_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await pilot.press("enter")
         await until(pilot, lambda: "ended with" in str(said.content), "the error")
         assert "nothing.rec" in shown(app)
+        await pilot.resize_terminal(90, 30)
+        await until(pilot, lambda: app.size.width == 90 and "nothing.rec" in shown(app), "what it said, on a narrower screen too")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, CommandScreen), "left")
 

@@ -29,7 +29,7 @@ from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen
 from client.wallet import Wallet
 from datastore.errors import HoldfastError, NodeUnreachable
-from datastore.messages import HoldAnswer, PartitionLine, ProcessStatus, StatusAnswer
+from datastore.messages import PartitionLine, ProcessStatus, StatusAnswer
 from tests.client.fake import RIVAL, FakeClient
 from tests.client.screens import here, shown, until
 from tests.client.stories import hold_best, open_trip, play, search
@@ -164,19 +164,25 @@ def test_a_search_that_hangs_is_given_up_with_escape(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def keep_back(fake: FakeClient, method: str) -> tuple[threading.Event, threading.Event]:
+    """Have a method's answer kept back; return what is set once it is asked, and what lets the answer go."""
+    asked, released = threading.Event(), threading.Event()
+    answer = getattr(fake, method)
+
+    def slow(*words: Any, **wanted: Any) -> Any:
+        asked.set()
+        assert released.wait(60)
+        return answer(*words, **wanted)
+
+    setattr(fake, method, slow)
+    return asked, released
+
+
 def test_who_leaves_while_a_hold_is_under_way_is_told_of_it(tmp_path: Path) -> None:
     """The answer comes when its screen is gone: the hold is in the header all the same, a notice says so, and Holds lists it."""
 
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
-        asked, released = threading.Event(), threading.Event()
-        answer = fake.hold_trip
-
-        def slow(*words: Any, **wanted: Any) -> HoldAnswer:
-            asked.set()
-            assert released.wait(60)
-            return answer(*words, **wanted)
-
-        fake.hold_trip = slow  # type: ignore[method-assign]
+        asked, released = keep_back(fake, "hold_trip")
         screen = await open_trip(app, pilot)
         await pilot.press("b")
         await until(pilot, asked.is_set, "the hold is asked for")
@@ -197,15 +203,7 @@ def test_a_booking_under_way_is_not_left(tmp_path: Path) -> None:
     """Whether the seats are held or booked is not known before the answer: Esc waits for it, and the ticket follows."""
 
     async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
-        asked, released = threading.Event(), threading.Event()
-        answer = fake.confirm
-
-        def slow(*words: Any, **wanted: Any) -> Any:
-            asked.set()
-            assert released.wait(60)
-            return answer(*words, **wanted)
-
-        fake.confirm = slow  # type: ignore[method-assign]
+        asked, released = keep_back(fake, "confirm")
         await hold_best(app, pilot)
         await pilot.press(*"Ada", "space", *"Byron", "enter")
         await until(pilot, asked.is_set, "the booking is asked for")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Plan = Callable[["Scenario", random.Random], "Scenario"]
 
+# Whoever falls silent is missed soon.
+HASTY = {"heartbeat_ms": 50, "suspicion_ms": 300, "append_timeout_ms": 200}
+
 
 def lapses(scenario: Scenario, chance: random.Random) -> Scenario:
     """Write-backs of locks are late, and their locks lapse meanwhile (PROTOCOL 2.3)."""
@@ -60,25 +63,28 @@ def adverse(scenario: Scenario, chance: random.Random) -> Scenario:
     )
 
 
-def apart(scenario: Scenario, chance: random.Random) -> Scenario:
-    """A primary is cut off with a manager, a balancer and people who look, again and again (5.4, R10)."""
+def _cut_again_and_again(scenario: Scenario, chance: random.Random, kind: str) -> Scenario:
+    """A primary loses some of its lines for a second, six times, while many buy and other managers take over soon."""
     from tests.simulation.scenario import SEATS, Fault
 
-    faults = [Fault(2_500 + 1_600 * number + chance.randrange(400), "split", "primary", 1_000) for number in range(6)]
+    faults = [Fault(2_500 + 1_600 * number + chance.randrange(400), kind, "primary", 1_000) for number in range(6)]
     return scenario._replace(
         nodes=3,
         managers=2,
         balancers=2,
         buyers=6,
-        lookers=6,
         pause_ms=20,
-        reads=0.1,
         own_managers=True,
         seats=SEATS[:4],
-        times=scenario.times._replace(heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200),
+        times=scenario.times._replace(**HASTY),
         weather=Weather(),
         faults=tuple(faults),
     )
+
+
+def apart(scenario: Scenario, chance: random.Random) -> Scenario:
+    """A primary is cut off with a manager, a balancer and people who look, again and again (5.4, R10)."""
+    return _cut_again_and_again(scenario, chance, "split")._replace(lookers=6, reads=0.1)
 
 
 def setback(scenario: Scenario, chance: random.Random) -> Scenario:
@@ -105,9 +111,7 @@ def absent(scenario: Scenario, chance: random.Random) -> Scenario:
         Fault(lost_ms, "disk", "node-1", 0, 1),
         Fault(back_ms - 1_200, "kill", "primary", 300),
     )
-    times = scenario.times._replace(
-        heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200, segment_entries=4, tail_entries=2, log_entries_max=12, sweep_ms=300
-    )
+    times = scenario.times._replace(**HASTY, segment_entries=4, tail_entries=2, log_entries_max=12, sweep_ms=300)
     return scenario._replace(nodes=5, managers=2, balancers=2, buyers=4, pause_ms=60, times=times, weather=Weather(), faults=faults)
 
 
@@ -117,7 +121,7 @@ def torn(scenario: Scenario, chance: random.Random) -> Scenario:
 
     faults = [Fault(3_000, "disk", "node-2", 0, 1)]
     faults += [Fault(3_001 + 450 * number, "power", "node-2", 50, chance.choice((1, -1)) * chance.randint(1, 14)) for number in range(6)]
-    times = scenario.times._replace(heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200, log_entries_max=4)
+    times = scenario.times._replace(**HASTY, log_entries_max=4)
     return scenario._replace(
         nodes=3, managers=2, balancers=2, buyers=4, pause_ms=60, times=times, weather=Weather(delay_us=3_000), faults=tuple(faults)
     )
@@ -157,7 +161,7 @@ def rivals(scenario: Scenario, chance: random.Random) -> Scenario:
         managers=3,
         balancers=1,
         buyers=1,
-        times=scenario.times._replace(heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200),
+        times=scenario.times._replace(**HASTY),
         weather=Weather(delay_us=8_000),
         faults=tuple(faults),
     )
@@ -165,21 +169,7 @@ def rivals(scenario: Scenario, chance: random.Random) -> Scenario:
 
 def bridged(scenario: Scenario, chance: random.Random) -> Scenario:
     """A primary is cut off with a manager and a balancer, again and again, but for its line to one copy that all others reach too (R1)."""
-    from tests.simulation.scenario import SEATS, Fault
-
-    faults = [Fault(2_500 + 1_600 * number + chance.randrange(400), "bridge", "primary", 1_000) for number in range(6)]
-    return scenario._replace(
-        nodes=3,
-        managers=2,
-        balancers=2,
-        buyers=6,
-        pause_ms=20,
-        own_managers=True,
-        seats=SEATS[:4],
-        times=scenario.times._replace(heartbeat_ms=50, suspicion_ms=300, append_timeout_ms=200),
-        weather=Weather(),
-        faults=tuple(faults),
-    )
+    return _cut_again_and_again(scenario, chance, "bridge")
 
 
 def asleep(scenario: Scenario, chance: random.Random) -> Scenario:
