@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.binding import Binding, BindingType
 
 from client.api import new_request_id
@@ -50,9 +50,8 @@ class BlockScreen(MapPage[object]):
         marked = ", ".join(cabin.seats[one].designator for one in self.marks[:24]) + (" …" if len(self.marks) > 24 else "")
         return Text.assemble(("\n".join(lines) + "\n\n"), (f"{len(self.marks)} marked\n", "bold"), marked)
 
-    @on(SeatGrid.Toggled)
-    def _toggled(self, event: SeatGrid.Toggled) -> None:
-        self.marks = [one for one in self.marks if one != event.seat_id] if event.seat_id in self.marks else [*self.marks, event.seat_id]
+    def toggle(self, cabin: Cabin, seat_id: str) -> None:
+        self.marks = [one for one in self.marks if one != seat_id] if seat_id in self.marks else [*self.marks, seat_id]
         self._marked()
 
     def _marked(self) -> None:

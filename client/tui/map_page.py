@@ -46,6 +46,21 @@ class MapPage(Page[R]):
     def opened(self, cabin: Cabin) -> None:
         """Called once the map is there."""
 
+    def toggle(self, cabin: Cabin, seat_id: str) -> None:
+        """Mark a seat, or give up its mark."""
+        raise NotImplementedError
+
+    def action_choose(self) -> None:
+        """Mark the seat at the cursor."""
+        cursor = self.query_one(SeatGrid).cursor
+        if self.cabin is not None and cursor in self.cabin.seats:
+            self.toggle(self.cabin, cursor)
+
+    @on(SeatGrid.Toggled)
+    def _clicked(self, event: SeatGrid.Toggled) -> None:
+        if self.cabin is not None and event.seat_id in self.cabin.seats:
+            self.toggle(self.cabin, event.seat_id)
+
     def on_mount(self) -> None:
         self.query_one(TopBar).show(f"{self.heading} of {self.service_id}")
         self.query_one(SeatGrid).focus()

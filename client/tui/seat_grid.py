@@ -54,7 +54,8 @@ class SeatGrid(ScrollView, can_focus=True):
         Binding("pagedown", "rows(8)", "Page down", show=False, id="seats.page_down"),
         Binding("home", "edge(-1)", "Row's first", show=False, id="seats.home"),
         Binding("end", "edge(1)", "Row's last", show=False, id="seats.end"),
-        Binding("space", "choose", "Pick", id="seats.choose"),
+        # Done by the page itself, as its other keys are: a hasty Enter after it finds the seat chosen.
+        Binding("space", "screen.choose", "Pick", id="seats.choose"),
         Binding("p", "prices", "Prices", show=False, id="seats.prices"),
     ]
 
@@ -66,7 +67,7 @@ class SeatGrid(ScrollView, can_focus=True):
             self.seat_id = seat_id
 
     class Toggled(Message):
-        """The traveller wants the seat, or gives it up."""
+        """A click: the traveller wants the seat, or gives it up."""
 
         def __init__(self, seat_id: str) -> None:
             super().__init__()
@@ -182,10 +183,6 @@ class SeatGrid(ScrollView, can_focus=True):
     def action_edge(self, side: int) -> None:
         if self.cabin is not None and self.cursor:
             self.move_to(self.cabin.edge(self.cursor, side))
-
-    def action_choose(self) -> None:
-        if self.cursor:
-            self.post_message(self.Toggled(self.cursor))
 
     def action_prices(self) -> None:
         self.show_prices = not self.show_prices

@@ -27,7 +27,7 @@ class SeatList(DataTable[str]):
     what is chosen, digits go to a row and a capital letter to a column, as on the map. **Tab** goes back to the map.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "select_cursor", "Pick", id="list.choose"),
+        Binding("space", "screen.choose", "Pick", id="list.choose"),
         Binding("enter", "screen.hold", "Hold", id="list.hold"),  # As on the map; the table's own would choose.
         Binding("j", "cursor_down", "Down", show=False, id="list.down"),
         Binding("k", "cursor_up", "Up", show=False, id="list.up"),

@@ -199,9 +199,15 @@ class SeatsScreen(Page[object]):
     def _row_selected(self, event: DataTable.RowSelected) -> None:
         self._toggle(str(event.row_key.value))
 
+    def action_choose(self) -> None:
+        """Choose the seat at the cursor of what is shown, or give it up."""
+        shown = self.query_one(f"#{self.query_one('#views', ContentSwitcher).current}")
+        if isinstance(shown, SeatGrid | SeatList) and shown.cursor:
+            self._toggle(shown.cursor)
+
     def _toggle(self, seat_id: str) -> None:
         cabin = self.cabin
-        if cabin is None:
+        if cabin is None or seat_id not in cabin.seats:
             return
         why_not = self.trip.toggle(self.number, cabin.seats[seat_id])
         self._choose(self._chosen)

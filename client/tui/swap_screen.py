@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on
 from textual.binding import Binding, BindingType
 
 from client.tui.cabin import Cabin
@@ -53,11 +52,8 @@ class SwapScreen(MapPage[list[tuple[str, str]] | None]):
             text.append(f"{'▸' if place == self.swaps.turn else ' '} {words:<12} {person}\n", "bold" if place == self.swaps.turn else "")
         return text.append("\nEnter says what it costs" if self.swaps.wished else "\nSpace takes the seat at the cursor", "dim")
 
-    @on(SeatGrid.Toggled)
-    def _toggled(self, event: SeatGrid.Toggled) -> None:
-        if self.cabin is None:
-            return
-        why_not = self.swaps.choose(self.cabin.seats[event.seat_id])
+    def toggle(self, cabin: Cabin, seat_id: str) -> None:
+        why_not = self.swaps.choose(cabin.seats[seat_id])
         if why_not:
             self.notify(why_not, severity="warning")
         self._mark()

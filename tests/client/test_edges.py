@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
@@ -90,6 +91,25 @@ def test_an_ended_hold_whose_seats_are_gone_says_who_has_them(tmp_path: Path) ->
         await pilot.press("ctrl+r")
         await until(pilot, lambda: any("not held again" in one.title for one in app._notifications), "the refusal")
         assert screen.hold is hold and [] == app.holds.open()
+
+    play(tmp_path, story)
+
+
+def test_keys_that_come_at_once_are_taken_in_their_order(tmp_path: Path) -> None:
+    """Whoever types faster than the screen follows, on the map or in the list, gets what was typed: the seat, then the next leg."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        screen = await open_trip(app, pilot)
+        grid = screen.query_one(SeatGrid)
+        for number, row in enumerate("56"):
+            await until(pilot, lambda number=number: screen.number == number and grid.cabin is screen.cabin is not None, "a leg")  # type: ignore[misc]
+            if number:
+                await pilot.press("tab")
+            for key, character in ((row, row), ("enter", None), ("space", " "), ("enter", None)):
+                app.post_message(events.Key(key, character))
+        await until(pilot, lambda: here(app, PassengersScreen), "held")
+        (hold,) = app.holds.open()
+        assert [["5"], ["6"]] == [[seat[:-1] for seat in leg.seats] for leg in hold.legs]
 
     play(tmp_path, story)
 
