@@ -148,6 +148,12 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _say_no_more()
         return exit_codes.DONE
+    except SystemExit as ended:
+        # Both libraries that write for us end a command with 1 where its reader has gone: here that is no failure.
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        _say_no_more()
+        return exit_codes.DONE
     except OSError as error:
         return _show(_of_this_machine(error), as_json=as_json)
 

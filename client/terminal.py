@@ -79,11 +79,14 @@ class Session:
     @cached_property
     def mapping(self) -> Mapping[str, Any]:
         """Return the configuration of the cluster that runs, as it was resolved when it started, else the file's."""
+        from client import profiles
         from client.cluster import read_config
 
-        if self.folders.config.exists():
-            return read_config(self.folders.config)
-        return read_config(self.config_file, self.profile)
+        if not self.folders.config.exists():
+            return read_config(self.config_file, self.profile)
+        if self.profile != profiles.DEFAULT and self.config_file.resolve() != self.folders.config.resolve():
+            read_config(self.config_file, self.profile)  # A slip in its name is told, though the cluster that runs has its own.
+        return read_config(self.folders.config)
 
     def run_again(self, words: Sequence[str]) -> int:
         """Run another command from within this one, for the same cluster; return its exit code."""

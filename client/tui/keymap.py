@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from textual.binding import Binding
 from textual.keys import Keys
+from textual.screen import ModalScreen
 from textual.theme import BUILTIN_THEMES
 
 from client.tui import app as application
@@ -88,6 +89,16 @@ OWNERS: tuple[Any, ...] = (
     start_screen.StartScreen,
     swap_screen.SwapScreen,
     ticket_screen.TicketScreen,
+)
+# What is on the screen together, so that one key cannot mean two things: a page, what is focused on it, and what works everywhere.
+PLACES: tuple[tuple[Any, ...], ...] = (
+    *((owner,) if issubclass(owner, ModalScreen) else (owner, application.HoldfastApp) for owner in OWNERS),
+    (block_screen.BlockScreen, seat_grid.SeatGrid),
+    (replay_screen.ReplayScreen, seat_grid.SeatGrid),
+    (seats_screen.SeatsScreen, seat_grid.SeatGrid),
+    (seats_screen.SeatsScreen, seat_list.SeatList),
+    (swap_screen.SwapScreen, seat_grid.SeatGrid),
+    (search_screen.SearchScreen, place_field.PlaceField),
 )
 MODIFIERS = ("ctrl", "shift", "alt")
 NAMED = frozenset(key.value for key in Keys if re.fullmatch(r"[a-z][a-z0-9_]*", key.value))
@@ -163,7 +174,9 @@ def read(path: Path, theme: str = "") -> Wishes:
             refuse(file, f"keys.{name}", 'must be a key, or several with commas between: "ctrl+h" or "space,x"')
         for key in keys.split(","):
             _check_key(file, name, key.strip())
-    return Wishes({name: ",".join(key.strip() for key in keys.split(",")) for name, keys in table.items()}, str(chosen))
+    wished = {name: ",".join(key.strip() for key in keys.split(",")) for name, keys in table.items()}
+    _check_places(file, wished)
+    return Wishes(wished, str(chosen))
 
 
 def _check_key(file: str, name: str, word: str) -> None:
@@ -176,6 +189,20 @@ def _check_key(file: str, name: str, word: str) -> None:
     if word not in NAMED and key not in NAMED | PUNCTUATION:
         near = sorted(NAMED | PUNCTUATION)
         refuse(file, f"keys.{name}", f"{word!r} is no key: write a character, or a name such as space, f6, ctrl+h, pageup", key, near)
+
+
+def _check_places(file: str, wished: Mapping[str, str]) -> None:
+    """Refuse a wish for a key that does something else in the same place."""
+    for place in PLACES:
+        does: dict[str, str] = {}
+        # The user's own first, so that they are what a key is found to clash with.
+        ours = [one for owner in place for one in owner.BINDINGS if isinstance(one, Binding) and one.id]
+        for binding in sorted(ours, key=lambda one: one.id not in wished):
+            name = str(binding.id)
+            for one in Binding.make_bindings([replace(binding, key=wished.get(name, binding.key))]):
+                other = does.setdefault(one.key, name)
+                if other != name and other in wished:
+                    refuse(file, f"keys.{other}", f"{one.key!r} does {name} there ({binding.description}); give that another key too")
 
 
 def apply(app: application.HoldfastApp, wishes: Wishes) -> None:

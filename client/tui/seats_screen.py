@@ -188,6 +188,11 @@ class SeatsScreen(Page[object]):
         if table.cabin is grid.cabin and grid.cabin is not None:
             table.changed({one for one in (*before, *seat_ids) if one in grid.cabin.seats}, seat_ids)
 
+    def _looked_at(self) -> str:
+        """Return the cabin or section at the cursor: where no seats were offered, the best are sought where one looks."""
+        cursor = self.query_one(SeatGrid).cursor
+        return self.cabin.seats[cursor].cabin if self.cabin is not None and cursor in self.cabin.seats else ""
+
     def _wanted(self, cabin: Cabin, number: int) -> str:
         return self.trip.segments[number].cabin or cabin.cheapest()
 
@@ -223,12 +228,15 @@ class SeatsScreen(Page[object]):
             # Some seats were chosen by hand: those stay, and only this segment's are proposed.
             self._suggest_best()
             return
-        await self._hold(lambda client: best_seats(client, trip, request_id))
+        # Of one service; of several the cursor says nothing of the others.
+        cabin = trip.cabin or (self._looked_at() if len(trip.segments) == 1 else "")
+        await self._hold(lambda client: best_seats(client, trip, cabin, request_id))
 
     def _suggest_best(self) -> None:
         """Choose seats side by side on this segment, of the cabin that was offered; they are held with those of the others."""
         cabin = self.cabin
-        run = cabin.free_run(self.trip.party, self._wanted(cabin, self.number)) if cabin is not None else []
+        wanted = self.trip.segments[self.number].cabin or self._looked_at()
+        run = cabin.free_run(self.trip.party, wanted) if cabin is not None else []
         if cabin is None or not run:
             self.notify("no such block is left; choose seats apart", severity="warning")
             return
@@ -328,10 +336,11 @@ def chosen_seats(client: Client, legs: Sequence[tuple[str, list[str]]], request_
     return client.hold(service_id, seats, request_id=request_id)
 
 
-def best_seats(client: Client, trip: Trip, request_id: str) -> HoldAnswer:
-    """Hold the best seats side by side on every leg, at the price of the trip's offer where it has one."""
+def best_seats(client: Client, trip: Trip, cabin: str, request_id: str) -> HoldAnswer:
+    """Hold the best seats side by side on every leg, of `cabin` ("": any), at the price of the trip's offer where it has one."""
     ids = [segment.service.service_id for segment in trip.segments]
-    cabin = "" if trip.offer else trip.cabin  # An offer says itself of which seats it is.
+    if trip.offer:
+        cabin = ""  # An offer says itself of which seats it is.
     if len(ids) > 1:
         legs = [(one, trip.party) for one in ids]
         return client.hold_trip(legs, together=True, cabin=cabin, request_id=request_id, offer=trip.offer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from client.tui.seat_grid import SeatGrid
 from client.tui.seats_screen import SeatsScreen
 from client.tui.swap_screen import SwapScreen
 from client.tui.ticket_screen import TicketScreen, ticket_text
+from client.tui.trip import Trip
 from client.wallet import Wallet
 from datastore.ticket_codes import facts_of
 from tests.client.screens import SIZE, here, to_row, until
@@ -114,6 +116,32 @@ def test_anothers_hold_appears_by_itself_and_a_chosen_seat_is_given_up(cluster: 
             assert grid.cabin is not None and "available" == grid.cabin.seats[grid.cursor].state
             await asyncio.to_thread(rival.release, hold.hold_id)
             await until(pilot, lambda: grid.cabin is not None and grid.cabin.seats[wanted].state == "available", "it is free again")
+
+    asyncio.run(journey())
+
+
+def test_the_best_seats_are_sought_in_the_section_one_looks_at(cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """In a hall nothing was offered: b holds two seats of the circle, where the cursor is, neither cheapest nor in front."""
+    client = cluster.client()
+    days = [(date.today() + timedelta(days=ahead)).isoformat() for ahead in range(6, 13)]
+    service = next(one for day in days for one in client.services(day, operator="GRAND").services)
+
+    async def journey() -> None:
+        app = HoldfastApp(cluster.client(), Wallet(tmp_path, "test"))
+        async with app.run_test(size=SIZE) as pilot:
+            screen = SeatsScreen(Trip.of([service], 2))
+            app.push_screen(screen)
+            await until(pilot, lambda: here(app, SeatsScreen) and screen.cabin is not None, "the hall")
+            await until(pilot, lambda: screen.query_one(SeatGrid).cursor, "a cursor")
+            cabin = screen.cabin
+            assert cabin is not None
+            circle = [seat.seat_id for seat in cabin.seats.values() if seat.cabin == "CIRCLE" and seat.state == "available"]
+            screen.query_one(SeatGrid).move_to(circle[0])
+            await pilot.press("b")
+            await until(pilot, lambda: here(app, PassengersScreen), "best seats held")
+            (hold,) = app.holds.open()
+            assert set(hold.seats) < set(circle) and "CIRCLE" != cabin.cheapest()
+            client.release(hold.hold_id)
 
     asyncio.run(journey())
 

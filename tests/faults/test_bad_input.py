@@ -47,7 +47,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(cluster: ClusterUnderTest) -> Scene:
     client, other = cluster.client(OWNER), cluster.client("another-owner-entirely")
-    service = services_of(cluster, "LUM", 3)[0].service_id
+    service = next(one.service_id for one in services_of(cluster, "LUM", 3) if "-LUMEN1-" in one.service_id)
     seats = seats_of(cluster, service)
     held, confirmed = client.hold(service, seats[:2]), client.hold(service, seats[2:3])
     order = client.confirm(confirmed.hold_id, ADA)

@@ -203,6 +203,27 @@ def test_bad_input_has_its_message_and_exit_code(ada: Terminal, words: tuple[str
     assert json.loads(as_json.stdout)["detail"]
 
 
+@pytest.mark.parametrize("words", [("seats", SERVICE), ("services", "--date", DAY), ("doctor",), ("operators", "--json"), ("--help",)])
+def test_a_reader_that_has_seen_enough_is_no_failure(ada: Terminal, words: tuple[str, ...]) -> None:
+    """`holdfast ... | head` ends well and says nothing of it."""
+    unread, written = os.pipe()
+    os.close(unread)
+    try:
+        command = [sys.executable, "-m", "client", *words]
+        done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, env=ada.environment, cwd=TOP, timeout=120, check=False)
+    finally:
+        os.close(written)
+    assert (exit_codes.DONE, b"") == (done.returncode, done.stderr)
+
+
+def test_a_slip_in_a_profiles_name_is_told_beside_a_running_cluster(ada: Terminal) -> None:
+    """The cluster that runs has its own configuration; a profile that there is not is still a slip."""
+    asked = ("--config", str(TOP / "cluster.toml"), "--profile")
+    wrong = ada.run(*asked, "several-host", "operators")
+    assert (exit_codes.INVALID, "") == (wrong.returncode, wrong.stdout) and "several-hosts" in wrong.stderr
+    ada.ok(*asked, "several-hosts", "operators")
+
+
 def test_the_operators_commands(ada: Terminal, bob: Terminal) -> None:
     """Block, sell, close, open, manifest and cancel, with the key from the data folder."""
     service = f"FO{number_of(ada, 'FO')}"

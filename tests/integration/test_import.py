@@ -86,8 +86,9 @@ def test_a_dry_run_changes_nothing_and_a_second_import_says_unchanged(cluster: C
     )
     wanted = imported(cluster, load_dataset(later, valid_from=TODAY, days=60, dataset="one"), dry_run=True)["XA"]
     assert {row.what.split()[0] for row in wanted.rows if row.mark == "-"} == {"3"} and not wanted.rows_left_off
-    (fields,) = {row.fields for row in wanted.rows if row.mark == "~"}
-    assert {row.what.split()[0] for row in wanted.rows if row.mark == "~"} == {"2"} and [one.field for one in fields] == ["arrives"]
+    # One row a season: where clocks change within the sixty days there are two.
+    changed = {(row.what.split()[0], *(one.field for one in row.fields)) for row in wanted.rows if row.mark == "~"}
+    assert {("2", "arrives")} == changed
     fewer = load_dataset(written(tmp_path / "fewer", "XA,1,10:00 XA,3,12:00"), valid_from=TODAY, days=60, dataset="one")
     report = imported(cluster, fewer)["XA"]
     assert (report.added, report.removed, report.error) == (0, rows - len(fewer.operators["XA"].schedules), "")

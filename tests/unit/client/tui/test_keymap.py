@@ -14,6 +14,9 @@ WRONG = [
     ('[keys]\n"seats.choose" = "spcae"', "space"),
     ('[keys]\n"seats.choose" = "ctl+h"', "ctrl"),
     ('[keys]\n"seats.choose" = 3', "must be a key"),
+    ('[keys]\n"seats.choose" = "b"', "trip.best"),
+    ('[keys]\n"trip.hold" = "f6,f1"', "app.help"),
+    ('[keys]\n"seats.left" = "a"\n"seats.right" = "a"', "seats.left"),
     ('[key]\n"seats.choose" = "x"', "keys"),
     ('theme = "ansi-drak"', "ansi-dark"),
     ("keys = 1", "must be a table"),
@@ -36,9 +39,12 @@ def test_right_words_are_taken_and_no_file_is_no_wish(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     assert keymap.Wishes() == keymap.read(file)
     file.write_text(
-        'theme = "ansi-dark"\n[keys]\n"seats.choose" = "space, x"\n"trip.hold" = "ctrl+h"\n"search.focus" = "slash,f9"', encoding="utf-8"
+        'theme = "ansi-dark"\n[keys]\n"seats.choose" = "space, x"\n"trip.hold" = "ctrl+h"\n"search.focus" = "slash,ctrl+y"', encoding="utf-8"
     )
-    assert keymap.Wishes({"seats.choose": "space,x", "trip.hold": "ctrl+h", "search.focus": "slash,f9"}, "ansi-dark") == keymap.read(file)
+    assert keymap.Wishes({"seats.choose": "space,x", "trip.hold": "ctrl+h", "search.focus": "slash,ctrl+y"}, "ansi-dark") == keymap.read(file)
+    # Two that change places are no clash, nor is a key that does something on another page alone.
+    file.write_text('[keys]\n"seats.choose" = "b"\n"trip.best" = "space"\n"trip.next" = "e"', encoding="utf-8")
+    assert "b" == keymap.read(file).keys["seats.choose"]
     assert "nord" == keymap.read(file, "nord").theme
 
 
