@@ -42,7 +42,7 @@ class SeatGrid(ScrollView, can_focus=True):
     HELP = """
     # The seat map
     Arrow keys or **h j k l** walk from seat to seat, over aisles and gaps. A capital letter jumps to that column, digits and
-    Enter to that row. **Space** chooses a seat or gives it up, **p** shows prices, **b** proposes the best seats for your party,
+    Enter to that row. **Space** chooses a seat or gives it up, **p** shows prices, **b** holds the best for your party,
     **Enter** holds what is chosen. `·` free (or a digit: 1 is the cheapest price), `●` yours, `◐` held by somebody, `×` taken, `▒` blocked.
     """
     BINDINGS: ClassVar[list[BindingType]] = [
