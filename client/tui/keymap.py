@@ -199,8 +199,10 @@ def _check_places(file: str, wished: Mapping[str, str]) -> None:
         ours = [one for owner in place for one in owner.BINDINGS if isinstance(one, Binding) and one.id]
         for binding in sorted(ours, key=lambda one: one.id not in wished):
             name = str(binding.id)
+            shipped = {one.key for one in Binding.make_bindings([binding])}
             for one in Binding.make_bindings([replace(binding, key=wished.get(name, binding.key))]):
-                other = does.setdefault(one.key, name)
+                # A key of its own that a binding keeps is as it was shipped, whatever page has it too.
+                other = does.setdefault(one.key, "" if name in wished and one.key in shipped else name)
                 if other != name and other in wished:
                     refuse(file, f"keys.{other}", f"{one.key!r} does {name} there ({binding.description}); give that another key too")
 
