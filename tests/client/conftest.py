@@ -1,4 +1,4 @@
-"""Clusters of real processes for all tests of the terminal application that a worker runs: one that is free, one that is paid."""
+"""Clusters of real processes for a worker's tests of the terminal application, ended with the last of them: one free, one paid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPERATORS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
     with ClusterUnderTest(tmp_path_factory.mktemp("cluster"), {"datastore": {"operator": OPERATORS}}) as running:
         yield running
@@ -27,7 +27,7 @@ PAID = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
     """Yield a cluster of two airlines whose bookings are paid for at the sandbox."""
     with ClusterUnderTest(tmp_path_factory.mktemp("paid"), PAID, datasets=("brief",)) as running:

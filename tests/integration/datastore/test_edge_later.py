@@ -81,7 +81,7 @@ def test_answers_and_errors_come_as_if_at_once(tmp_path_factory: pytest.TempPath
 def test_who_gives_is_not_held_up_by_one_who_does_not_read() -> None:
     """A large answer to a peer that never reads leaves with a thread of its own; that peer's connection ends, others go on."""
     desk = Desk()
-    limits = EdgeLimits(send_ms=2_000)
+    limits = EdgeLimits(send_ms=5_000)
     with edge_log() as lines, edge_server(desk, limits=limits) as server, edge_client(server.address) as client:
         sock = connected(server.address)
         silent = ClientConnection(BoundedChannel(DeadlineStream(sock), limits))
@@ -91,7 +91,7 @@ def test_who_gives_is_not_held_up_by_one_who_does_not_read() -> None:
         wait_until(lambda: len(desk.begun) == 1, "the first question", 5)
         began = time.monotonic()
         desk.give(1)
-        assert time.monotonic() - began < 1.8
+        assert time.monotonic() - began < 4.8
         caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
         caller.start()
         wait_until(lambda: len(desk.begun) == 2, "the second question", 5)

@@ -23,11 +23,11 @@ LOCKS = ("lock-1", "lock-2", "lock-3")
 class Processes:
     """A cluster's processes; `end` kills whatever of it still runs."""
 
-    def __init__(self, folder: Path, operators: dict[str, str]) -> None:
+    def __init__(self, folder: Path, operators: dict[str, str], suspicion_ms: int) -> None:
         self.folder = folder
         ports = dict(zip((*LOCKS, *NODES, *MANAGERS), free_ports(len(LOCKS) + len(NODES) + len(MANAGERS)), strict=True))
         self.addresses = {name: Address("127.0.0.1", port) for name, port in ports.items()}
-        lines = ["[manager]", "heartbeat_ms = 100", "suspicion_ms = 1000", "[datastore]", "copies = 3"]
+        lines = ["[manager]", "heartbeat_ms = 100", f"suspicion_ms = {suspicion_ms}", "[datastore]", "copies = 3"]
         for table, names in (("lockstore.server", LOCKS), ("manager.manager", MANAGERS), ("datastore.node", NODES)):
             for name in names:
                 lines += [f"[[{table}]]", f'name = "{name}"', 'host = "127.0.0.1"', f"port = {ports[name]}"]

@@ -230,9 +230,7 @@ def test_the_twin_answers_when_a_manager_is_gone() -> None:
     with cluster(managers=2) as (_, servers, stub):
         wait_until(lambda: all(len(serving(ManagerStub([server.address]))) == len(OPERATORS) for server in servers), "both settled", 15)
         servers[0].close()
-        began = time.monotonic()
         assert error_code(submit(stub, "A0")) == ""
-        assert time.monotonic() - began < 3
         assert len(serving(stub)) == len(OPERATORS)
 
 
