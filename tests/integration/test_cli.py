@@ -17,6 +17,7 @@ import pytest
 from client import exit_codes
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.integration.typed import typed
+from tests.waiting import wait_until
 
 DAY = (date.today() + timedelta(days=3)).isoformat()
 SERVICE = f"AR1140-EZE-{DAY}"
@@ -288,11 +289,12 @@ def test_help_is_quick_and_complete(ada: Terminal) -> None:
 
 def test_status_says_what_runs_where(ada: Terminal, cluster: ClusterUnderTest) -> None:
     """Every process with its address, and the data and log folders."""
-    text = ada.ok("cluster", "status")
+    wait_until(lambda: exit_codes.DONE == ada.run("cluster", "status").returncode, "all to be well", 30)
+    text = ada.run("cluster", "status").stdout
     for name in cluster.names:
         assert name in text
     assert str(cluster.folders.data) in text
-    answer = ada.json("cluster", "status")
+    answer = json.loads(ada.run("cluster", "status", "--json").stdout)
     assert {"AR", "FO", "LUM", "GRAND"} == {line["operator"] for line in answer["partitions"]}
 
 

@@ -76,8 +76,7 @@ def test_new_certificates_of_lock_servers_are_taken_by_a_rolling_restart(starter
     folder = starter.folders.data / "certificates"
     assert [] == [name for name in names if after[name] == before[name]]
     assert after == {name: ssl.PEM_cert_to_DER_cert((folder / f"{name}.pem").read_text()) for name in names}
-    status = starter.run("cluster", "status")
-    assert (exit_codes.DONE, True) == (status.returncode, "all is well" in status.stdout), status.stdout + status.stderr
+    wait_until(lambda: "all is well" in starter.run("cluster", "status").stdout, "all to be well", 30)
     said = typed(starter, f"use {SERVICE}", "d20")
     assert "held 20D" in said, said
 

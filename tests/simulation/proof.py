@@ -119,6 +119,13 @@ def write(report: Path, rows: list[Row], walked: list[Walked], totals: Totals, *
     between(report, BEGIN, END, lines)
 
 
+def needed(page: Path) -> dict[str, int]:
+    """Return broken rule -> seeds that it took until it was noticed, as the page says."""
+    lines = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    return {row[0]: int(row[-1]) for row in rows if len(row) == len(Row._fields) and row[-1].isdecimal()}
+
+
 def write_long_run(report: Path, totals: Totals, first: int, wall_s: float, failed: Failed | None) -> None:
     """Put what a long run of fresh seeds came to between the page's two marks for it."""
     hours = totals.simulated_s / 3600

@@ -166,10 +166,14 @@ class Caught(NamedTuple):
     failed: Failed | None
 
 
-def catch(mutation: Mutation, seeds_max: int = SEEDS_TO_CATCH_MAX) -> Caught:
-    """Run seed after seed under a broken rule until some checker notices."""
+def catch(mutation: Mutation, seeds_max: int = SEEDS_TO_CATCH_MAX, needed: int = 0) -> Caught:
+    """Run seed after seed under a broken rule until some checker notices.
+
+    Args:
+        needed: How many seeds it took before, 0 where that is not known: the last of them is run first.
+    """
     with broken(mutation.name) as parts:
-        for seed in range(seeds_max):
+        for seed in sorted(range(seeds_max), key=lambda seed: seed != needed - 1):
             result = run_one(draw(seed, mutation.profile), parts)
             if isinstance(result, Failed):
                 # A mutation that does not fit the code any more breaks something, but not the rule.
