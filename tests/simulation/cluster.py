@@ -27,7 +27,7 @@ from tests.simulation.network import Network
 from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
 from tests.simulation.sandboxes import SimulatedSandbox
-from tests.simulation.scenario import CALM, SEATS, Fault, Scenario, lock_names, node_names
+from tests.simulation.scenario import CALM, SEATS, SETTLED_S, Fault, Scenario, lock_names, node_names
 from tests.simulation.sitters import Sitter
 from tests.simulation.threads import installed
 from tests.simulation.traps import trap_of
@@ -425,6 +425,9 @@ class Prober(Buyer):
         self._cluster.first_success_us = self.world.now_us
         while not all(one.is_done for one in (*self._cluster.buyers, *self._cluster.travellers)):
             self.sleep(50)
+        if self._cluster.travellers:
+            # What was decided last is carried out at the other operators within this time (Z5): before it their seats may still be held.
+            self.sleep(round(SETTLED_S * 1000))
         for habits in self._habits:
             self._until(lambda habits=habits: self._reads(habits))  # type: ignore[misc]
 
