@@ -56,11 +56,6 @@ class MapPage(Page[R]):
         if self.cabin is not None and cursor in self.cabin.seats:
             self.toggle(self.cabin, cursor)
 
-    @on(SeatGrid.Toggled)
-    def _clicked(self, event: SeatGrid.Toggled) -> None:
-        if self.cabin is not None and event.seat_id in self.cabin.seats:
-            self.toggle(self.cabin, event.seat_id)
-
     def on_mount(self) -> None:
         self.query_one(TopBar).show(f"{self.heading} of {self.service_id}")
         self.query_one(SeatGrid).focus()

@@ -66,13 +66,6 @@ class SeatGrid(ScrollView, can_focus=True):
             super().__init__()
             self.seat_id = seat_id
 
-    class Toggled(Message):
-        """A click: the traveller wants the seat, or gives it up."""
-
-        def __init__(self, seat_id: str) -> None:
-            super().__init__()
-            self.seat_id = seat_id
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.cabin: Cabin | None = None
@@ -192,7 +185,7 @@ class SeatGrid(ScrollView, can_focus=True):
         """Capital letters go to a column, digits and Enter to a row; all else goes its usual way."""
         self._keys.follow(event, self)
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
         if self.cabin is None:
             return
         at = event.get_content_offset(self)
@@ -204,7 +197,7 @@ class SeatGrid(ScrollView, can_focus=True):
             for seat_id, left in self.cabin.lines[line].cells:
                 if left <= x < left + self.cabin.pitch:
                     self.move_to(seat_id)
-                    self.post_message(self.Toggled(seat_id))
+                    await self.run_action("screen.choose")
 
 
 def legend() -> Text:

@@ -177,6 +177,12 @@ class SeatsScreen(Page[object]):
             self.query_one(SeatGrid).move_to(str(event.row_key.value))
 
     @property
+    def _view(self) -> SeatGrid | SeatList:
+        """Return what is shown of the seats: the map or the list."""
+        is_map = self.query_one("#views", ContentSwitcher).current == "grid"
+        return self.query_one(SeatGrid) if is_map else self.query_one(SeatList)
+
+    @property
     def _chosen(self) -> list[str]:
         return [seat.seat_id for seat in self.trip.segments[self.number].seats]
 
@@ -196,19 +202,14 @@ class SeatsScreen(Page[object]):
     def _wanted(self, cabin: Cabin, number: int) -> str:
         return self.trip.segments[number].cabin or cabin.cheapest()
 
-    @on(SeatGrid.Toggled)
-    def _toggled(self, event: SeatGrid.Toggled) -> None:
-        self._toggle(event.seat_id)
-
     @on(DataTable.RowSelected, "#list")
     def _row_selected(self, event: DataTable.RowSelected) -> None:
         self._toggle(str(event.row_key.value))
 
     def action_choose(self) -> None:
         """Choose the seat at the cursor of what is shown, or give it up."""
-        shown = self.query_one(f"#{self.query_one('#views', ContentSwitcher).current}")
-        if isinstance(shown, SeatGrid | SeatList) and shown.cursor:
-            self._toggle(shown.cursor)
+        if self._view.cursor:
+            self._toggle(self._view.cursor)
 
     def _toggle(self, seat_id: str) -> None:
         cabin = self.cabin
@@ -233,7 +234,7 @@ class SeatsScreen(Page[object]):
         await self._hold(lambda client: best_seats(client, trip, cabin, request_id))
 
     def _suggest_best(self) -> None:
-        """Choose seats side by side on this segment, of the cabin that was offered; they are held with those of the others."""
+        """Choose seats side by side on this segment, of the cabin offered or looked at; they are held with those of the others."""
         cabin = self.cabin
         wanted = self.trip.segments[self.number].cabin or self._looked_at()
         run = cabin.free_run(self.trip.party, wanted) if cabin is not None else []
@@ -271,7 +272,7 @@ class SeatsScreen(Page[object]):
             return
         finally:
             views.loading = False
-            self.query_one(f"#{self.query_one('#views', ContentSwitcher).current}").focus()
+            self._view.focus()
         self._held(hold)
 
     def _refused(self, error: HoldfastError) -> None:
@@ -321,7 +322,7 @@ class SeatsScreen(Page[object]):
         views = self.query_one("#views", ContentSwitcher)
         views.current = "list" if views.current == "grid" else "grid"
         self.query_one(SeatList).move_to(self.query_one(SeatGrid).cursor)
-        self.query_one(f"#{views.current}").focus()
+        self._view.focus()
 
     def action_back(self) -> None:
         self.number = -1  # Nobody follows this map any more.

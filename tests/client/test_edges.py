@@ -95,6 +95,24 @@ def test_an_ended_hold_whose_seats_are_gone_says_who_has_them(tmp_path: Path) ->
     play(tmp_path, story)
 
 
+def test_a_click_chooses_the_seat_under_it(tmp_path: Path) -> None:
+    """On the map a click is the cursor's way there and Space in one; the same again gives the seat up."""
+
+    async def story(app: HoldfastApp, pilot: Pilot[None], fake: FakeClient) -> None:
+        grid = (await open_trip(app, pilot)).query_one(SeatGrid)
+        assert grid.cabin is not None
+        await pilot.press("7", "enter")
+        wanted, line = grid.cursor, grid.cabin.line_of[grid.cabin.seats[grid.cursor].y]
+        left = next(cell.left for cell in grid.cabin.lines[line].cells if cell.seat_id == wanted)
+        await pilot.press("1", "enter")
+        at = (left + 1 + grid._margin - grid.scroll_offset.x, line - grid.scroll_offset.y)
+        for chosen in ([wanted], []):
+            await pilot.click(SeatGrid, offset=at)
+            await until(pilot, lambda chosen=chosen: chosen == grid.chosen and wanted == grid.cursor, "the click")  # type: ignore[misc]
+
+    play(tmp_path, story)
+
+
 def test_keys_that_come_at_once_are_taken_in_their_order(tmp_path: Path) -> None:
     """Whoever types faster than the screen follows, on the map or in the list, gets what was typed: the seat, then the next leg."""
 
