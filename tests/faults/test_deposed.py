@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from client import processes, supervisor
+from client import supervisor
 from datastore import wire
 from datastore.errors import HoldfastError, NotPrimary, OutcomeUnknown, error_from_data
+from tests import nursery
 from tests.checkers import History
 from tests.faults.buyers import (
     OVERLAY,
@@ -115,7 +116,7 @@ class WiredCluster(ClusterUnderTest):
         file.write_text(tomlkit.dumps(mapping), encoding="utf-8")
         command = supervisor.command_of(self.plan.process(name), self.folders)
         command[command.index("--config") + 1] = str(file)
-        self.running[name] = processes.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
+        self.running[name] = nursery.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
 
     def isolate(self, name: str) -> None:
         for pair, line in self.wires.items():

@@ -25,6 +25,7 @@ from datastore.errors import HoldfastError
 from lockstore import admission, servers
 from lockstore.config import from_toml
 from lockstore.errors import LockError
+from tests import nursery
 from tests.waiting import wait_until
 
 READY_S = 60
@@ -66,7 +67,7 @@ class ClusterUnderTest:
         self.mapping = with_ports(mapping, dict(zip(names, processes.free_ports(len(names)), strict=True)))
         self.plan: ClusterPlan = plan_of(self.mapping)
         self.folders = Folders(folder / "data")
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, nursery.Process] = {}
         self.faults_expected: set[str] = set()
         """Processes whose logs may hold a fault: those that a test breaks on purpose."""
         self._datasets = datasets
@@ -114,7 +115,7 @@ class ClusterUnderTest:
         """Start one process that does not run."""
         assert name not in self.running, f"{name} runs already"
         command = supervisor.command_of(self.plan.process(name), self.folders)
-        self.running[name] = processes.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
+        self.running[name] = nursery.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
 
     def admit(self) -> None:
         """Admit the lock servers to their set, as the supervisor does after a start."""

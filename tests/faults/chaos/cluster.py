@@ -15,10 +15,11 @@ from typing import Any
 
 import tomlkit
 
-from client import api, processes, profiles, supervisor
+from client import api, profiles, supervisor
 from client.plan import BALANCER, LOCK_SERVER, NODE, SANDBOX, with_ports
 from datastore.wire import PartitionStatus
 from lockstore.binaries import find_binary
+from tests import nursery
 from tests.faults.buyers import node_stubs, statuses
 from tests.faults.chaos import machine
 from tests.faults.chaos.links import Links
@@ -124,7 +125,7 @@ class HurtCluster(ClusterUnderTest):
             file.write_text(tomlkit.dumps(with_ports(self.mapping, ports)), encoding="utf-8")
             command[command.index("--config") + 1] = str(file)
         assert name not in self.running, f"{name} runs already"
-        self.running[name] = processes.spawn(command, self.folders.log(name), environment)
+        self.running[name] = nursery.spawn(command, self.folders.log(name), environment)
 
     def _shifted_binary(self) -> Path:
         """Write a program that becomes the lock server's with a shifted clock, and return it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from datastore import wire
 from datastore.edge import Address
 from datastore.errors import HoldfastError
 from datastore.stub import NodeStub
+from tests import nursery
 from tests.unit.datastore.inventory import SERVICE, import_command, schedule
 from tests.waiting import wait_until
 
@@ -45,7 +45,7 @@ class Nodes:
         self.config = folder / "cluster.toml"
         self.config.write_text("\n".join(lines) + "\n")
         self.stubs = {name: NodeStub(Address("127.0.0.1", port), name=name) for name, port in ports.items()}
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, nursery.Process] = {}
         self.counter = 0
         self.request = 0
 
@@ -58,10 +58,9 @@ class Nodes:
     def start(self, *names: str, file_bytes_max: int = 0) -> None:
         """Start nodes and wait until they answer; `file_bytes_max` is where their disk is full (0: nowhere)."""
         for name in names or NAMES:
-            with self.log(name).open("ab") as log:
-                command = [sys.executable, "-m", "datastore", "serve", "--node", name]
-                command += ["--config", str(self.config), "--data", str(self.folder / "data")]
-                process = subprocess.Popen(command, stderr=log, cwd=Path(__file__).parents[3])
+            command = [sys.executable, "-m", "datastore", "serve", "--node", name]
+            command += ["--config", str(self.config), "--data", str(self.folder / "data")]
+            process = nursery.spawn(command, self.log(name))
             if file_bytes_max:
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
             self.running[name] = process

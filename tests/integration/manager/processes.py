@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,6 +13,7 @@ from datastore.edge import Address
 from lockstore.admission import initialise
 from lockstore.config import from_toml
 from lockstore.servers import addresses, admin_settings, start_server, stop_server
+from tests import nursery
 
 NODES = ("node-1", "node-2", "node-3")
 MANAGERS = ("manager-1", "manager-2")
@@ -35,7 +35,7 @@ class Processes:
             lines += ["[[datastore.operator]]", f'code = "{code}"', f'name = "{code}"', 'kind = "airline"', f'primary = "{primary}"']
         self.config = folder / "cluster.toml"
         self.config.write_text("\n".join(lines) + "\n")
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, nursery.Process] = {}
 
     def start_locks(self) -> None:
         config = from_toml(tomllib.loads(self.config.read_text()))
@@ -48,11 +48,10 @@ class Processes:
         for name in LOCKS:
             stop_server(config, name, self.folder)
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str) -> nursery.Process:
         package, option = ("manager", "--manager") if name in MANAGERS else ("datastore", "--node")
         command = [sys.executable, "-m", package, "serve", option, name, "--config", str(self.config), "--data", str(self.folder)]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = nursery.spawn(command, self.folder / f"{name}.log")
         self._running[name] = process
         return process
 
