@@ -12,7 +12,7 @@ A Holdfast may be shared by any number of threads.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -65,7 +65,8 @@ class Holdfast(Changes):
         self._stub = stub
         self.owner_key = owner_key
         self.deadline_ms = deadline_ms
-        self._written: dict[str, int] = {}  # service id -> lsn of this client's last write there; oldest first
+        self.written: dict[str, int] = {}  # service id -> lsn of this owner's last write there; oldest first
+        self.on_written: Callable[[str, int], object] = lambda service_id, lsn: None  # told of each, for who keeps them longer
 
     def __enter__(self) -> Holdfast:
         return self
@@ -93,7 +94,7 @@ class Holdfast(Changes):
         except OverflowError as error:
             raise InvalidRequest(f"{method}: a number in it has more than 64 bits", field="number") from error
         if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
-            request = msgspec.structs.replace(request, min_lsn=self._written.get(request.service_id, 0))
+            request = msgspec.structs.replace(request, min_lsn=self.written.get(request.service_id, 0))
         try:
             answer = self._stub.call(method, request)
             if isinstance(request, messages.Write):
@@ -107,10 +108,11 @@ class Holdfast(Changes):
     def _remember(self, answer: messages.Answer | None) -> None:
         """Keep how far a balancer's view must be for this client to see what it wrote."""
         if isinstance(answer, messages.HoldAnswer | messages.OrderAnswer | messages.SeatsChanged | messages.ServiceChanged):
-            self._written[answer.service_id] = max(answer.lsn, self._written.pop(answer.service_id, 0))
-            while len(self._written) > SERVICES_REMEMBERED:
+            self.written[answer.service_id] = max(answer.lsn, self.written.pop(answer.service_id, 0))
+            while len(self.written) > SERVICES_REMEMBERED:
                 # Another thread may have dropped the same one.
-                self._written.pop(next(iter(self._written)), None)
+                self.written.pop(next(iter(self.written)), None)
+            self.on_written(answer.service_id, answer.lsn)
 
     # --- looking --------------------------------------------------------------------------------------------------
 

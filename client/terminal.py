@@ -119,7 +119,11 @@ class Session:
         if self.timeout_s:
             deadline_ms = max(10, round(self.timeout_s * 1000))
         deadline_ms = deadline_ms or self.settings.call_ms
-        return api.connect(self.balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=self._tls())
+        made = api.connect(self.balancers(), owner_key=self.wallet.owner_key(), deadline_ms=deadline_ms, tls=self._tls())
+        # The next command is another process, and may ask another balancer: it sees what this one did all the same.
+        made.written.update(self.wallet.written())
+        made.on_written = self.wallet.note_written
+        return made
 
     def wait_listed(self, codes: Sequence[str]) -> None:
         """Wait until every balancer lists operators that were just made; tell which one does not in time.

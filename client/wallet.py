@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -22,6 +23,8 @@ from datastore.errors import ConfigInvalid
 
 HOME_VARIABLE = "HOLDFAST_HOME"
 PENDING_MAX = 200
+# A view lags by moments. What was written longer ago needs no waiting for, and a cluster begun anew counts from nothing again.
+WRITTEN_KEPT_S = 30
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Wallet:
         self._offers = folder / f"search-{cluster}.json"
         self._alternatives = folder / f"alternatives-{cluster}.json"
         self._hold = folder / f"hold-{cluster}.txt"
+        self._written = folder / f"written-{cluster}.json"
         self._file = folder / f"orders-{cluster}.json"
 
     def owner_key(self) -> str:
@@ -134,6 +138,28 @@ class Wallet:
             return self._hold.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return ""
+
+    def note_written(self, service_id: str, lsn: int) -> None:
+        """Keep for a while how far a view of a service must be to show the owner's last write there.
+
+        A wallet that cannot be written to must not make a failure of what was done; then a map may lag, as it says itself.
+        """
+        kept = {service: row for service, row in self._marks().items() if service != service_id}
+        with contextlib.suppress(OSError):
+            keys.write_private(self._written, json.dumps({**kept, service_id: [lsn, time.time()]}) + "\n")
+
+    def written(self) -> dict[str, int]:
+        """Return service -> lsn of the owner's writes of the last moments, by whichever command."""
+        return {service_id: lsn for service_id, (lsn, _) in self._marks().items()}
+
+    def _marks(self) -> dict[str, tuple[int, float]]:
+        try:
+            rows = json.loads(self._written.read_text(encoding="utf-8")).items()
+            marks = {str(service_id): (int(lsn), float(at_s)) for service_id, (lsn, at_s) in rows}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}  # Nothing is lost with them.
+        now_s = time.time()
+        return {service_id: mark for service_id, mark in marks.items() if abs(now_s - mark[1]) < WRITTEN_KEPT_S}
 
     def keep_alternatives(self, reference: str, held: list[tuple[str, str]]) -> None:
         """Keep what is held for a booking whose service was taken away: (quote, hold) each, in the order shown."""

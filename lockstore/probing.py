@@ -1,9 +1,14 @@
-"""How one lock server is: whether its answers can count towards a quorum, and if not, why."""
+"""How each lock server is: whether its answers can count towards a quorum, and if not, why.
+
+Who asks how a server is has time: one pause of a busy machine, long for a lock, does not make a server that is down.
+"""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -12,6 +17,7 @@ from lockstore import redlock, scripts
 from lockstore.links import LinkSettings, ServerAddress, call, open_connection
 
 PROBE_PAUSE_S: Final = 0.005
+PATIENCE_MS: Final = 500  # for one call of a question that no buyer waits for
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,19 @@ class ServerState:
     counter: int | None = None
     marker: int | None = None
     clock_advances: bool = False
+
+
+def patient(settings: LinkSettings) -> LinkSettings:
+    """Return the settings of connections for questions about a server."""
+    return replace(settings, timeout_ms=max(PATIENCE_MS, settings.timeout_ms))
+
+
+def probe_all(
+    addresses: Sequence[ServerAddress], settings: LinkSettings, generation: int, closed: threading.Event
+) -> list[ServerState]:
+    """Return what each server says of itself, all asked at once: several that are silent cost the time of one."""
+    with ThreadPoolExecutor(len(addresses), "lock-probe") as threads:
+        return list(threads.map(lambda address: probe(address, patient(settings), generation, closed), addresses))
 
 
 def probe(address: ServerAddress, settings: LinkSettings, generation: int, closed: threading.Event) -> ServerState:

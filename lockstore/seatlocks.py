@@ -40,7 +40,7 @@ from lockstore.links import (
     ServerHealth,
 )
 from lockstore.preparing import LinkTls
-from lockstore.probing import ServerState, probe
+from lockstore.probing import ServerState, patient, probe_all
 from lockstore.redlock import AcquireReply, Contended, Grant, LockOutcome, LockRequest, Missing, Unavailable
 from lockstore.standing import Standing, standing
 
@@ -209,12 +209,12 @@ class SeatLocks(Redlock):  # type: ignore[misc]
         return self._retried(request, self._ttl_ms, self._now_ms() + deadline_ms)
 
     def probe(self) -> list[ServerState]:
-        """Return what each lock server says of itself, asked afresh and one by one."""
-        return [probe(health.address, self._settings, self.generation, self._closed) for health in self._healths]
+        """Return what each lock server says of itself, asked afresh and patiently."""
+        return probe_all([health.address for health in self._healths], self._settings, self.generation, self._closed)
 
     def standing(self, names: Collection[str], limit: int) -> Standing:
         """Return which locks stand on the servers, asked afresh and one by one; `names`: of the clients that may hold some."""
-        return standing([health.address for health in self._healths], self._settings, names, limit)
+        return standing([health.address for health in self._healths], patient(self._settings), names, limit)
 
     def close(self) -> None:
         """Close all connections and end the background thread; locks that are held stay until their ttl."""

@@ -1,13 +1,13 @@
-"""A cluster's processes as copies of one that has imported the program: seven of them start in the time of one.
+"""Processes of the program as copies of one that has imported it: ten start in the time of one.
 
-Importing is nine tenths of what a process of a small cluster costs until it serves, and a run of all tests starts some hundreds.
-So the first start begins a *nursery*, a process of one thread that imports every tier and then forks for whoever asks. A
-child is a process like another: its own id, session, sockets, files and log, and nothing of the nursery's but its modules.
-What is not a Python of ours, or wants an interpreter of its own (another version's code, a shifted clock), starts as it
-would in use; so do the clusters of `holdfast cluster up`, whose start is what is tested.
+Importing is nine tenths of what a process of a small cluster costs until it serves, and most of what a command costs; a run of
+all tests starts some thousand of both. So a *nursery*, a process of one thread that imports what it is told, forks for whoever asks.
+A child is a process like another: its own id, session, environment, folder, sockets, files and exit code, and nothing of the
+nursery's but its modules. What wants an interpreter of its own (another version's code, a shifted clock) starts as it would
+in use; so does every process of `holdfast cluster up`, whose start is what is tested there.
 
-The way of a request: a message over a socket with the child's end of another socket, on which come its process id and, in the end,
-its exit code. The nursery and all its children end with the tests that use them.
+A request is a message over a socket, with one end of another socket on which come the child's process id and, in the end, its exit
+code. A nursery and all its children end with the tests that began it, also when those are killed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from client import processes
 
 TOP = Path(__file__).resolve().parent.parent
 TIERS = ("lockstore", "datastore", "manager", "loadbalancer")
-MESSAGE_BYTES_MAX = 65_536
+MESSAGE_BYTES_MAX = 128 * 1024
 FIRST_OWN_DESCRIPTOR = 3
-WORDS_BEFORE_ARGUMENTS = 3  # python -m PACKAGE
 
 
 class Process(Protocol):
@@ -56,20 +55,10 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
-def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
-    """Start a process as `client.processes.spawn` does, as a copy of the nursery where that can be."""
-    extra = dict(environment or {})
-    is_ours = tuple(command[:2]) == (sys.executable, "-m") and command[2] in TIERS
-    if not is_ours or set(extra) - {"PYTHONPATH"} or extra.get("PYTHONPATH", str(TOP)) != str(TOP) or not hasattr(os, "pidfd_open"):
-        return processes.spawn(command, log, extra)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return _nursery().start(command[2], list(command[WORDS_BEFORE_ARGUMENTS:]), log)
-
-
 class Child:
-    """A process that the nursery forked."""
+    """A process that a nursery forked."""
 
-    def __init__(self, line: socket.socket, args: list[str]) -> None:
+    def __init__(self, line: socket.socket, args: Sequence[str]) -> None:
         """Wait until it is there.
 
         Raises:
@@ -90,7 +79,7 @@ class Child:
     def wait(self, timeout: float | None = None) -> int:
         code = self._look(None if timeout is None else timeout * 1000)
         if code is None:
-            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
         return code
 
     def send_signal(self, sig: int) -> None:
@@ -120,51 +109,71 @@ class Child:
 
 
 class Nursery:
-    """The process that forks, and the way to it."""
+    """A process that forks, begun with the first request, and the way to it."""
 
-    def __init__(self) -> None:
-        """Start it; what it imports it imports while the first request waits."""
-        self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with far:
-            command = [sys.executable, "-m", "tests.nursery", str(far.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=TOP, pass_fds=[far.fileno()])
-        atexit.register(self.close)
+    def __init__(self, *modules: str) -> None:
+        """Prepare.
 
-    def start(self, package: str, arguments: list[str], log: Path) -> Child:
-        """Return a process that runs `python -m PACKAGE ARGUMENTS`, its output appended to `log`."""
+        Args:
+            modules: What it imports.
+        """
+        self._modules = modules
+        self._beginning = threading.Lock()
+        self._line: socket.socket | None = None
+
+    def start(self, module: str, words: Sequence[str], environment: Mapping[str, str], folder: Path, out: Path, err: Path) -> Child:
+        """Return a process that runs `main()` of a module.
+
+        Args:
+            words: Its `sys.argv`.
+            environment: All of it.
+            folder: Where it begins.
+            out, err: The files to which its output is appended.
+        """
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
-            wish = json.dumps([package, arguments, str(log.resolve()), os.getcwd()]).encode()
-            socket.send_fds(self._line, [wish], [far.fileno()])
-        return Child(near, [package, *arguments])
+            wish = [module, list(words), dict(environment), *(str(path.resolve()) for path in (folder, out, err))]
+            socket.send_fds(self._begun(), [json.dumps(wish).encode()], [far.fileno()])
+        return Child(near, words)
 
-    def close(self) -> None:
-        """End it and whoever it forked."""
-        self._line.close()
-        self._process.wait()
+    def _begun(self) -> socket.socket:
+        with self._beginning:
+            if self._line is None:
+                self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with far:
+                    command = [sys.executable, "-m", "tests.nursery", str(far.fileno()), *self._modules]
+                    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=TOP, pass_fds=[far.fileno()])
+                atexit.register(_end, self._line, process)
+            return self._line
 
 
-_one: list[Nursery] = []
-_starting = threading.Lock()
+def _end(line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    line.close()
+    process.wait()
 
 
-def _nursery() -> Nursery:
-    with _starting:
-        if not _one:
-            _one.append(Nursery())
-        return _one[0]
+_servers = Nursery(*(f"{package}.__main__" for package in TIERS))
+
+
+def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Start a server's process as `client.processes.spawn` does, as a copy where that can be."""
+    extra = dict(environment or {})
+    is_ours = tuple(command[:2]) == (sys.executable, "-m") and command[2] in TIERS
+    if not is_ours or set(extra) - {"PYTHONPATH"} or extra.get("PYTHONPATH", str(TOP)) != str(TOP) or not hasattr(os, "pidfd_open"):
+        return processes.spawn(command, log, extra)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return _servers.start(f"{command[2]}.__main__", command[2:], {**os.environ, **extra}, Path(), log, log)
 
 
 # --- in the nursery itself ------------------------------------------------------------------------------------------
 
 
-def serve(line: int) -> int:
-    """Fork for whoever asks on `line`, until it closes; in a child, return what the child came to.
+def serve(line: int) -> None:
+    """Fork for whoever asks on `line`, until it closes; in a child, run what was asked for.
 
     Descriptors are bare numbers here: a child closes all of them at once, and no object of the nursery's that is collected
     later may close a number that is the child's own by then.
     """
-    mains = {package: importlib.import_module(f"{package}.__main__").main for package in TIERS}
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=line)
@@ -181,28 +190,32 @@ def serve(line: int) -> int:
             if not data:
                 for process, _ in children.values():
                     os.kill(process, signal.SIGKILL)
-                return 0
-            package, arguments, log, folder = json.loads(data)
+                return
             process = os.fork()
             if not process:
                 control.detach()
-                _become(log, folder)
-                code: int = mains[package](arguments)
-                return code
+                _become(*json.loads(data))
+                return
             children[os.pidfd_open(process)] = (process, lines[0])
             with contextlib.suppress(OSError):
                 os.write(lines[0], b"%d" % process)
 
 
-def _become(log: str, folder: str) -> None:
-    """Leave everything of the nursery's but its modules."""
+def _become(module: str, words: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:
+    """Leave everything of the nursery's but its modules, and run."""
     os.setsid()
     os.closerange(FIRST_OWN_DESCRIPTOR, os.sysconf("SC_OPEN_MAX"))
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    for number, path in ((1, out), (2, err)):
+        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(output, number)
+        os.close(output)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (it lives as long as the process)
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115 (so does this)
     os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    sys.exit(importlib.import_module(module).main())
 
 
 def _tell_end(descriptor: int, process: int, line: int) -> None:
@@ -214,4 +227,6 @@ def _tell_end(descriptor: int, process: int, line: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(int(sys.argv[1])))
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    serve(int(sys.argv[1]))

@@ -1,9 +1,8 @@
-"""The whole `holdfast` command, loaded: imported by the process from which `typed` forks, by nothing else."""
+"""The whole `holdfast` command, loaded: imported by the nursery from which `typed` has its processes, by nothing else."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import pkgutil
 
@@ -17,4 +16,3 @@ with contextlib.suppress(ImportError):
     importlib.import_module("typer._adapters")  # What typer checks values with; it loads this late, where it has it.
 
 command()
-gc.freeze()  # What is loaded stays: no collection in a fork walks it, or copies its pages for that.

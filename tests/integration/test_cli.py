@@ -104,6 +104,20 @@ def test_a_booking_from_search_to_cancel(ada: Terminal) -> None:
     assert "available" == ada.json("seat", SERVICE, first)["seat"]["state"]
 
 
+def test_a_map_shows_what_an_earlier_command_did(ada: Terminal) -> None:
+    """Whichever balancer answers: it waits for the owner's last write, and says so where it cannot show it."""
+    (seat,) = seats_of(ada, SERVICE, 1)
+    held = ada.json("hold", SERVICE, seat)
+    assert "●" in ada.ok("seats", SERVICE)
+    (file,) = Path(ada.environment["HOLDFAST_HOME"]).glob("written-*.json")
+    lsn, at_s = json.loads(file.read_text())[SERVICE]
+    assert held["lsn"] == lsn
+    file.write_text(json.dumps({SERVICE: [lsn + 1_000_000, at_s]}))
+    early = ada.run("seats", SERVICE)
+    assert exit_codes.PARTIAL == early.returncode and f"has not reached lsn {lsn + 1_000_000}" in early.stdout + early.stderr
+    ada.ok("release", held["hold_id"])
+
+
 @pytest.mark.timeout(420)  # A dozen commands, each a process of its own, on a machine that does other things.
 def test_a_trip_from_hold_to_cancel(ada: Terminal, bob: Terminal) -> None:
     """Two operators, one hold and one order: what stands in the way on any leg is told, and every operator sees its own names."""

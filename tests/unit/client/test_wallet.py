@@ -84,3 +84,17 @@ def test_where_the_wallet_is() -> None:
     assert Path("/w") == wallet.home({"HOLDFAST_HOME": "/w", "XDG_CONFIG_HOME": "/x"})
     assert Path("/x/holdfast") == wallet.home({"XDG_CONFIG_HOME": "/x"})
     assert Path.home() / ".config" / "holdfast" == wallet.home({})
+
+
+def test_what_was_written_is_known_to_the_next_command(tmp_path: Path) -> None:
+    """For a while, for each cluster, the newest of each service; a damaged file, or one of long ago, is as good as none."""
+    kept = Wallet(tmp_path, "c1")
+    assert {} == kept.written()
+    kept.note_written("AA1", 7)
+    kept.note_written("AA2", 8)
+    kept.note_written("AA1", 9)
+    assert ({"AA1": 9, "AA2": 8}, {}) == (Wallet(tmp_path, "c1").written(), Wallet(tmp_path, "c2").written())
+    file = tmp_path / "written-c1.json"
+    for content in ('{"AA1": [9, 1.0]}', "[]", '{"AA1": 9}', "{"):
+        file.write_text(content)
+        assert {} == kept.written()
