@@ -192,6 +192,13 @@ class Partition:
             return None
         return self._actor.call(lambda: news_after(self.store, self._recent, self.committed, lsn, digest), timeout_s)
 
+    def alone(self) -> wire.FeedPart | None:
+        """Return what a view must hear where there is no news: that others may have some. None for a copy that keeps up."""
+        if not self.machine.is_cut_off(self._now_ms()):
+            return None
+        committed = self.committed
+        return wire.FeedPart(self.store.operator, "alone", committed.lsn, committed.hash, committed.stamp_ms)
+
     def snapshot(self, request: wire.SnapshotRequest, timeout_s: float) -> wire.SnapshotPage:
         return self._actor.call(lambda: page_of(self.store, self.committed, request.after, request.limit), timeout_s)
 

@@ -111,6 +111,11 @@ class Replica(ReplicatedLog):
         heard_ms = self._majority_heard_ms(now_ms) if self.is_primary else self.heard_ms
         return -1 if heard_ms is None else max(0, now_ms - heard_ms)
 
+    def is_cut_off(self, now_ms: int) -> bool:
+        """Return whether others may sell on without this store's knowledge: so long no primary was heard, or no majority (R10)."""
+        heard_age_ms = self.heard_age_ms(now_ms)
+        return heard_age_ms < 0 or heard_age_ms > 2 * self._settings.suspicion_ms
+
     def why_not_put_aside(self, now_ms: int) -> str:
         """Return why this store may not make room for an empty one, or "" where it may.
 
@@ -337,7 +342,7 @@ class Replica(ReplicatedLog):
         """Time passed: heartbeats that are due, and R10."""
         if not self.is_primary:
             return Plan([])
-        if now_ms - self._majority_heard_ms(now_ms) > 2 * self._settings.suspicion_ms:
+        if self.is_cut_off(now_ms):
             return Plan(self._step_down("no majority has answered"))
         if self._heir and now_ms > self._heir_until_ms:
             self._heir = ""  # Nobody promoted the other in time: callers have waited long enough.

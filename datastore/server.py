@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -126,7 +126,7 @@ class NodeServer:
             now = time.monotonic()
             news = any(part.status != "behind" for part in parts)
             if news or now >= deadline or (parts and now - started >= BEHIND_PAUSE_S):
-                return parts
+                return parts + self._alone(request.after.keys() - {part.operator for part in parts})
             bell.wait(seen, min(deadline - now, BEHIND_PAUSE_S) if parts else deadline - now)
 
     def _parts(self, request: wire.FeedRequest) -> list[wire.FeedPart]:
@@ -142,6 +142,11 @@ class NodeServer:
             if size_bytes > NODE_LIMITS.frame_bytes_max // 4:
                 break  # The others come with the next request, which is on its way at once.
         return parts
+
+    def _alone(self, operators: Iterable[str]) -> list[wire.FeedPart]:
+        """Return those of the operators whose silence here says nothing."""
+        partitions = [found for operator in sorted(operators) if (found := self._node.find(operator)) is not None]
+        return [part for partition in partitions if (part := partition.alone()) is not None]
 
     def _snapshot(self, payload: bytes) -> wire.SnapshotPage:
         request: wire.SnapshotRequest = wire.decode(wire.SnapshotRequest, payload)

@@ -1,7 +1,8 @@
 """Keeps the views up to date: one feed for each data node, through the managers, carrying all operators followed there.
 
-An operator is followed at its primary, where news is first, and at another of its nodes while that one does not answer
-or is behind (Z14). Whatever a feed cannot continue from begins anew with a snapshot, which replaces the view whole.
+An operator is followed at its primary, where news is first, and at another of its nodes while that one does not answer,
+is behind, or hears no primary itself (Z14). Whatever a feed cannot continue from begins anew with a snapshot, which
+replaces the view whole.
 """
 
 from __future__ import annotations

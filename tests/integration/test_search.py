@@ -148,6 +148,19 @@ def test_the_network_and_its_paths(cluster: ClusterUnderTest) -> None:
     assert all(pair in joined for path in found.paths for pair in pairwise(path.places))
 
 
+def test_operators_without_a_majority_make_a_search_partial(cluster: ClusterUnderTest) -> None:
+    """One copy of three is left: it answers, but cannot know what the others may have sold, and says so."""
+    client = cluster.client(deadline_ms=5_000)
+    cluster.freeze("node-1")
+    cluster.freeze("node-2")
+    try:
+        wait_until(lambda: set(client.search("EZE", "MIA", DAY).partial) == {code for code, _ in OPERATORS}, "all to be called silent", 30)
+    finally:
+        cluster.thaw("node-1")
+        cluster.thaw("node-2")
+    wait_until(lambda: client.search("EZE", "MIA", DAY).partial == {}, "all to be heard again", 30)
+
+
 def test_silent_operators_make_a_search_partial(cluster: ClusterUnderTest) -> None:
     """With every node frozen a search still answers from what is known, and names the operators that it has not heard of."""
     client = cluster.client(deadline_ms=5_000)

@@ -335,6 +335,19 @@ def test_r14_a_store_that_hears_a_primary_is_not_put_aside() -> None:
     assert "it leads" == serving().machine.why_not_put_aside(10_000)
 
 
+def test_a_copy_that_hears_no_primary_knows_that_it_is_cut_off() -> None:
+    """Nor does a primary that hears no majority keep up; a single copy always does."""
+    site = Site()
+    assert site.machine.is_cut_off(0), "it never heard one"
+    site.carry_out(site.machine.append(Append(ONE, 0, EPOCH_NONE, [], 0), 100))
+    assert (False, True) == (site.machine.is_cut_off(2_100), site.machine.is_cut_off(2_101))
+    primary = serving().machine
+    assert (False, True) == (primary.is_cut_off(1_000), primary.is_cut_off(10_000))
+    single = Site("a", ConfigRow({"a": "node-a"}))
+    single.lead()
+    assert not single.machine.is_cut_off(10_000)
+
+
 def test_r17_the_clock_does_not_lag_by_what_the_manager_waited() -> None:
     """The base is of the promise; a manager that waits for a silent store names its choice later, and the time counts."""
     site = Site()

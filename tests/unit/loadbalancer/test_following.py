@@ -15,11 +15,12 @@ from tests.waiting import wait_until
 
 
 class TwoNodes:
-    """One operator on two nodes; `dead` nodes do not answer, `behind` ones are behind, and one row can be spoilt."""
+    """One operator on two nodes; `dead` nodes do not answer, `behind` ones are behind, `alone` ones cut off; one row can be spoilt."""
 
     def __init__(self) -> None:
         self.dead: set[str] = set()
         self.behind: set[str] = set()
+        self.alone: set[str] = set()
         self.names = ["Air One"]
         self.spoilt = False
         self.asked: list[str] = []
@@ -35,9 +36,9 @@ class TwoNodes:
         lsn, _ = request.after["AR"]
         if request.node in self.behind:
             return [wire.FeedPart("AR", "behind", 0, b"", 0)]
-        if lsn == len(self.names):
+        if lsn == len(self.names) or request.node in self.alone:
             threading.Event().wait(request.wait_ms / 1000)
-            return []
+            return [wire.FeedPart("AR", "alone", lsn, b"", 1)] if request.node in self.alone else []
         events = self.rows(lsn)
         if self.spoilt:
             self.spoilt = False
@@ -91,6 +92,23 @@ def test_another_node_when_the_first_is_dead_or_behind() -> None:
             source.names.append("Air Two")
             assert follower.wait_for("AR", 2, 5_000)
             assert (name_of(catalogue), source.snapshots, source.asked[-1]) == ("Air Two", 1, "node-2")
+
+
+def test_a_copy_that_hears_no_primary_is_no_witness() -> None:
+    """Its silence does not make a view fresh; where another copy keeps up, that one is followed."""
+    with following() as (source, catalogue, follower):
+        source.alone.add("node-1")
+        source.names.append("Air Two")
+        assert follower.wait_for("AR", 2, 5_000)
+        view = catalogue.operators["AR"]
+        source.alone.add("node-2")
+        wait_until(lambda: source.asked[-2:] == ["node-2", "node-2"], "node 2 to be asked again", 5)
+        heard_ms = view.heard_ms
+        asked = len(source.asked)
+        wait_until(lambda: len(source.asked) > asked + 3, "both to be asked on", 5)
+        assert heard_ms == view.heard_ms
+        source.alone.clear()
+        wait_until(lambda: view.heard_ms > heard_ms, "the view to be fresh again", 5)
 
 
 def test_a_row_that_cannot_be_read_begins_the_view_anew() -> None:
