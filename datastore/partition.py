@@ -271,19 +271,8 @@ class Partition:
     def _promised(self, epoch: Epoch, wall_ms: int) -> wire.PromiseReply:
         plan = self.machine.promise(epoch, self._now_ms())
         self._carry_out(plan)
-        reply = plan.reply
-        assert isinstance(reply, Promised)
-        return wire.PromiseReply(
-            self.operator,
-            reply.granted,
-            reply.promised,
-            reply.last.epoch,
-            reply.last.lsn,
-            self.machine.store_uuid,
-            dict(self.machine.config.voters),
-            wall_ms,
-            reply.heard_age_ms,
-        )
+        assert isinstance(plan.reply, Promised)
+        return shipping.promise_of(self.operator, plan.reply, self.machine, wall_ms)
 
     def _becoming(self, item: wire.BecomeItem) -> wire.BecomeReply:
         reason = Reason(item.before, item.why, item.by)

@@ -1,4 +1,4 @@
-"""APPEND between the wire and the replication machine. Pure."""
+"""APPEND and PROMISE between the wire and the replication machine. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datastore.errors import InvalidRequest
 from datastore.ledger import SealedEntry, unseal
 from datastore.model import Epoch
-from datastore.replication_steps import Append, AppendAnswer, Send
-from datastore.wire import AppendItem, AppendReply
+from datastore.replication import Replica
+from datastore.replication_steps import Append, AppendAnswer, Promised, Send
+from datastore.wire import AppendItem, AppendReply, PromiseReply
 
 
 def opened(item: AppendItem) -> Append:
@@ -71,6 +72,21 @@ def item_of(
 
 def reply_of(operator: str, answer: AppendAnswer) -> AppendReply:
     return AppendReply(operator, answer.status, answer.epoch, answer.match_lsn, answer.store_uuid, answer.promised, answer.first_lsn)
+
+
+def promise_of(operator: str, promised: Promised, machine: Replica, wall_ms: int) -> PromiseReply:
+    """Return what a manager hears; `wall_ms`: this node's clock, for the base of the next reign's (R17)."""
+    return PromiseReply(
+        operator,
+        promised.granted,
+        promised.promised,
+        promised.last.epoch,
+        promised.last.lsn,
+        machine.store_uuid,
+        dict(machine.config.voters),
+        wall_ms,
+        promised.heard_age_ms,
+    )
 
 
 def answer_of(reply: AppendReply) -> AppendAnswer:

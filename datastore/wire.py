@@ -254,8 +254,7 @@ class FeedRequest(msgspec.Struct, array_like=True):
 
 
 class FeedPart(msgspec.Struct, array_like=True):
-    """`status`: "ok", "snapshot_needed" (hash differs or too old), "behind" (this node has not reached the lsn), "alone" (there is
-    no news here, but this copy hears no primary, so others may have some).
+    """`status`: "ok", "snapshot_needed" (hash differs or too old), "behind" (lsn not reached), "alone" (no news, and no primary heard).
 
     `events`: (kind, key, value) of kinds a view follows, in log order; `lsn`, `hash`: the position after them.
     """
