@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from datastore.errors import WorldFailure
 
-POLL_S = 0.01
+# What is asked costs CPU, most of it in ten processes that others wait for: the longer it takes, the more seldom it is looked at.
+POLL_FIRST_S = 0.01
+POLL_LAST_S = 0.06
+POLL_SHARE = 0.1  # of the time waited so far
 LEAST_S = 60.0  # What is broken fails a little later for it; what is only slow, on a machine that others use too, does not fail.
 
 
@@ -22,7 +25,7 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float) ->
         AssertionError: It was not; the message says `what` was waited for.
     """
     allowed_s = max(deadline_s, LEAST_S)
-    end = time.monotonic() + allowed_s
+    began = time.monotonic()
     pause = threading.Event()
     while True:
         failure = None
@@ -31,6 +34,12 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float) ->
                 return
         except WorldFailure as unanswered:
             failure = unanswered
-        if time.monotonic() >= end:
+        waited_s = time.monotonic() - began
+        if waited_s >= allowed_s:
             raise AssertionError(f"still waiting after {allowed_s} s: {what}") from failure
-        pause.wait(POLL_S)
+        pause.wait(pause_s(waited_s))
+
+
+def pause_s(waited_s: float) -> float:
+    """Return how long to wait until the next look, after so long."""
+    return min(max(POLL_FIRST_S, POLL_SHARE * waited_s), POLL_LAST_S)

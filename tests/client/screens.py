@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from client.tui.desk import Desk
 from client.tui.seat_grid import SeatGrid
 from client.wallet import Wallet
 from tests.integration.harness import ClusterUnderTest
+from tests.waiting import pause_s
 
 WAIT_S = 60.0
 SIZE = (110, 40)
@@ -26,10 +28,11 @@ async def until(pilot: Pilot[None], condition: Callable[[], object], what: str) 
     Raises:
         AssertionError: It did not come true; says `what`, and what was on the screen.
     """
+    began = time.monotonic()
     try:
         async with asyncio.timeout(WAIT_S):
             while not condition():
-                await pilot.pause(0.02)
+                await pilot.pause(pause_s(time.monotonic() - began))  # A look draws the whole screen.
     except TimeoutError:
         raise AssertionError(f"still waiting for {what}; on the screen:\n{shown(pilot.app)}") from None  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from tests.faults.chaos.run import NothingToDo, Outcome, run
 from tests.faults.chaos.scenarios import SCENARIOS
 
 SEED = int(os.environ.get("HOLDFAST_CHAOS_SEED", "1"))
-SECONDS = float(os.environ.get("HOLDFAST_CHAOS_S", "6"))
+SECONDS = float(os.environ.get("HOLDFAST_CHAOS_S", "4"))
 
 
 def told(outcome: Outcome) -> str:

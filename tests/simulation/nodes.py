@@ -383,7 +383,8 @@ class DataNode(Process):
                     parts += [] if part is None else [part]
                 left_ms = until_ms - self.now_ms()
                 if parts or left_ms <= 0:
-                    answer(parts)
+                    quiet = sorted((request.after.keys() - {part.operator for part in parts}) & self.partitions.keys())
+                    answer(parts + [part for operator in quiet if (part := self.partitions[operator].alone()) is not None])
                     return
                 self.wait(self._bell, left_ms)
 
