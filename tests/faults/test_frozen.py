@@ -30,6 +30,7 @@ from tests.waiting import wait_until
 
 LOCK_TTL_S = 2.0  # As in the overlay.
 PAIRS = 12
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,13 @@ def test_a_balancer_sleeps_through_its_locks(cluster: ClusterUnderTest) -> None:
     The primary is held up for a moment first, so that requests queue at the frozen balancer behind the one under way:
     between lock and submission. When it goes on, its old fences are refused, and every seat has one owner at a time.
     """
-    service = services_of(cluster, "GRAND", 10)[0].service_id
+    # On a busy machine all requests may have left before it fell asleep; then there is nothing to see, and another show is tried.
+    shows = dict.fromkeys(services_of(cluster, "GRAND", 40 + 3 * number)[0].service_id for number in range(TRIES))
+    assert any(sleep_through(cluster, service) > 2 * PAIRS for service in shows)
+
+
+def sleep_through(cluster: ClusterUnderTest, service: str) -> int:
+    """Carry it out on one show; return how often its seats changed hands."""
     seats = seats_of(cluster, service)[: 2 * PAIRS]
     history = History()
     sleepers = [Buyer(cluster, history, f"sleeper-{number}", ["balancer-1"], deadline_ms=20_000) for number in range(PAIRS)]
@@ -134,7 +141,7 @@ def test_a_balancer_sleeps_through_its_locks(cluster: ClusterUnderTest) -> None:
     assert not crowd.is_alive() and not first.is_alive()
     assert set(history.codes(service)) <= {"", "seat_unavailable"}, history.codes(service)
     assert_sound(cluster, history, service, [opener, *sleepers, *rivals])
-    assert assert_one_owner_at_a_time(seat_rows(cluster, "GRAND", service)) > 2 * PAIRS
+    return assert_one_owner_at_a_time(seat_rows(cluster, "GRAND", service))
 
 
 def wait_to(moment: float) -> None:
