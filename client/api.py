@@ -108,11 +108,11 @@ class Holdfast(Changes):
     def _remember(self, answer: messages.Answer | None) -> None:
         """Keep how far a balancer's view must be for this client to see what it wrote."""
         if isinstance(answer, messages.HoldAnswer | messages.OrderAnswer | messages.SeatsChanged | messages.ServiceChanged):
-            self.written[answer.service_id] = max(answer.lsn, self.written.pop(answer.service_id, 0))
+            lsn = self.written[answer.service_id] = max(answer.lsn, self.written.pop(answer.service_id, 0))
             while len(self.written) > SERVICES_REMEMBERED:
                 # Another thread may have dropped the same one.
                 self.written.pop(next(iter(self.written)), None)
-            self.on_written(answer.service_id, answer.lsn)
+            self.on_written(answer.service_id, lsn)
 
     # --- looking --------------------------------------------------------------------------------------------------
 

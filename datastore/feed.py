@@ -7,7 +7,8 @@ through the feed, and the view converges to the state at the feed's end (Z14). O
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from datastore.ledger import Position, SealedEntry
 from datastore.model import SeatState
@@ -15,7 +16,7 @@ from datastore.recent import RecentEntries
 from datastore.rows import Kind
 from datastore.state import StoreReader
 from datastore.store_port import Store
-from datastore.wire import FeedPart, SnapshotPage
+from datastore.wire import FeedPart, FeedRequest, SnapshotPage
 
 # What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
 # Open baskets, legs and payments are followed: they are what every balancer's reconciler has to finish.
@@ -86,6 +87,21 @@ def news_after(store: Store, recent: RecentEntries, committed: Position, lsn: in
         return FeedPart(operator, "snapshot_needed", committed.lsn, committed.hash, committed.stamp_ms)
     last = min(committed.lsn, lsn + ENTRIES_MAX)
     return part_of(operator, recent.between(lsn + 1, last, 2 * PART_BYTES_MAX))
+
+
+class Copy(Protocol):
+    """What is asked of a partition here."""
+
+    def alone(self) -> FeedPart | None:
+        """Return what a view must hear where there is no news, None for a copy that keeps up."""
+        ...
+
+
+def of_the_silent(request: FeedRequest, parts: Sequence[FeedPart], find: Callable[[str], Copy | None]) -> list[FeedPart]:
+    """Return the parts of the operators that `parts` says nothing of, and whose silence here says nothing either."""
+    silent = sorted(request.after.keys() - {part.operator for part in parts})
+    copies = [found for operator in silent if (found := find(operator)) is not None]
+    return [part for one in copies if (part := one.alone()) is not None]
 
 
 def page_of(store: StoreReader, position: Position, after: tuple[int, str], limit: int) -> SnapshotPage:

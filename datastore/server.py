@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from datastore import administration, wire, wire_ledger
 from datastore.cluster_record import ClusterRecord
 from datastore.edge import Address, EdgeServer, Peer, Tls
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, SnapshotNeeded, UnknownOperator, shown
+from datastore.feed import of_the_silent
 from datastore.model import Epoch
 from datastore.node import Node, wall_ms
 from datastore.partition import Partition
@@ -126,7 +127,7 @@ class NodeServer:
             now = time.monotonic()
             news = any(part.status != "behind" for part in parts)
             if news or now >= deadline or (parts and now - started >= BEHIND_PAUSE_S):
-                return parts + self._alone(request.after.keys() - {part.operator for part in parts})
+                return parts + of_the_silent(request, parts, self._node.find)
             bell.wait(seen, min(deadline - now, BEHIND_PAUSE_S) if parts else deadline - now)
 
     def _parts(self, request: wire.FeedRequest) -> list[wire.FeedPart]:
@@ -142,11 +143,6 @@ class NodeServer:
             if size_bytes > NODE_LIMITS.frame_bytes_max // 4:
                 break  # The others come with the next request, which is on its way at once.
         return parts
-
-    def _alone(self, operators: Iterable[str]) -> list[wire.FeedPart]:
-        """Return those of the operators whose silence here says nothing."""
-        partitions = [found for operator in sorted(operators) if (found := self._node.find(operator)) is not None]
-        return [part for partition in partitions if (part := partition.alone()) is not None]
 
     def _snapshot(self, payload: bytes) -> wire.SnapshotPage:
         request: wire.SnapshotRequest = wire.decode(wire.SnapshotRequest, payload)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client import processes
+from datastore.process import freeze_what_stays
 
 TOP = Path(__file__).resolve().parent.parent
 TIERS = ("lockstore", "datastore", "manager", "loadbalancer")
@@ -156,13 +156,13 @@ _servers = Nursery(*(f"{package}.__main__" for package in TIERS))
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
-    """Start a server's process as `client.processes.spawn` does, as a copy where that can be."""
-    extra = dict(environment or {})
+    """Start a server's process as `client.processes.spawn` does, as a copy where that can be: without an environment of its own."""
+    ours = {"PYTHONPATH": str(TOP)}
     is_ours = tuple(command[:2]) == (sys.executable, "-m") and command[2] in TIERS
-    if not is_ours or set(extra) - {"PYTHONPATH"} or extra.get("PYTHONPATH", str(TOP)) != str(TOP) or not hasattr(os, "pidfd_open"):
-        return processes.spawn(command, log, extra)
+    if not is_ours or environment or not hasattr(os, "pidfd_open"):
+        return processes.spawn(command, log, {**ours, **(environment or {})})
     log.parent.mkdir(parents=True, exist_ok=True)
-    return _servers.start(f"{command[2]}.__main__", command[2:], {**os.environ, **extra}, Path(), log, log)
+    return _servers.start(f"{command[2]}.__main__", command[2:], {**os.environ, **ours}, Path(), log, log)
 
 
 # --- in the nursery itself ------------------------------------------------------------------------------------------
@@ -174,8 +174,7 @@ def serve(line: int) -> None:
     Descriptors are bare numbers here: a child closes all of them at once, and no object of the nursery's that is collected
     later may close a number that is the child's own by then.
     """
-    gc.collect()
-    gc.freeze()
+    freeze_what_stays()
     control = socket.socket(fileno=line)
     children: dict[int, tuple[int, int]] = {}  # descriptor of the child as a process -> its id, and the line to who asked for it
     while True:

@@ -30,7 +30,7 @@ from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
 from tests import nursery
 from tests.client.screens import CARD, SIZE, here, paying_app, shown, until
-from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.harness import ClusterUnderTest
 from tests.integration.provider_trouble import plan_trouble
 from tests.waiting import wait_until
 
@@ -94,7 +94,7 @@ def test_a_node_is_recovered_and_another_added(paid: ClusterUnderTest, tmp_path:
             paid.mapping = dict(Session(config=paid.folders.config, data=paid.folders.data).mapping)
             paid.plan = plan_of(paid.mapping)  # No supervisor here: the test starts what one would.
             command = supervisor.command_of(paid.plan.process("node-4"), paid.folders)
-            paid.running["node-4"] = nursery.spawn(command, paid.folders.log("node-4"), {"PYTHONPATH": str(TOP)})
+            paid.running["node-4"] = nursery.spawn(command, paid.folders.log("node-4"))
             await until(pilot, lambda: any("node-4 is member" in one.text for one in app.happened), "it is a member")
 
     asyncio.run(work())

@@ -32,7 +32,7 @@ from tests.faults.buyers import (
     statuses,
 )
 from tests.faults.test_frozen import direct_hold, sent_to
-from tests.integration.harness import TOP, ClusterUnderTest
+from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
 NODES = ("node-1", "node-2", "node-3")
@@ -116,7 +116,7 @@ class WiredCluster(ClusterUnderTest):
         file.write_text(tomlkit.dumps(mapping), encoding="utf-8")
         command = supervisor.command_of(self.plan.process(name), self.folders)
         command[command.index("--config") + 1] = str(file)
-        self.running[name] = nursery.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
+        self.running[name] = nursery.spawn(command, self.folders.log(name))
 
     def isolate(self, name: str) -> None:
         for pair, line in self.wires.items():

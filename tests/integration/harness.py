@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 READY_S = 60
 STOP_S = 10
-TOP = Path(__file__).resolve().parent.parent.parent
+TOP = nursery.TOP
 # What a frame of a log may hold of a fault that nobody foresaw.
 FAULT_MARKS = ("Traceback (most recent call last)", "CRITICAL", "invariant")
 
@@ -115,7 +115,7 @@ class ClusterUnderTest:
         """Start one process that does not run."""
         assert name not in self.running, f"{name} runs already"
         command = supervisor.command_of(self.plan.process(name), self.folders)
-        self.running[name] = nursery.spawn(command, self.folders.log(name), {"PYTHONPATH": str(TOP)})
+        self.running[name] = nursery.spawn(command, self.folders.log(name))
 
     def admit(self) -> None:
         """Admit the lock servers to their set, as the supervisor does after a start."""

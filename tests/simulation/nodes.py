@@ -14,6 +14,7 @@ from datastore import administration, cluster_record, wire
 from datastore.actor import FATAL_CODES
 from datastore.cluster_record import ClusterRecord
 from datastore.errors import HoldfastError, NotPrimary, UnknownOperator
+from datastore.feed import of_the_silent
 from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
@@ -383,8 +384,7 @@ class DataNode(Process):
                     parts += [] if part is None else [part]
                 left_ms = until_ms - self.now_ms()
                 if parts or left_ms <= 0:
-                    quiet = sorted((request.after.keys() - {part.operator for part in parts}) & self.partitions.keys())
-                    answer(parts + [part for operator in quiet if (part := self.partitions[operator].alone()) is not None])
+                    answer(parts + of_the_silent(request, parts, self.partitions.get))
                     return
                 self.wait(self._bell, left_ms)
 

@@ -112,9 +112,9 @@ class HurtCluster(ClusterUnderTest):
     def start(self, name: str) -> None:
         """Start a process with a configuration of its own: it finds every other one at a line's port."""
         process = self.plan.process(name)
-        environment = {"PYTHONPATH": str(TOP)}
+        environment = {}
         if self._clocks:
-            environment |= machine.clock_environment(machine.libfaketime(), str(self._clock_file(name)))
+            environment = machine.clock_environment(machine.libfaketime(), str(self._clock_file(name)))
         if process.role.kind == LOCK_SERVER:
             # It begins as a Python that asks the server for its version, with a time limit: that sleeps, which shifted clocks forbid.
             environment.pop("LD_PRELOAD", None)

@@ -68,7 +68,9 @@ def test_all_operators_serve_after_a_first_start() -> None:
         settle(stub)
         assert serving(stub) == OPERATORS
         calls = [call for node in nodes for call in node.calls]
-        assert len(calls) < len(OPERATORS) * len(nodes), calls  # On a busy machine they are founded in several rounds; never one by one.
+        # On a busy machine the managers do it in more than one round, each of as few messages.
+        rounds = max(sum(method == "promise" for method, *_ in node.calls) for node in nodes)
+        assert len(calls) <= 4 * len(nodes) * rounds + 6 and rounds < len(OPERATORS), calls
         history = stub.wish(AskHistory(), 5_000)
         assert sorted(history) == sorted(OPERATORS)
         assert {(row.why, row.by, row.before) for rows in history.values() for row in rows} == {("first start", "manager-1", "")}
