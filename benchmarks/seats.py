@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class Phase(NamedTuple):
     """One measurement: `processes` × `threads` callers, `size` holds a call, `calls` calls of each.
 
     Attributes:
+        method: "hold", "hold_many" (each hold a request of its own) or "hold_each" (one request for holds of one service).
         goal: Holds a second on the machine of the goals; 0 for none.
     """
 
@@ -73,6 +74,7 @@ class Phase(NamedTuple):
     threads: int
     size: int
     calls: int
+    method: str = "hold"
     goal: int = 0
 
     @property
@@ -88,8 +90,10 @@ class Phase(NamedTuple):
 PHASES = (
     Phase("1 caller", 1, 1, 1, 1500, goal=600),
     Phase("32 callers", 2, 16, 1, 600, goal=5_800),
-    Phase("1 bulk caller of 64", 1, 1, 64, 300),
-    Phase("8 bulk callers of 64", 2, 4, 64, 100, goal=40_000),
+    Phase("1 caller, 64 requests a message", 1, 1, 64, 300, "hold_many"),
+    Phase("8 callers, 64 requests a message", 2, 4, 64, 100, "hold_many", goal=40_000),
+    Phase("1 caller, 64 holds a request", 1, 1, 64, 600, "hold_each"),
+    Phase("8 callers, 64 holds a request", 2, 4, 64, 110, "hold_each", goal=40_000),
 )
 
 
@@ -165,6 +169,28 @@ def seats_of(phase: int, total: int, first: date) -> list[tuple[str, str]]:
     return found
 
 
+def requests_of(seats: list[tuple[str, str]], phase: Phase, key: str) -> Iterator[messages.Request]:
+    """Give a caller's requests: a hold each, or so many in one."""
+    if phase.method == "hold_each":
+        rows: dict[str, list[str]] = {}
+        for service, seat in seats:
+            rows.setdefault(service, []).append(seat)
+        for start in range(0, max(map(len, rows.values())), phase.size):
+            for service, mine in rows.items():
+                some = [[seat] for seat in mine[start : start + phase.size]]
+                if some:
+                    yield messages.HoldEach(
+                        request_id=secrets.token_hex(12), owner_key=key, service_id=service, seats=some, ttl_ms=900_000
+                    )
+        return
+    for start in range(0, len(seats), phase.size):
+        holds = [
+            messages.HoldSeats(request_id=secrets.token_hex(12), owner_key=key, service_id=service, seats=[seat], ttl_ms=900_000)
+            for service, seat in seats[start : start + phase.size]
+        ]
+        yield holds[0] if phase.method == "hold" else messages.HoldMany(holds=holds)
+
+
 def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, gate: Any, results: Any) -> None:
     """One process of callers: wait at the gate, hold every seat, report each call's seconds."""
     stub = BalancerStub([Address(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in addresses])
@@ -177,18 +203,14 @@ def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, g
         key = secrets.token_urlsafe(24)
         took: list[float] = []
         wrong = 0
-        for start in range(0, len(mine), phase.size):
-            holds = [
-                messages.HoldSeats(request_id=secrets.token_hex(12), owner_key=key, service_id=service, seats=[seat], ttl_ms=900_000)
-                for service, seat in mine[start : start + phase.size]
-            ]
+        for request in requests_of(mine, phase, key):
             began = time.perf_counter()
-            if phase.size == 1:
-                stub.call("hold", holds[0])
-            else:
-                answer = stub.call("hold_many", messages.HoldMany(holds=holds))
-                wrong += sum(1 for result in answer.results if result.hold is None)  # type: ignore[attr-defined]
+            answer = stub.call(phase.method, request)
             took.append(time.perf_counter() - began)
+            if isinstance(answer, messages.HoldManyAnswer):
+                wrong += sum(result.hold is None for result in answer.results)
+            elif isinstance(answer, messages.HoldEachAnswer):
+                wrong += len(answer.refused)
         with mutex:
             durations.extend(took)
             refused += wrong
@@ -379,12 +401,12 @@ def main() -> None:
     for when, one in zip(("before", "after"), runs, strict=True):
         print(f"{when}: {one.line()}")
     print(
-        f"{'callers':<22}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}{'per 1,000':>11}{'of goal':>9}"
+        f"{'callers':<34}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}{'per 1,000':>11}{'of goal':>9}"
     )
     for phase, row in zip(PHASES, figures, strict=True):
         ratio, share = of_goal(row, phase, mean_of(runs))
         print(
-            f"{row['callers']:<22}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
+            f"{row['callers']:<34}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
             f"{sum(row['cpu_us'].values()):>8}{ratio:>11}{share:>9}"
         )
     print("per 1,000: holds for 1,000 RPyC calls (alone) or SQLite rows (bulk) of this machine; of goal: of the goal scaled by that")

@@ -15,12 +15,12 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import msgspec
 
 from client.addresses import balancers_of, is_file, tls_of_file
 from client.asking import new_request_id
+from client.bulk import BulkHolds
 from client.changes import Changes
 from datastore import messages
 from datastore.edge import Address, EdgeLimits, Tls
@@ -32,6 +32,8 @@ __all__ = ["Address", "Holdfast", "HoldfastError", "Passenger", "connect", "new_
 
 DEADLINE_MS = 10_000
 SERVICES_REMEMBERED = 4_096
+# Answers to what changed seats of one service.
+WRITTEN = (messages.HoldAnswer, messages.HoldEachAnswer, messages.OrderAnswer, messages.SeatsChanged, messages.ServiceChanged)
 
 
 def connect(
@@ -58,7 +60,7 @@ def connect(
     return Holdfast(BalancerStub(found, tls=tls, limits=limits), owner_key or secrets.token_urlsafe(32), deadline_ms)
 
 
-class Holdfast(Changes):
+class Holdfast(Changes, BulkHolds):
     """A cluster as its callers see it. Close it, or use it as a context."""
 
     def __init__(self, stub: BalancerStub, owner_key: str, deadline_ms: int = DEADLINE_MS) -> None:
@@ -107,7 +109,7 @@ class Holdfast(Changes):
 
     def _remember(self, answer: messages.Answer | None) -> None:
         """Keep how far a balancer's view must be for this client to see what it wrote."""
-        if isinstance(answer, messages.HoldAnswer | messages.OrderAnswer | messages.SeatsChanged | messages.ServiceChanged):
+        if isinstance(answer, WRITTEN):
             lsn = self.written[answer.service_id] = max(answer.lsn, self.written.pop(answer.service_id, 0))
             while len(self.written) > SERVICES_REMEMBERED:
                 # Another thread may have dropped the same one.
@@ -195,19 +197,6 @@ class Holdfast(Changes):
         )
         return self._ask("hold", request, messages.HoldAnswer, deadline_ms)
 
-    def hold_request(
-        self, service_id: str, seats: Sequence[str], ttl_ms: int = 0, request_id: str = "", deadline_ms: int = 0
-    ) -> messages.HoldSeats:
-        """Return the question behind `hold`, with its request id and deadline: what `hold_many` takes."""
-        return messages.HoldSeats(
-            request_id=request_id or new_request_id(),
-            owner_key=self.owner_key,
-            service_id=service_id,
-            seats=self.listed(seats),
-            ttl_ms=ttl_ms,
-            deadline_ms=deadline_ms or self.deadline_ms,
-        )
-
     def hold_any(
         self,
         service_id: str,
@@ -285,15 +274,6 @@ class Holdfast(Changes):
             ttl_ms=ttl_ms,
         )
         return self._ask("renew", request, messages.HoldAnswer)
-
-    def hold_many(self, holds: Sequence[messages.HoldSeats]) -> list[messages.HoldResult]:
-        """Send up to 256 holds in one message; each stands or falls alone, results are beside `holds`."""
-        request = messages.HoldMany(holds=list(holds), deadline_ms=self.deadline_ms)
-        # Without the check of `call`: a bulk caller pays for every microsecond, and the border checks anyway.
-        results = cast(messages.HoldManyAnswer, self._stub.call("hold_many", request)).results
-        for result in results:
-            self._remember(result.hold)
-        return results
 
     def extend(self, hold_id: str, ttl_ms: int, *, request_id: str = "") -> messages.HoldAnswer:
         """Let the hold end `ttl_ms` from now, within the cluster's longest hold."""

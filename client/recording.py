@@ -17,7 +17,7 @@ from datastore.errors import HoldfastError, InvalidRequest, InvariantBroken, Too
 from datastore.ledger import Position, SealedEntry, check_follows, genesis, position_of, unseal
 from datastore.messages import SeatMapAnswer
 from datastore.model import Epoch, HoldState, OrderState, SeatState
-from datastore.rows import HoldRow, Kind, OrderRow, SeatRow, decode_row
+from datastore.rows import BulkRow, HoldRow, Kind, OrderRow, SeatRow, decode_row
 
 MAGIC = b"HFRECRD\n"
 VERSION = 100  # major * 100 + minor
@@ -26,6 +26,7 @@ PAGE_ENTRIES = 500
 PART_BYTES_MAX = 256 * 1024 * 1024
 SEAT_WORDS = {SeatState.FREE: "available", SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 FREE = ("available", "")
+SEATS_NAMED = 9  # of holds in bulk
 
 Read = Callable[[int], bytes]
 Seen = tuple[str, str]  # a seat's state as in `messages.SeatInfo`, and why it is blocked
@@ -256,6 +257,12 @@ def words_of(sealed: SealedEntry) -> str:
             hold: HoldRow = decode_row(kind, value)
             state = HoldState(hold.state).name.lower()
             words.append(f"hold {hold.hold_id} {state}: {' '.join(hold.seats)} on {hold.service_id}")
+        elif kind == Kind.BULK and value:
+            bulk: BulkRow = decode_row(kind, value)
+            if bulk.lsn == sealed.entry.lsn:  # Later ones tell only who is left in it.
+                seats = [seat_id for seats in bulk.seats for seat_id in seats]
+                more = f" and {len(seats) - SEATS_NAMED} more" if len(seats) > SEATS_NAMED else ""
+                words.append(f"{len(bulk.numbers)} holds {bulk.bulk_id}: {' '.join(seats[:SEATS_NAMED])}{more} on {bulk.service_id}")
         elif kind == Kind.ORDER and value:
             order: OrderRow = decode_row(kind, value)
             words.append(f"order {order.reference} {OrderState(order.state).name.lower()}")

@@ -6,6 +6,7 @@ It looks at row images only, not at how the engine came to them:
   to an order that is cancelled, or no longer claims the seat (its order was changed), at the end of the same entry at the latest;
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
 - what a standing hold claims is what the seat's row says;
+- a hold of a bulk leaves its row only in an entry that gives it a row of its own;
 - a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
   decision's evidence.
 """
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
 from datastore.model import HoldState, OrderState, SeatState
-from datastore.rows import HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row
+from datastore.rows import HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row, holds_in
 
 
 class Report(NamedTuple):
@@ -41,6 +42,7 @@ class Audit:
         self._events = 0
         self._owner: dict[str, tuple[SeatState, str]] = {}  # seat key -> (state, hold id)
         self._holds: dict[str, HoldRow] = {}
+        self._bulks: dict[str, dict[str, HoldRow]] = {}
         self._orders: dict[str, OrderRow] = {}
         self._standing: dict[str, str] = {}  # seat key -> hold that claims it
         self._violations: list[str] = []
@@ -84,6 +86,7 @@ class Audit:
         lsn = sealed.entry.lsn
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
+        bulks: dict[str, dict[str, HoldRow]] = {}
         smaller: list[HoldRow] = []  # sold holds that gave seats up
         followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
@@ -99,6 +102,8 @@ class Audit:
                 if self._forget_given_up(hold):
                     smaller.append(hold)
                 holds[hold.hold_id] = self._holds[hold.hold_id] = hold
+            elif kind == Kind.BULK:
+                bulks[key] = {one.hold_id: one for one in (holds_in(kind, value) if value else ())}
             elif kind == Kind.CLOSED_LEG or (kind == Kind.LEG and value):
                 leg: LegRow = decode_row(kind, value)
                 if all(leg.evidence):
@@ -108,6 +113,14 @@ class Audit:
                 self._orders[order.reference] = order
                 if order.hold_id in self._holds:
                     holds[order.hold_id] = self._holds[order.hold_id]
+        for bulk_id, members in bulks.items():
+            for hold_id in self._bulks.get(bulk_id, members).keys() - members.keys() - holds.keys():
+                self._violations.append(f"entry {lsn}: {hold_id} left its bulk without a row of its own")
+            self._bulks[bulk_id] = members
+            if not members:
+                del self._bulks[bulk_id]
+            holds.update(members)
+            self._holds.update(members)
         for key, hold_id in left:
             if self._stands(hold_id) and self._claims(hold_id, key):
                 self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")

@@ -1,6 +1,6 @@
-"""The commands of a basket over several operators, and of its payment. Pure.
+"""The commands of a basket over several operators, and of its payment; and holds in bulk. Pure.
 
-`datastore.wire` has those of one operator alone. Two things are alike in all of these:
+`datastore.wire` has those of one operator alone. Two things are alike in all of those of baskets:
 
 - A basket's life has few states and none comes twice, so what is said again finds its own effect and changes nothing.
   Only refusals that a caller was told are recorded under a request id (Z2): HOLD_LEGS and DECIDE carry one, the others "".
@@ -44,6 +44,29 @@ class HoldLegs(Command, frozen=True, tag="hold_legs"):
     service_holds_max: int
     replaces: str = ""  # of a change (B11): the order at the anchor, which then need not have a leg in the basket
     credit_minor: int = 0  # what the seats that it replaces cost
+
+
+class HoldEach(Command, frozen=True, tag="hold_each"):
+    """Several holds of one service in one command, under one lock: each stands or falls alone.
+
+    Attributes:
+        bulk_id: Their ids follow from it and their place, from 1 (`bulk_hold_id`).
+        seats, prices, refundable_percents: Beside each other, one for each hold.
+    """
+
+    bulk_id: str
+    owner: str
+    service_id: str
+    seats: tuple[tuple[str, ...], ...]
+    ttl_ms: int
+    generation: int
+    counter: int
+    nonce: str
+    currency: str
+    prices: tuple[tuple[int, ...], ...]
+    refundable_percents: tuple[int, ...]
+    owner_holds_max: int
+    service_holds_max: int
 
 
 class Decide(Command, frozen=True, tag="decide"):
@@ -257,6 +280,7 @@ class Retire(Command, frozen=True, tag="retire"):
 # All of the above, as `wire.AnyCommand` takes them in.
 OfBaskets = (
     HoldLegs
+    | HoldEach
     | Decide
     | Amend
     | Move

@@ -21,7 +21,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from datastore import amending, anchors, charges, commands, errors, legs, operating, wire
+from datastore import amending, anchors, bulk, charges, commands, errors, legs, operating, wire
 from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
 from datastore.model import Epoch, HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import hold_value, order_value
@@ -108,7 +108,8 @@ def decide(
             recorded = True
         else:
             requests.append(("", b""))
-    return Decision(outcomes, batch.events, requests, bytes(keeps), recorded or bool(batch.events), batch.erases)
+    events = batch.finish()
+    return Decision(outcomes, events, requests, bytes(keeps), recorded or bool(events), batch.erases)
 
 
 def _decide_one(batch: Batch, command: wire.AnyCommand) -> tuple[wire.Outcome, bool]:
@@ -303,6 +304,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.Erase: _erase,
     commands.Retire: operating.retire,
     commands.HoldLegs: _hold_legs,
+    commands.HoldEach: bulk.hold_each,
     commands.Decide: anchors.decide_commit,
     commands.Amend: anchors.amend,
     commands.Move: anchors.move,

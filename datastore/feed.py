@@ -22,6 +22,7 @@ from datastore.wire import FeedPart, FeedRequest, SnapshotPage
 # Open baskets, legs and payments are followed: they are what every balancer's reconciler has to finish.
 HIDDEN = (
     Kind.OPEN_HOLD,
+    Kind.BULK,
     Kind.CLOSED_HOLD,
     Kind.ORDER,
     Kind.CONFIG,

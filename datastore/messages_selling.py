@@ -139,6 +139,63 @@ class HoldManyAnswer(Answer, kw_only=True):
     results: list[HoldResult]
 
 
+class HoldEach(Write, frozen=True, kw_only=True):
+    """Many holds of one service for one owner, in one request: `seats` has those of each. Each stands or falls alone.
+
+    What `HoldMany` does for callers that gather others' requests, for one who wants many holds: an agency that takes forty
+    seats and will sell them one by one. One request id names them all, and a repeat of it gives the first answer to all.
+    """
+
+    owner_key: Secret
+    service_id: Word
+    seats: Annotated[list[SeatWords], Meta(min_length=1, max_length=256)]
+    ttl_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0  # 0: the cluster's default
+
+
+class HoldEachAnswer(Answer, kw_only=True):
+    """The holds beside what was asked for: `hold_ids`, `seats`, `prices` (minor units), `refundable_percents` have one for each.
+
+    `refused`: (place, from 0; the error) of those that could not be made; their hold id is "". Times are as in `HoldAnswer`.
+    """
+
+    operator: str
+    service_id: str
+    created_ms: int
+    expires_ms: int
+    remaining_ms: int
+    currency: str
+    lsn: int
+    hold_ids: list[str]
+    seats: list[list[str]]
+    prices: list[list[int]]
+    refundable_percents: list[int]
+    refused: list[tuple[int, dict[str, Any]]] = msgspec.field(default_factory=list)
+
+    def results(self) -> list[HoldResult]:
+        """Return the holds and the refusals, each as `hold` would have answered."""
+        errors = dict(self.refused)
+        columns = zip(self.hold_ids, self.seats, self.prices, self.refundable_percents, strict=True)
+        return [
+            HoldResult(error=errors[place]) if place in errors else HoldResult(hold=self._hold(*one)) for place, one in enumerate(columns)
+        ]
+
+    def _hold(self, hold_id: str, seats: list[str], prices: list[int], percent: int) -> HoldAnswer:
+        return HoldAnswer(
+            hold_id=hold_id,
+            operator=self.operator,
+            service_id=self.service_id,
+            seats=seats,
+            state="active",
+            created_ms=self.created_ms,
+            expires_ms=self.expires_ms,
+            remaining_ms=self.remaining_ms,
+            prices=[Money(minor, self.currency) for minor in prices],
+            total=Money(sum(prices), self.currency),
+            refundable_percent=percent,
+            lsn=self.lsn,
+        )
+
+
 class ExtendHold(Write, frozen=True, kw_only=True):
     owner_key: Secret
     hold_id: Word

@@ -389,6 +389,17 @@ def leg_hold_id(basket_id: str, number: int) -> str:
     return f"{basket_id}.{number}"
 
 
+def bulk_hold_id(bulk_id: str, number: int) -> str:
+    """Return the id of hold `number`, from 1, of those that one request made in bulk."""
+    return f"{bulk_id}-{number}"
+
+
+def place_in_bulk(hold_id: str) -> tuple[str, int] | None:
+    """Return (id of the bulk, number) of a hold that was made in bulk; None for any other id."""
+    bulk_id, dash, number = hold_id.rpartition("-")
+    return (bulk_id, int(number)) if dash and number.isascii() and number.isdecimal() and len(number) <= 6 else None
+
+
 def operators_of(legs: Sequence[Leg]) -> tuple[str, ...]:
     """Return the operators of a basket's legs, each once, the anchor (that of the first leg, Z3) first."""
     return tuple(dict.fromkeys(leg.operator for leg in legs))

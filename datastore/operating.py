@@ -191,7 +191,7 @@ def _left_open(batch: Batch) -> list[str]:
 
 def sweep(batch: Batch, _command: wire.Sweep) -> dict[str, Any]:
     swept = 0
-    for hold in batch.state.due_holds(batch.now_ms, SWEEP_MAX):
+    for hold in batch.state.open_holds.due(batch.now_ms, SWEEP_MAX):
         current = batch.open_hold(hold.hold_id)
         if current is None or current.expires_ms > batch.now_ms:
             continue  # Closed or extended earlier in this batch.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import copy
 
 from datastore import errors
-from datastore.model import BasketState, HoldState, PaymentState
+from datastore.model import BasketState, HoldState, PaymentState, place_in_bulk
 from datastore.rows import (
     BasketRow,
+    BulkRow,
     CounterRow,
     ErasedRow,
     Event,
@@ -33,6 +35,7 @@ class Batch:
         self.events: list[Event] = []
         self._seats: dict[str, dict[str, SeatRow]] = {}
         self._open: dict[str, HoldRow | None] = {}
+        self._bulks: dict[str, BulkRow | None] = {}  # made or changed by this batch; None: nothing is left in it
         self._closed: dict[str, HoldRow] = {}
         self._orders: dict[str, OrderRow] = {}
         self._services: dict[str, ServiceRow] = {}
@@ -84,10 +87,24 @@ class Batch:
     def open_hold(self, hold_id: str) -> HoldRow | None:
         if hold_id in self._open:
             return self._open[hold_id]
+        if self._bulks and (place := place_in_bulk(hold_id)) is not None and place[0] in self._bulks:
+            bulk = self._bulks[place[0]]
+            return bulk.hold(place[1]) if bulk is not None else None
         return self.state.open_holds.get(hold_id)
+
+    def bulk(self, bulk_id: str) -> BulkRow | None:
+        """Return the holds of a bulk that are still as they were made; None where there are none."""
+        return self._bulks[bulk_id] if bulk_id in self._bulks else self.state.open_holds.bulks.get(bulk_id)
 
     def closed_hold(self, hold_id: str) -> HoldRow | None:
         return self._closed.get(hold_id) or self.state.closed_hold(hold_id)
+
+    def knows_any(self, hold_ids: Collection[str]) -> bool:
+        """Return whether any of these has a row of its own, among the open holds or the closed."""
+        rows = (self._open, self._closed, self.state.open_holds.rows)
+        return any(not found.keys().isdisjoint(hold_ids) for found in rows) or bool(
+            self.state.store.get_many(Kind.CLOSED_HOLD, list(hold_ids))
+        )
 
     def order(self, reference: str) -> OrderRow | None:
         return self._orders.get(reference) or self.state.order(reference)
@@ -106,12 +123,15 @@ class Batch:
 
     def count_holds(self, owner: str) -> int:
         """Return how many open holds the owner has, those whose time is over included."""
-        return len(self.state.holds_of_owner.get(owner, ())) + self._more_holds.get(owner, 0)
+        return self.state.open_holds.count_of(owner) + self._more_holds.get(owner, 0)
 
     def holds_of(self, owner: str) -> list[HoldRow]:
         """Return the owner's open holds; costs what the owner has, so it is for when a limit is near."""
-        ids = dict.fromkeys(self.state.holds_of_owner.get(owner, ()))
+        ids = dict.fromkeys(self.state.open_holds.ids_of(owner))
         ids.update(dict.fromkeys(hold_id for hold_id, hold in self._open.items() if hold is not None and hold.owner == owner))
+        for bulk in self._bulks.values():
+            if bulk is not None and bulk.owner == owner:
+                ids.update(dict.fromkeys(bulk.hold_ids()))
         return [hold for hold_id in ids if (hold := self.open_hold(hold_id)) is not None]
 
     def put_seat(self, service_id: str, seat_id: str, row: SeatRow) -> None:
@@ -119,18 +139,40 @@ class Batch:
         self.events.append(Event(Kind.SEAT, f"{service_id}/{seat_id}", encode_row(row)))
 
     def put_open_hold(self, row: HoldRow) -> None:
-        if self.open_hold(row.hold_id) is None:
+        if not self._leave_bulk(row.hold_id) and self.open_hold(row.hold_id) is None:
             self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + 1
         self._open[row.hold_id] = row
         self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, encode_row(row)))
+
+    def put_bulk(self, row: BulkRow) -> None:
+        """Open the holds of a new bulk."""
+        self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + len(row.numbers)
+        self._bulks[row.bulk_id] = row
+
+    def _leave_bulk(self, hold_id: str) -> bool:
+        """Take a hold that is about to change out of its bulk, if it is still in one; return whether it was."""
+        place = place_in_bulk(hold_id)
+        bulk = self.bulk(place[0]) if place is not None else None
+        if place is None or bulk is None or bulk.hold(place[1]) is None:
+            return False
+        self._bulks[bulk.bulk_id] = bulk.without(place[1]) if len(bulk.numbers) > 1 else None
+        return True
+
+    def finish(self) -> list[Event]:
+        """Return all events of the batch; a bulk is written once, however many of its holds changed."""
+        for bulk_id, bulk in self._bulks.items():
+            self.events.append(Event(Kind.BULK, bulk_id, b"" if bulk is None else encode_row(bulk)))
+        self._bulks = {}
+        return self.events
 
     def close_hold(self, row: HoldRow) -> None:
         """Move a hold from the open ones to the closed ones, in the state that `row` has."""
         if self.open_hold(row.hold_id) is not None:
             self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) - 1
+        if not self._leave_bulk(row.hold_id):
+            self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, b""))
         self._open[row.hold_id] = None
         self._closed[row.hold_id] = row
-        self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, b""))
         self.events.append(Event(Kind.CLOSED_HOLD, row.hold_id, encode_row(row)))
 
     def put_order(self, row: OrderRow) -> None:

@@ -90,8 +90,8 @@ class Reader:
         return {**hold_value(_as_of(row, now_ms), now_ms), "owner": row.owner, "intent": row.intent}
 
     def _holds(self, arguments: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
-        held = self._state.holds_of_owner.get(_text(arguments, "owner"), set())
-        rows = [self._state.open_holds[hold_id] for hold_id in sorted(held)]
+        held = self._state.open_holds.ids_of(_text(arguments, "owner"))
+        rows = [row for hold_id in held if (row := self._state.open_holds.get(hold_id)) is not None]
         # One whose time is over is nobody's any more, whether or not the sweeper has come by.
         found = [{**hold_value(row, now_ms), "owner": row.owner} for row in rows if row.expires_ms > now_ms and not row.basket]
         # A basket is one hold, told of by its anchor alone.

@@ -6,6 +6,7 @@ and nothing else, so no version of the code can make replicas differ. Values are
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from datastore.model import (
     Schedule,
     SeatState,
     ServiceState,
+    bulk_hold_id,
 )
 
 
@@ -51,6 +53,7 @@ class Kind(IntEnum):
     CLOSED_PAYMENT = 18
     REIGN = 19  # key: the lsn that began it, 16 digits: one row a promotion, kept for good
     COUNTER = 20  # key: its name; the smallest thing that is replicated (examples/counter.py)
+    BULK = 21  # key: the bulk's id; open holds of one request that are still as it made them
 
 
 class Event(NamedTuple):
@@ -109,6 +112,71 @@ class HoldRow(msgspec.Struct, array_like=True):
     passengers: bytes = b""
     intent: str = ""
     fares: tuple[int, ...] = ()
+
+
+class BulkRow(msgspec.Struct, array_like=True, frozen=True):
+    """Holds of one HOLD_EACH that are still as they were made, in one row: each is a hold of its own, with its own id.
+
+    One that changes in any way leaves in the same entry, for a row of its own among the open holds or the closed ones. So a hold
+    is in one place, and what was sold by the hundred costs a row each only when something happens to it.
+
+    Attributes:
+        numbers: Of those that are left, ascending; what stands beside them are their seats, prices and refundable percentages.
+    """
+
+    bulk_id: str
+    owner: str
+    service_id: str
+    lsn: int
+    created_ms: int
+    expires_ms: int
+    currency: str
+    numbers: tuple[int, ...]
+    seats: tuple[tuple[str, ...], ...]
+    prices: tuple[tuple[int, ...], ...]
+    refundable_percents: tuple[int, ...]
+
+    def hold(self, number: int) -> HoldRow | None:
+        """Return one of the holds as a row of its own, or None if it is not here (any more)."""
+        place = bisect_left(self.numbers, number)
+        if place == len(self.numbers) or self.numbers[place] != number:
+            return None
+        return HoldRow(
+            bulk_hold_id(self.bulk_id, number),
+            self.owner,
+            self.service_id,
+            self.seats[place],
+            HoldState.ACTIVE,
+            self.lsn,
+            self.created_ms,
+            self.expires_ms,
+            self.currency,
+            self.prices[place],
+            self.refundable_percents[place],
+        )
+
+    def holds(self) -> list[HoldRow]:
+        """Return all that are left, each as a row of its own."""
+        return [hold for number in self.numbers if (hold := self.hold(number)) is not None]
+
+    def hold_ids(self) -> list[str]:
+        """Return the ids of all that are left."""
+        return [bulk_hold_id(self.bulk_id, number) for number in self.numbers]
+
+    def without(self, number: int) -> BulkRow:
+        """Return the row that stays when one of the holds leaves."""
+        place = self.numbers.index(number)
+
+        def rest(column: tuple[Any, ...]) -> tuple[Any, ...]:
+            return column[:place] + column[place + 1 :]
+
+        return msgspec.structs.replace(
+            self,
+            numbers=rest(self.numbers),
+            seats=rest(self.seats),
+            prices=rest(self.prices),
+            refundable_percents=rest(self.refundable_percents),
+        )
 
 
 class Ticketed(msgspec.Struct, array_like=True, frozen=True):
@@ -380,6 +448,7 @@ ROW_TYPES: dict[int, Any] = {
     Kind.CLOSED_PAYMENT: PaymentRow,
     Kind.REIGN: ReignRow,
     Kind.COUNTER: CounterRow,
+    Kind.BULK: BulkRow,
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}
 _encoder = msgspec.msgpack.Encoder()
@@ -387,6 +456,14 @@ _encoder = msgspec.msgpack.Encoder()
 
 def encode_row(row: Any) -> bytes:
     return _encoder.encode(row)
+
+
+def holds_in(kind: int, value: bytes) -> list[HoldRow]:
+    """Return the holds that a row image tells of, open or closed: one, those of a bulk, or none of another kind."""
+    if kind == Kind.BULK:
+        bulk: BulkRow = decode_row(kind, value)
+        return bulk.holds()
+    return [decode_row(kind, value)] if kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) else []
 
 
 def decode_row(kind: int, value: bytes) -> Any:

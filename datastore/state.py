@@ -7,12 +7,12 @@ rows of the last `SERVICES_CACHED` services; everything else is read when asked 
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from datastore.model import BasketState, Layout, LayoutSpec, SeatState, Service, ServiceKey, is_date
+from datastore.open_holds import OpenHolds
 from datastore.rows import (
     BasketRow,
     DatasetRow,
@@ -32,6 +32,7 @@ from datastore.timetable import Timetable
 
 SERVICES_CACHED = 4096
 CLOSED_OF_OPEN = (Kind.CLOSED_BASKET, Kind.CLOSED_LEG, Kind.CLOSED_PAYMENT)
+HOLD_KINDS = (Kind.OPEN_HOLD, Kind.BULK)
 OPEN_KINDS = (Kind.BASKET, Kind.LEG, Kind.PAYMENT)
 CLOSED_KINDS = frozenset({Kind.CLOSED_HOLD, Kind.ORDER, Kind.CONFIG, Kind.ERASED, Kind.REIGN, Kind.COUNTER, *CLOSED_OF_OPEN})
 FACTS_CACHED = 16_384
@@ -65,16 +66,15 @@ class AppliedState:
         self.operator_row: OperatorRow | None = None
         self.datasets: dict[str, DatasetRow] = {}
         self.services: dict[str, ServiceRow] = {}
-        self.open_holds: dict[str, HoldRow] = {}
-        self.holds_of_owner: dict[str, set[str]] = {}
+        self.open_holds = OpenHolds()
         self.baskets: dict[str, BasketRow] = {}  # what is open: see `Kind`
         self.legs: dict[str, LegRow] = {}
         self.payments: dict[str, PaymentRow] = {}
-        self._due: list[tuple[int, str]] = []
         self._far_due: dict[str, int] = {}  # baskets that are to be decided here and have no leg here
         self._seats: OrderedDict[str, dict[str, SeatRow]] = OrderedDict()
         self._facts: dict[str, ServiceFacts | None] = {}
-        for kind in (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE, Kind.OPEN_HOLD, *OPEN_KINDS):
+        inventory = (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE)
+        for kind in (*inventory, *HOLD_KINDS, *OPEN_KINDS):
             self.apply(Event(kind, key, value) for key, value in store.scan(kind))
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -143,28 +143,14 @@ class AppliedState:
         value = self.store.get(kind, key)
         return None if value is None else decode_row(kind, value)
 
-    def due_holds(self, now_ms: int, limit: int) -> list[HoldRow]:
-        """Return up to `limit` open holds whose time is over and that are decided here, oldest first."""
-        found: list[HoldRow] = []
-        seen: list[tuple[int, str]] = []
-        while self._due and len(found) < limit and self._due[0][0] <= now_ms:
-            expires_ms, hold_id = heapq.heappop(self._due)
-            row = self.open_holds.get(hold_id)
-            if row is None or row.expires_ms != expires_ms:
-                continue  # Closed or extended since: an extension pushed its own entry.
-            found.append(row)
-            seen.append((expires_ms, hold_id))
-        for item in seen:  # Deciding is not doing: they stay due until an entry says otherwise.
-            heapq.heappush(self._due, item)
-        return found
-
     def due_baskets(self, now_ms: int, limit: int) -> list[BasketRow]:
         """Return up to `limit` baskets decided here that are due and have no leg here: those of changes (B11)."""
         return [self.baskets[basket_id] for basket_id, due_ms in self._far_due.items() if due_ms <= now_ms][:limit]
 
     def next_due_ms(self) -> int | None:
         """Return when the next open hold or basket is due, or None; may be early, never late."""
-        return min([*(due_ms for due_ms, _ in self._due[:1]), *self._far_due.values()], default=None)
+        due_ms = self.open_holds.next_due_ms()
+        return min([*self._far_due.values(), *(() if due_ms is None else (due_ms,))], default=None)
 
     def services_with_taken_seats(self) -> dict[str, set[str]]:
         """Return service id -> seats that are not free. Reads every touched seat: for imports, not for sales."""
@@ -194,8 +180,8 @@ class AppliedState:
                 rows = self._seats.get(service_id)
                 if rows is not None:
                     rows[seat_id] = decode_row(Kind.SEAT, value)
-            elif kind == Kind.OPEN_HOLD:
-                self._apply_open_hold(key, value)
+            elif kind in HOLD_KINDS:
+                self.open_holds.apply(kind, key, value)
             elif kind in OPEN_KINDS:
                 rows_by_id: dict[str, Any] = (self.baskets, self.legs, self.payments)[OPEN_KINDS.index(kind)]
                 if value:
@@ -206,21 +192,6 @@ class AppliedState:
                     self._apply_basket(key)
             elif kind not in CLOSED_KINDS:
                 self._apply_inventory(kind, key, value)
-
-    def _apply_open_hold(self, hold_id: str, value: bytes) -> None:
-        old = self.open_holds.pop(hold_id, None)
-        if value:
-            row: HoldRow = decode_row(Kind.OPEN_HOLD, value)
-            self.open_holds[hold_id] = row
-            self.holds_of_owner.setdefault(row.owner, set()).add(hold_id)
-            # What another operator decides is never freed by this clock (B6).
-            if not row.anchor and (old is None or old.expires_ms != row.expires_ms):
-                heapq.heappush(self._due, (row.expires_ms, hold_id))
-        elif old is not None:
-            held = self.holds_of_owner[old.owner]
-            held.discard(hold_id)
-            if not held:
-                del self.holds_of_owner[old.owner]
 
     def _apply_basket(self, basket_id: str) -> None:
         row = self.baskets.get(basket_id)

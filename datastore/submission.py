@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datastore import administration, wire
+from datastore.commands import HoldEach
 from datastore.errors import HoldfastError, OutcomeUnknown, QuorumLost
 from datastore.ledger import Position
 from datastore.once import Once
@@ -17,10 +18,12 @@ class Submission:
 
     Attributes:
         abandoned: Nobody waits any more; if it has not been proposed yet, it never will be.
+        weight: Commands in it, each hold of a bulk counted as one.
     """
 
     __slots__ = (
         "_done", "abandoned", "commands", "epoch", "error", "hash", "lsn", "operator", "outcomes", "seen_ms", "sides", "stamp_ms",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, operator: str, commands: Sequence[wire.AnyCommand], sides: Mapping[bytes, bytes], seen_ms: int = 0) -> None:
@@ -28,6 +31,7 @@ class Submission:
         self.stamp_ms = 0
         self.operator = operator
         self.commands = commands
+        self.weight = sum([len(command.seats) if isinstance(command, HoldEach) else 1 for command in commands])
         self.sides = sides
         self.outcomes = b""
         self.epoch = 0
@@ -72,7 +76,7 @@ class SubmissionQueue:
         self._waiting.append(submission)
 
     def take(self, commands_max: int) -> list[Submission]:
-        """Return what is to be decided together, leaving out what nobody waits for."""
+        """Return what is to be decided together, leaving out what nobody waits for; holds in bulk count one by one."""
         taken: list[Submission] = []
         count = 0
         while self._waiting and count < commands_max:
@@ -80,7 +84,7 @@ class SubmissionQueue:
             if submission.abandoned:
                 continue
             taken.append(submission)
-            count += len(submission.commands)
+            count += submission.weight
             if self._alone:
                 self._alone -= 1
                 break

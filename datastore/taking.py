@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from datastore import errors, tickets, wire
+from datastore.commands import HoldEach
 from datastore.model import (
     BasketState,
     HoldState,
@@ -35,14 +36,17 @@ class Claim(NamedTuple):
     nonce: str
 
 
-def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
-    """Check that every seat may be taken under the command's lock; due holds in the way are aborted (B6).
+class Found(NamedTuple):
+    """What stands in the way of a claim: seats that others have, what the newest fence was, holds that are due."""
 
-    Raises:
-        SeatUnavailable: Lists every seat in the way and what it is now. StaleFence: `fence` is what to go beyond.
-        ResolveNeeded: A due hold is decided at another operator (Z5).
-    """
-    fence = (command.generation, command.counter)
+    conflicts: list[dict[str, str]]
+    newest: tuple[int, int]
+    same_holder: bool
+    due: dict[str, HoldRow]
+
+
+def look(batch: Batch, command: Claim | wire.Hold | wire.Block) -> Found:
+    """Return what stands in the way of taking the seats; changes nothing."""
     newest = (0, -1)
     same_holder = True
     conflicts: list[dict[str, str]] = []
@@ -60,13 +64,23 @@ def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
             newest, same_holder = seen, True
         if seen == newest:
             same_holder = same_holder and row.nonce == command.nonce
-    if conflicts:
-        raise _unavailable(batch, command, conflicts)
-    if fence < newest or (fence == newest and not same_holder):
+    return Found(conflicts, newest, same_holder, due)
+
+
+def check_free_to_take(batch: Batch, command: Claim | wire.Hold | wire.Block, found: Found) -> None:
+    """Check that a claim without conflicts may be made now: its fence is new enough, and what is due is decided here.
+
+    Raises:
+        StaleFence: `fence` is what to go beyond. ResolveNeeded: A due hold is decided at another operator (Z5).
+    """
+    fence = (command.generation, command.counter)
+    if fence < found.newest or (fence == found.newest and not found.same_holder):
         raise errors.StaleFence(
-            f"the lock's fence {list(fence)} is older than {list(newest)}, which a seat has seen", fence=list(newest), got=list(fence)
+            f"the lock's fence {list(fence)} is older than {list(found.newest)}, which a seat has seen",
+            fence=list(found.newest),
+            got=list(fence),
         )
-    for hold in due.values():
+    for hold in found.due.values():
         if hold.anchor:
             raise errors.ResolveNeeded(
                 f"a due hold is decided by {hold.anchor}",
@@ -75,16 +89,33 @@ def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
                 operator=batch.state.operator,
                 owner=hold.owner,
             )
-    for hold in due.values():
+
+
+def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
+    """Check that every seat may be taken under the command's lock; due holds in the way are aborted (B6).
+
+    Raises:
+        SeatUnavailable: Lists every seat in the way and what it is now. StaleFence, ResolveNeeded: See `check_free_to_take`.
+    """
+    found = look(batch, command)
+    if found.conflicts:
+        raise _unavailable(batch, command, found.conflicts)
+    check_free_to_take(batch, command, found)
+    for hold in found.due.values():
         expire(batch, hold)
 
 
 def _unavailable(batch: Batch, command: Claim | wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
     # The whole taken set rides along: whoever wanted "any" proposes again from it (Z8).
     taken = [seat_id for seat_id, row in batch.touched(command.service_id).items() if row.state != SeatState.FREE]
+    return unavailable(command.service_id, conflicts, taken=taken, lsn=batch.lsn - 1)
+
+
+def unavailable(service_id: str, conflicts: list[dict[str, str]], **fields: Any) -> errors.Refusal:
+    """Return the refusal of seats that others have, each with what it is now."""
     named = ", ".join(f"{conflict['seat']} is {conflict['state']}" for conflict in conflicts)
     kind = errors.SeatBlocked if all(conflict["state"] == "blocked" for conflict in conflicts) else errors.SeatUnavailable
-    return kind(f"{command.service_id}: {named}", service_id=command.service_id, seats=conflicts, taken=taken, lsn=batch.lsn - 1)
+    return kind(f"{service_id}: {named}", service_id=service_id, seats=conflicts, **fields)
 
 
 def _due_hold(batch: Batch, row: SeatRow) -> HoldRow | None:
@@ -134,17 +165,29 @@ def check_limits(batch: Batch, command: Limits | wire.Hold) -> None:
     Raises:
         HoldLimitReached: `limit` and `where`.
     """
-    if batch.count_holds(command.owner) < min(command.owner_holds_max, command.service_holds_max):
-        return
+    room, refusal = room_for(batch, command, 1)
+    if not room:
+        assert refusal is not None
+        raise refusal
+
+
+def room_for(batch: Batch, command: Limits | wire.Hold | HoldEach, wanted: int) -> tuple[int, errors.HoldLimitReached | None]:
+    """Return how many of `wanted` holds the owner may still open, and why not more, where it is fewer."""
+    limit = min(command.owner_holds_max, command.service_holds_max)
+    if batch.count_holds(command.owner) + wanted <= limit:
+        return wanted, None
     # Only now is it worth looking closer: holds whose time is over do not count.
     live = [hold for hold in batch.holds_of(command.owner) if hold.expires_ms > batch.now_ms]
     here = sum(hold.service_id == command.service_id for hold in live)
-    for count, limit, where in (
+    room, refusal = wanted, None
+    for count, most, where in (
         (len(live), command.owner_holds_max, batch.state.operator),
         (here, command.service_holds_max, command.service_id),
     ):
-        if count >= limit:
-            raise errors.HoldLimitReached(f"{count} open holds on {where}; {limit} are allowed", limit=limit, where=where)
+        if count + room > most:
+            room = max(0, most - count)
+            refusal = errors.HoldLimitReached(f"{count + room} open holds on {where}; {most} are allowed", limit=most, where=where)
+    return room, refusal
 
 
 def free_hold(batch: Batch, hold: HoldRow, state: HoldState) -> HoldRow:

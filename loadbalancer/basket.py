@@ -24,7 +24,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
-from datastore import wire
+from datastore import commands, wire
 from datastore.errors import HoldfastError, LocksUnavailable, LockTimeout, OperatorUnavailable
 
 # A holder needs milliseconds: the first pause is about one hold long, the last bounds how late a free lock is noticed.
@@ -71,6 +71,27 @@ class HoldDraft(NamedTuple):
     def fenced(self, generation: int, counter: int, nonce: str) -> wire.Hold:
         """Return the HOLD with the fence of the lock that protects it."""
         return wire.Hold(*self[:7], generation, counter, nonce, *self[7:])
+
+
+class HoldEachDraft(NamedTuple):
+    """A HOLD_EACH without its fence; fields as in `commands.HoldEach`."""
+
+    request_id: str
+    digest: bytes
+    bulk_id: str
+    owner: str
+    service_id: str
+    seats: tuple[tuple[str, ...], ...]
+    ttl_ms: int
+    currency: str
+    prices: tuple[tuple[int, ...], ...]
+    refundable_percents: tuple[int, ...]
+    owner_holds_max: int
+    service_holds_max: int
+
+    def fenced(self, generation: int, counter: int, nonce: str) -> commands.HoldEach:
+        """Return the HOLD_EACH with the fence of the lock that protects all its seats."""
+        return commands.HoldEach(*self[:7], generation, counter, nonce, *self[7:])
 
 
 class BlockDraft(NamedTuple):

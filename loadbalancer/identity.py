@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from datastore.errors import UnknownHold, shown
-from datastore.model import BASKET_MARK, is_basket
+from datastore.model import BASKET_MARK, is_basket, place_in_bulk
 
 OWNER_PERSON = b"holdfast-owner"
 KEY_PERSON = b"holdfast-key"
@@ -57,7 +57,8 @@ def operator_of_hold(hold_id: str) -> str:
     Raises:
         UnknownHold: It cannot be the id of any hold.
     """
-    operator, dot, rest = hold_id.partition(BASKET_MARK if is_basket(hold_id) else ".")
+    place = place_in_bulk(hold_id)
+    operator, dot, rest = (place[0] if place else hold_id).partition(BASKET_MARK if is_basket(hold_id) else ".")
     if not dot or not operator or len(rest) != HOLD_CHARACTERS:
         raise UnknownHold(f"{shown(hold_id)} is not the id of a hold: expected e.g. AR.{'a' * HOLD_CHARACTERS}", hold_id=shown(hold_id))
     return operator

@@ -28,6 +28,7 @@ from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer
 from loadbalancer.basket import Basket, HoldDraft
+from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.offers import choose_offered
@@ -175,7 +176,7 @@ class Selling:
         words = request.seats
         if not words:
             raise InvalidRequest("no seat was named; name seats, or say how many of the best", field="seats")
-        self._check_count(len(words))
+        check_count(len(words), self._balancer.config.seats_per_hold_max)
         offers = []
         for word in words:
             offer = sale.offers.get(word)
@@ -188,10 +189,7 @@ class Selling:
         self, request: messages.HoldSeats, sale: Sale, offers: list[Offer], attempt: int, deadline_ms: int, waiter: Waiter, place: int
     ) -> Basket:
         config = self._balancer.config
-        ttl_ms = request.ttl_ms or config.hold_ttl_ms
-        if ttl_ms > config.hold_ttl_max_ms:
-            minutes = config.hold_ttl_max_ms // 60_000
-            raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
+        ttl_ms = ttl_of(request.ttl_ms, config)
         owner = owner_of(request.owner_key)
         offer = (request.offer,) if request.offer else ()
         if len(offers) == 1:  # The common case, and the hot one: nothing to gather.
@@ -220,11 +218,6 @@ class Selling:
         )
         return Basket(sale.operator, deadline_ms, keys=keys, draft=draft, waiter=waiter, place=place)
 
-    def _check_count(self, count: int) -> None:
-        most = self._balancer.config.seats_per_hold_max
-        if count > most:
-            raise InvalidRequest(f"{count} seats are too many for one hold; {most} are allowed", field="seats", most=most)
-
     # --- best available (Z8) --------------------------------------------------------------------------------------
 
     def _one_of_many(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldResult:
@@ -245,7 +238,7 @@ class Selling:
         """
         if request.seats:
             raise InvalidRequest("name seats or ask for how many of the best, not both", field="count")
-        self._check_count(request.count)
+        check_count(request.count, self._balancer.config.seats_per_hold_max)
         attempt = 0
         told: set[str] | None = None  # taken seats as the primary last told them
         while True:
@@ -433,6 +426,29 @@ def _choice(sale: Sale, request: Wanted, taken: Collection[str], parts: tuple[Pa
     if parts:
         return choose_offered(sale.layout, taken, parts, together=request.together)
     return choose(sale.layout, taken, request.count, cabin=request.cabin, together=request.together).seats
+
+
+def check_count(count: int, most: int) -> None:
+    """Refuse more seats than one hold may have.
+
+    Raises:
+        InvalidRequest: `most` is how many are allowed.
+    """
+    if count > most:
+        raise InvalidRequest(f"{count} seats are too many for one hold; {most} are allowed", field="seats", most=most)
+
+
+def ttl_of(wanted_ms: int, config: LoadBalancerConfig) -> int:
+    """Return how long a hold lasts for which a caller wants that time, 0 being the cluster's own.
+
+    Raises:
+        InvalidRequest: That is too long.
+    """
+    ttl_ms = wanted_ms or config.hold_ttl_ms
+    if ttl_ms > config.hold_ttl_max_ms:
+        minutes = config.hold_ttl_max_ms // 60_000
+        raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
+    return ttl_ms
 
 
 def seat_offer(sale: Sale, word: str) -> Offer:

@@ -17,6 +17,7 @@ from loadbalancer.auditing import Auditing
 from loadbalancer.balancer import Balancer, Managers
 from loadbalancer.batching import Pipeline
 from loadbalancer.booking import Booking
+from loadbalancer.bulk import Bulk
 from loadbalancer.cashier import Cashier
 from loadbalancer.changing import Changing
 from loadbalancer.collecting import Collector
@@ -178,6 +179,7 @@ def _handlers(
         "paths": searching.paths,
         "hold": selling.hold,
         "hold_many": selling.hold_many,
+        "hold_each": Bulk(balancer).hold_each,
         "hold_trip": itineraries.hold,
         "renew": itineraries.renew,
         "extend": selling.extend,

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from datastore import wire
-from loadbalancer.basket import Basket, HoldDraft
+from datastore.model import bulk_hold_id
+from loadbalancer.basket import Basket, HoldDraft, HoldEachDraft
 from loadbalancer.identity import ask_digest, hold_id_of, manage_token, token_digest
 from tests.checkers import Answer, Operation
 from tests.simulation.balancers import Balancer
@@ -42,6 +43,7 @@ class Habits(NamedTuple):
     releases: float = 0.5
     extends: float = 0.15
     reads: float = 0.25
+    bulks: float = 0.15  # a hold for each seat, in one request
     tries: int = 4
     gives_up: float = 0.2
 
@@ -97,7 +99,16 @@ class Buyer(Process):
         if draw() < habits.reads:
             self.look(habits)
         seats = tuple(self._random.sample(habits.seats, min(len(habits.seats), self._random.choice((1, 1, 1, 2, 3)))))
-        hold = self.hold(habits, seats, self._random.choice(habits.hold_ms))
+        ttl_ms = self._random.choice(habits.hold_ms)
+        if draw() < habits.bulks:
+            for hold in self.hold_each(habits, seats, ttl_ms):
+                self._use(habits, hold)
+        else:
+            self._use(habits, self.hold(habits, seats, ttl_ms))
+
+    def _use(self, habits: Habits, hold: Asked) -> None:
+        """Do with a hold what buyers do."""
+        draw = self._random.random
         if hold.answer is not Answer.DONE or self.closing:
             return
         self.sleep(self._random.choice((1, 20, 200, 1_200)))
@@ -127,7 +138,29 @@ class Buyer(Process):
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
             return balancer.basket_type(operator, balancer.now_ms() + deadline_ms, keys=keys, draft=draft)
 
-        return self._until_answered(asked, make, self._tries(habits))
+        self._until_answered([asked], make, self._tries(habits))
+        return asked
+
+    def hold_each(self, habits: Habits, seats: tuple[str, ...], ttl_ms: int) -> list[Asked]:
+        """Ask for a hold of each seat, in one request; return an operation for each."""
+        request_id = self._request_id()
+        operator, service_id = habits.operator, habits.service_id
+        bulk_id = hold_id_of(operator, self.name, request_id)
+        each = tuple((seat,) for seat in seats)
+        prices, percents = ((1_000,),) * len(seats), (80,) * len(seats)
+        digest = ask_digest("each", self.name, service_id, seats, ttl_ms)
+        draft = HoldEachDraft(request_id, digest, bulk_id, self.name, service_id, each, ttl_ms, "USD", prices, percents, 50, 50)
+        keys = tuple(f"{operator}/{service_id}/{seat}" for seat in seats)
+
+        def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
+            return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, keys=keys, draft=draft)
+
+        asked = [
+            Asked(self.name, "hold", request_id, service_id, one, bulk_hold_id(bulk_id, number), ttl_ms / 1000, operator=operator)
+            for number, one in enumerate(each, 1)
+        ]
+        self._until_answered(asked, make, self._tries(habits))
+        return asked
 
     def change(self, habits: Habits, kind: str, hold: Asked, reference: str = "") -> Asked:
         """Confirm, release or extend a hold, or cancel the order that it became."""
@@ -154,7 +187,8 @@ class Buyer(Process):
         def make(balancer: Balancer, answer: Callable[[wire.Outcome], None]) -> Basket:
             return balancer.basket_type(operator, balancer.now_ms() + DEADLINE_MS, command=command, sides=sides)
 
-        return self._until_answered(asked, make, self._tries(habits))
+        self._until_answered([asked], make, self._tries(habits))
+        return asked
 
     def _tries(self, habits: Habits) -> int:
         """Some ask once, and never learn what became of it."""
@@ -184,10 +218,13 @@ class Buyer(Process):
         result: wire.ReadResult | None = self.ask(Ask(self._random.choice(self._balancers), "read", (item, DEADLINE_MS), PATIENCE_MS))
         return result
 
-    def _until_answered(self, asked: Asked, make: Maker, tries: int) -> Asked:
-        asked.asked = self._now()
-        self._history.append(asked)
-        self.tell("asks to {} {} as {}", asked.kind, asked.reference or ",".join(asked.seats), asked.request_id)
+    def _until_answered(self, asked: Sequence[Asked], make: Maker, tries: int) -> None:
+        """Ask one request, which is one operation or several, until it is answered or the tries are over."""
+        for one in asked:
+            one.asked = self._now()
+            self._history.append(one)
+        what = asked[0].reference or ",".join(seat for one in asked for seat in one.seats)
+        self.tell("asks to {} {} as {}", asked[0].kind, what, asked[0].request_id)
         maybe = False
         for attempt in range(tries):
             if attempt:
@@ -196,15 +233,17 @@ class Buyer(Process):
             code = "outcome_unknown" if outcome is None else str(outcome.error.get("code", ""))
             maybe = maybe or code in UNKNOWN_CODES
             if outcome is not None and code not in AGAIN_CODES:
-                self._note(asked, outcome, code)
-                return asked
+                refused = dict(outcome.value.get("refused", ()))
+                for number, one in enumerate(asked, 1):
+                    self._note(one, outcome, code or str(refused.get(number, {}).get("code", "")))
+                return
             if self.closing and attempt >= 2:
                 break
-        asked.answered = self._now()
-        asked.code = code
-        asked.answer = Answer.UNKNOWN if maybe else Answer.REFUSED
-        self.tell("gives {} up: {}", asked.request_id, code)
-        return asked
+        for one in asked:
+            one.answered = self._now()
+            one.code = code
+            one.answer = Answer.UNKNOWN if maybe else Answer.REFUSED
+        self.tell("gives {} up: {}", asked[0].request_id, code)
 
     def _note(self, asked: Asked, outcome: wire.Outcome, code: str) -> None:
         asked.answered = self._now()

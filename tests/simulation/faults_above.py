@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from datastore import engine, errors, folding, taking
+from datastore import bulk, engine, errors, folding, taking
+from datastore.overlay import Batch
 from datastore.recent import RecentEntries
 from datastore.state import AppliedState
 from manager import routing
@@ -42,17 +43,28 @@ def _takes_all(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(engine, "take", lambda batch, command: None))
 
 
+@mutation("holds in bulk take seats whatever their state", "B2, I1", "mixed", quick=True)
+def _bulk_takes_all(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(bulk, "look", lambda batch, claim: taking.Found([], (0, -1), True, {})))
+
+
+@mutation("a hold that changes stays in its bulk", "I1, I3", "mixed", quick=True)
+def _stays_in_bulk(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(Batch, "_leave_bulk", lambda batch, hold_id: False))
+
+
 @mutation("a stale fence is accepted", "Z7, I7", "tardy", quick=True)
 def _stale_fence(_: Parts, stack: ExitStack) -> None:
-    whole = engine.take
+    whole = taking.check_free_to_take
 
-    def take(batch: Any, command: Any) -> None:
+    def check(batch: Any, claim: Any, found: taking.Found) -> None:
         try:
-            whole(batch, command)
+            whole(batch, claim, found)
         except errors.StaleFence:
             return
 
-    stack.enter_context(replaced(engine, "take", take))
+    for module in (taking, bulk):
+        stack.enter_context(replaced(module, "check_free_to_take", check))
 
 
 @mutation("a hold ends before its time", "B6, I9", "mixed", quick=True)

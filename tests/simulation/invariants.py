@@ -20,7 +20,7 @@ from datastore import wire
 from datastore.audit import Audit
 from datastore.ledger import SealedEntry, genesis, outcome_at
 from datastore.model import HoldState, SeatState
-from datastore.rows import ConfigRow, HoldRow, Kind, SeatRow, decode_row
+from datastore.rows import ConfigRow, HoldRow, Kind, SeatRow, decode_row, holds_in
 from tests.checkers import Answer, Final, check_operations
 from tests.simulation.buyers import Asked, Seen
 from tests.simulation.lockclients import LockHeld
@@ -45,8 +45,8 @@ def check_ledger(operator: str, entries: Sequence[SealedEntry]) -> list[Fault]:
         for kind, key, value in entry.events:
             if kind == Kind.SEAT:
                 faults += _check_fence(entry.lsn, key, decode_row(kind, value), fences)
-            elif kind == Kind.OPEN_HOLD and value:
-                ends[key] = decode_row(kind, value).expires_ms
+            elif kind in (Kind.OPEN_HOLD, Kind.BULK) and value:
+                ends.update({hold.hold_id: hold.expires_ms for hold in holds_in(kind, value)})
             elif kind == Kind.CLOSED_HOLD:
                 faults += _check_end(entry.lsn, entry.stamp_ms, decode_row(kind, value), ends.get(key, 0))
             elif kind == Kind.CONFIG:
@@ -77,15 +77,16 @@ def _check_end(lsn: int, stamp_ms: int, hold: HoldRow, expires_ms: int) -> Itera
 
 def check_overdue(entries: Sequence[SealedEntry], now_ms: int, bound_ms: int) -> list[Fault]:
     """I3: no hold stays open for longer than the bound after its end, on the log's clock, once all is well."""
-    ends: dict[str, int] = {}
+    found: dict[tuple[int, str], list[HoldRow]] = {}
     for sealed in entries:
         for kind, key, value in sealed.entry.events:
-            if kind == Kind.OPEN_HOLD:
-                ends[key] = decode_row(kind, value).expires_ms if value else now_ms
+            if kind in (Kind.OPEN_HOLD, Kind.BULK):
+                found[kind, key] = holds_in(kind, value) if value else []
     return [
-        ("seats come back", f"{hold_id} is open {now_ms - end_ms} ms after its end")
-        for hold_id, end_ms in ends.items()
-        if end_ms + bound_ms < now_ms
+        ("seats come back", f"{hold.hold_id} is open {now_ms - hold.expires_ms} ms after its end")
+        for holds in found.values()
+        for hold in holds
+        if hold.expires_ms + bound_ms < now_ms
     ]
 
 

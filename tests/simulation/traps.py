@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from datastore import wire
-from datastore.commands import HoldLegs
+from datastore.commands import HoldEach, HoldLegs
 from lockstore import scripts
 from tests.simulation.lockservers import opened
 from tests.simulation.network import Trap
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 # As a batch of commands names them.
-HOLD, HOLD_LEGS = (msgspec.msgpack.encode(command.__struct_config__.tag) for command in (wire.Hold, HoldLegs))
+HOLD, HOLD_EACH, HOLD_LEGS = (msgspec.msgpack.encode(command.__struct_config__.tag) for command in (wire.Hold, HoldEach, HoldLegs))
 ACQUIRE = scripts.digest(scripts.ACQUIRE).encode()
 WRITE_BACK = scripts.digest(scripts.WRITE_BACK).encode()
 
@@ -78,7 +78,7 @@ def _asleep(cluster: Cluster, fault: Fault, process: Process, asker: Process, as
 
 def _tardy(cluster: Cluster, fault: Fault, process: Process, asker: Process, ask: Ask) -> int | None:
     """The next hold that a balancer sends is late; its locks may be over by then, and the seats have been others'."""
-    if asker is not process or ask.method != "submit" or HOLD not in ask.payload:
+    if asker is not process or ask.method != "submit" or not (HOLD in ask.payload or HOLD_EACH in ask.payload):
         return None
     cluster.world.tell("nemesis", "a hold of {} is {} ms late", process.name, fault.lasts_ms)
     return fault.lasts_ms * 1000

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from datastore.ledger import SealedEntry
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, is_basket
-from datastore.rows import BasketRow, HoldRow, Kind, LegRow, OrderRow, PaymentRow, decode_row
+from datastore.rows import BasketRow, HoldRow, Kind, LegRow, OrderRow, PaymentRow, decode_row, holds_in
 from tests.checkers import Answer
 from tests.simulation.invariants import Fault
 from tests.simulation.travellers import TripAsked
@@ -79,8 +79,8 @@ def rows_of(entries: Sequence[SealedEntry]) -> Rows:
                 found.states.setdefault(key, []).append((lsn, decode_row(kind, value)))
             elif kind in (Kind.LEG, Kind.CLOSED_LEG):
                 found.legs.setdefault(key, []).append(LegChange(lsn, decode_row(kind, value)))
-            elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD):
-                found.holds[key] = decode_row(kind, value)
+            elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD, Kind.BULK):
+                found.holds.update({hold.hold_id: hold for hold in holds_in(kind, value)})
             elif kind == Kind.ORDER:
                 order = found.orders[key] = decode_row(kind, value)
                 found.sold_minor.setdefault(key, sum(sum(leg.prices) for leg in order.legs) or sum(order.prices))

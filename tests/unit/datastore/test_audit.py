@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from datastore import wire
 from datastore.audit import Audit
+from datastore.commands import HoldEach
 from datastore.engine import decide
 from datastore.feed import KINDS_HIDDEN, page_of, part_of
 from datastore.ledger import BATCH, Entry, Position, SealedEntry, genesis, seal
 from datastore.memory import MemoryStore
-from datastore.model import Epoch, HoldState, SeatState
-from datastore.rows import Event, HoldRow, Kind, SeatRow, encode_row
+from datastore.model import Epoch, HoldState, SeatState, bulk_hold_id
+from datastore.rows import BulkRow, Event, HoldRow, Kind, SeatRow, decode_row, encode_row
 from datastore.state import AppliedState
 from tests.unit.datastore.inventory import DAY_START_MS, SERVICE, import_command, schedule
 
@@ -88,6 +91,21 @@ def test_a_hold_whose_seat_says_otherwise_is_seen() -> None:
     ghost = HoldRow("ghost", "g", SERVICE, ("5A",), HoldState.ACTIVE, 1, 0, 9, "USD", (1,), 0)
     ledger.forge(Event(Kind.OPEN_HOLD, "ghost", encode_row(ghost)))
     assert any("ghost claims" in sentence for sentence in ledger.violations())
+
+
+def test_holds_in_bulk_leave_their_row_one_by_one() -> None:
+    """One that goes without a row of its own is seen, as is one that stays behind while it is released."""
+    ledger = sold()
+    seats = (("2A",), ("2B",))
+    ledger.decide(HoldEach("e", b"d", "AR.e", "owner", SERVICE, seats, 60_000, 1, 50, "n50", "USD", ((1,), (1,)), (0, 0), 50, 50))
+    ledger.decide(wire.Release("r", b"d", bulk_hold_id("AR.e", 1), "owner"))
+    assert [] == ledger.violations()
+    left: BulkRow = decode_row(Kind.BULK, ledger.store.get(Kind.BULK, "AR.e") or b"")
+    ledger.forge(Event(Kind.BULK, "AR.e", b""))
+    assert any("AR.e-2 left its bulk without a row of its own" in sentence for sentence in ledger.violations())
+    ledger.forge(Event(Kind.BULK, "AR.e", encode_row(msgspec.structs.replace(left, numbers=(1, 2), seats=seats, prices=((1,), (1,)),
+        refundable_percents=(0, 0)))))  # fmt: skip
+    assert any("AR.e-1 claims" in sentence for sentence in ledger.violations())
 
 
 def test_the_feed_and_the_snapshot_carry_no_holds_or_orders() -> None:

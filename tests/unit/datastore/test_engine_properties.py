@@ -7,14 +7,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from datastore import wire
-from datastore.model import HoldState, SeatState
-from datastore.rows import Kind, decode_row
+from datastore.commands import HoldEach
+from datastore.model import HoldState, SeatState, bulk_hold_id
+from datastore.rows import Kind, decode_row, holds_in
 from datastore.state import AppliedState
 from tests.unit.datastore.inventory import SERVICE, Partition, import_command, schedule
 
 SEATS = ["1A", "1B", "1C", "1D", "2A"]
 OWNERS = ["ann", "bob"]
 NAMES = [f"h{number}" for number in range(12)]
+BULKS = [f"b{number}" for number in range(6)]
 CODES_WITHOUT_EFFECT = {"stale_fence", "resolve_needed", "request_in_progress", "idempotency_key_reused"}
 
 
@@ -44,6 +46,17 @@ class Sales(RuleBasedStateMachine):
             request_id=self.fresh(),
         )
 
+    def each(self, draw: st.DrawFn) -> HoldEach:
+        seats = draw(st.lists(st.sampled_from(SEATS), min_size=1, max_size=4, unique=True))
+        cut = draw(st.integers(0, len(seats) - 1))
+        holds = ((*seats[: cut + 1],), *((seat,) for seat in seats[cut + 1 :]))
+        like = self.partition.hold("any", *seats, owner=draw(st.sampled_from(OWNERS)))
+        return HoldEach(
+            self.fresh(), b"each", "AR." + draw(st.sampled_from(BULKS)), like.owner, SERVICE, holds, draw(st.sampled_from([500, 5000])),
+            like.generation, like.counter, like.nonce, "USD", tuple(tuple(1 for _ in held) for held in holds), tuple(80 for _ in holds),
+            draw(st.sampled_from([2, 50])), 10,
+        )  # fmt: skip
+
     @rule(data=st.data(), size=st.integers(1, 4))
     def batch(self, data: st.DataObject, size: int) -> None:
         commands: list[wire.AnyCommand] = []
@@ -63,14 +76,20 @@ class Sales(RuleBasedStateMachine):
 
     def one(self, data: st.DataObject) -> wire.AnyCommand:
         kind = data.draw(
-            st.sampled_from(["hold", "hold", "hold", "release", "extend", "confirm", "cancel", "block", "unblock", "sweep", "close"])
+            st.sampled_from(
+                ["hold", "hold", "hold", "each", "each", "release", "extend", "confirm", "cancel", "block", "unblock", "sweep", "close"]
+            )
         )
         hold_id = "AR." + data.draw(st.sampled_from(NAMES))
+        if data.draw(st.booleans()):
+            hold_id = bulk_hold_id("AR." + data.draw(st.sampled_from(BULKS)), data.draw(st.integers(1, 3)))
         owner = data.draw(st.sampled_from(OWNERS))
         seats = (data.draw(st.sampled_from(SEATS)),)
         reference = data.draw(st.sampled_from(["AAA222", "BBB333", "CCC444"]))
         if kind == "hold":
             return self.holds(data.draw)  # type: ignore[arg-type]
+        if kind == "each":
+            return self.each(data.draw)  # type: ignore[arg-type]
         self.partition.counter += 1
         makers: dict[str, wire.AnyCommand] = {
             "release": wire.Release(self.fresh(), b"", hold_id, owner),
@@ -97,6 +116,10 @@ class Sales(RuleBasedStateMachine):
         """A held seat belongs to one open hold, a booked one to one converted hold with a confirmed order, and back."""
         rows = {key.split("/")[1]: decode_row(Kind.SEAT, value) for key, value in self.partition.rows.scan(Kind.SEAT)}
         open_holds = {key: decode_row(Kind.OPEN_HOLD, value) for key, value in self.partition.rows.scan(Kind.OPEN_HOLD)}
+        for _, value in self.partition.rows.scan(Kind.BULK):
+            members = {hold.hold_id: hold for hold in holds_in(Kind.BULK, value)}
+            assert members and not members.keys() & open_holds.keys()
+            open_holds |= members
         closed = {key: decode_row(Kind.CLOSED_HOLD, value) for key, value in self.partition.rows.scan(Kind.CLOSED_HOLD)}
         orders = {key: decode_row(Kind.ORDER, value) for key, value in self.partition.rows.scan(Kind.ORDER)}
         assert not open_holds.keys() & closed.keys()
@@ -111,7 +134,8 @@ class Sales(RuleBasedStateMachine):
         """What a new primary loads equals what the old one had followed."""
         rebuilt = AppliedState("AR", self.partition.rows)
         assert rebuilt.open_holds == self.partition.state.open_holds
-        assert rebuilt.holds_of_owner == self.partition.state.holds_of_owner
+        assert all(rebuilt.open_holds.get(hold_id) for owner in OWNERS for hold_id in rebuilt.open_holds.ids_of(owner))
+        assert len(rebuilt.open_holds) == sum(len(rebuilt.open_holds.ids_of(owner)) for owner in OWNERS)
         assert rebuilt.seats(SERVICE) == self.partition.state.seats(SERVICE)
         assert rebuilt.services == self.partition.state.services
 
