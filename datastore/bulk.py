@@ -66,6 +66,8 @@ def _conflicts(batch: Batch, command: HoldEach) -> tuple[dict[int, dict[str, Any
     refused: dict[int, dict[str, Any]] = {}
     due: dict[str, HoldRow] = {}
     for number, seats in enumerate(command.seats, 1):
+        if not batch.is_touched(command.service_id, seats):
+            continue  # Nobody ever had them: the common case in bulk, and a tenth of the work.
         claim = Claim(command.service_id, seats, command.generation, command.counter, command.nonce)
         found = look(batch, claim)
         if found.conflicts:
@@ -77,23 +79,27 @@ def _conflicts(batch: Batch, command: HoldEach) -> tuple[dict[int, dict[str, Any
 
 
 def _open(batch: Batch, command: HoldEach, numbers: list[int], expires_ms: int) -> None:
-    service_id, owner, lsn = command.service_id, command.owner, batch.lsn
-    generation, counter, nonce = command.generation, command.counter, command.nonce
-    for number in numbers:
-        hold_id = bulk_hold_id(command.bulk_id, number)
-        for seat_id in command.seats[number - 1]:
-            batch.put_seat(service_id, seat_id, SeatRow(SeatState.HELD, hold_id, lsn, owner, generation, counter, nonce))
+    holds = [(bulk_hold_id(command.bulk_id, number), command.seats[number - 1]) for number in numbers]
+    fence = (command.generation, command.counter, command.nonce)
+    batch.put_seats(
+        command.service_id,
+        {
+            seat_id: SeatRow(SeatState.HELD, hold_id, batch.lsn, command.owner, *fence)
+            for hold_id, seats in holds
+            for seat_id in seats
+        },
+    )
     batch.put_bulk(
         BulkRow(
             command.bulk_id,
-            owner,
-            service_id,
-            lsn,
+            command.owner,
+            command.service_id,
+            batch.lsn,
             batch.now_ms,
             expires_ms,
             command.currency,
             tuple(numbers),
-            tuple([command.seats[number - 1] for number in numbers]),
+            tuple([seats for _, seats in holds]),
             tuple([command.prices[number - 1] for number in numbers]),
             tuple([command.refundable_percents[number - 1] for number in numbers]),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy
 
 from datastore import errors
@@ -84,6 +84,11 @@ class Batch:
     def touched(self, service_id: str) -> dict[str, SeatRow]:
         return {**self.state.seats(service_id), **self._seats.get(service_id, {})}
 
+    def is_touched(self, service_id: str, seat_ids: Sequence[str]) -> bool:
+        """Return whether any of the seats has a row: somebody has, or once had it."""
+        changed, applied = self._seats.get(service_id, ()), self.state.seats(service_id)
+        return any(seat_id in applied or seat_id in changed for seat_id in seat_ids)
+
     def open_hold(self, hold_id: str) -> HoldRow | None:
         if hold_id in self._open:
             return self._open[hold_id]
@@ -137,6 +142,12 @@ class Batch:
     def put_seat(self, service_id: str, seat_id: str, row: SeatRow) -> None:
         self._seats.setdefault(service_id, {})[seat_id] = row
         self.events.append(Event(Kind.SEAT, f"{service_id}/{seat_id}", encode_row(row)))
+
+    def put_seats(self, service_id: str, rows: dict[str, SeatRow]) -> None:
+        """Write several seats of one service."""
+        self._seats.setdefault(service_id, {}).update(rows)
+        head = f"{service_id}/"
+        self.events += [Event(Kind.SEAT, head + seat_id, encode_row(row)) for seat_id, row in rows.items()]
 
     def put_open_hold(self, row: HoldRow) -> None:
         if not self._leave_bulk(row.hold_id) and self.open_hold(row.hold_id) is None:

@@ -452,10 +452,8 @@ ROW_TYPES: dict[int, Any] = {
 }
 _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_TYPES.items()}
 _encoder = msgspec.msgpack.Encoder()
-
-
-def encode_row(row: Any) -> bytes:
-    return _encoder.encode(row)
+decode_seat = _decoders[Kind.SEAT].decode  # Of all rows these are the many: without a look at the kind and a call in between.
+encode_row = _encoder.encode
 
 
 def holds_in(kind: int, value: bytes) -> list[HoldRow]:

@@ -27,6 +27,7 @@ from datastore.rows import (
     SeatRow,
     ServiceRow,
     decode_row,
+    decode_seat,
 )
 from datastore.timetable import Timetable
 
@@ -179,7 +180,7 @@ class AppliedState:
                 service_id, _, seat_id = key.rpartition("/")
                 rows = self._seats.get(service_id)
                 if rows is not None:
-                    rows[seat_id] = decode_row(Kind.SEAT, value)
+                    rows[seat_id] = decode_seat(value)
             elif kind in HOLD_KINDS:
                 self.open_holds.apply(kind, key, value)
             elif kind in OPEN_KINDS:

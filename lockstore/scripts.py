@@ -10,7 +10,8 @@ a caller with a queue pays one round for both, and a key released there may be g
 Every script names all its keys in KEYS, so that the server's access list checks each of them. Batches travel flat: the
 number of keys of each request as two bytes (big endian), nonces as one text of 32 characters each. This keeps the
 argument count near the key count; one argument for every detail would double the work of parsing on both ends. Releases
-are read and deleted by the half thousand: each command that a script calls costs more than what it does.
+are read and deleted by the half thousand, and a request of several keys is looked at as one: each command that a script calls costs
+more than what it does.
 
 Numbers in Lua are doubles: counters stay below 2^53, hints more than 2^40 above the counter are refused (a wild hint
 would burn the range), and "%.0f" prints them without an exponent.
@@ -74,7 +75,9 @@ for i = 1, requests do
   elseif size == 1 then
     if not call('set', KEYS[at + 1], nonce, 'PX', ttl, 'NX') then code = 1 end
   else
-    for k = 1, size do
+    local taken = 0
+    for k = 1, size, 512 do taken = taken + call('exists', unpack(KEYS, at + k, at + math.min(k + 511, size))) end
+    for k = 1, taken > 0 and size or 0 do
       if call('exists', KEYS[at + k]) == 1 then code = k break end
     end
     if code == 0 then
