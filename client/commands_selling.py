@@ -97,6 +97,7 @@ def hold(
     ] = None,
     cabin: Annotated[str, typer.Option("--cabin", help="With --any: never another cabin; Y keeps to economy.")] = "",
     together: Annotated[bool, typer.Option("--together", help="With --any: side by side or not at all.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="A hold of its own for each seat named: each stands or falls alone.")] = False,
     offer: Annotated[str, typer.Option("--offer", help="A trip of the last search by its number, or an offer's text.")] = "",
     lasting: Duration = "",
     request_id: RequestId = "",
@@ -108,11 +109,15 @@ def hold(
     if ":" in service:
         if any_count is not None or offer:
             raise InvalidRequest("of a trip every leg says how many: SERVICE:any2", field="any")
+        if each:
+            raise InvalidRequest("--each goes with seats of one service; a trip is one hold", field="each")
         legs = [inputs.trip_leg(word, date.today()) for word in (service, *(seats or []))]
         with session.connect() as client:
             answer = client.hold_trip(legs, together=together, cabin=cabin.upper(), ttl_ms=ttl_ms, request_id=request_id)
         return _show_hold(session, answer, json)
     named = inputs.seats(seats or [])
+    if each and (offer or not named):
+        raise InvalidRequest("--each goes with the names of seats: holdfast hold SERVICE 12A 12B --each", field="each")
     if offer:
         services, any_count, offer = _offered(session, service, named, any_count, offer)
         if len(services) > 1:
@@ -127,6 +132,10 @@ def hold(
     if any_count is None and (cabin or together):
         raise InvalidRequest("--cabin and --together go with --any", field="cabin" if cabin else "together")
     service = inputs.service_id(service, date.today())
+    if each:
+        from client.commands_bulk import hold_each
+
+        return hold_each(session, service, named, ttl_ms, request_id, json=json)
     with session.connect() as client, _keeping_new_offer(session, offer):
         if any_count is None:
             answer = client.hold(service, named, ttl_ms=ttl_ms, request_id=request_id, offer=offer)

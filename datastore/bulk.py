@@ -37,7 +37,7 @@ def hold_each(batch: Batch, command: HoldEach) -> dict[str, Any]:
     numbers = [number for number in range(1, count + 1) if number not in refused]
     room, refusal = room_for(batch, command, len(numbers))
     if refusal is not None:
-        refused.update(dict.fromkeys(numbers[room:], refusal.to_data()))
+        refused.update(dict.fromkeys(numbers[room:], _told(refusal, command)))
         numbers = numbers[:room]
     expires_ms = min(batch.now_ms + command.ttl_ms, facts.service.departs_ms)
     if numbers:
@@ -71,11 +71,16 @@ def _conflicts(batch: Batch, command: HoldEach) -> tuple[dict[int, dict[str, Any
         claim = Claim(command.service_id, seats, command.generation, command.counter, command.nonce)
         found = look(batch, claim)
         if found.conflicts:
-            refused[number] = unavailable(command.service_id, found.conflicts).to_data()
+            refused[number] = _told(unavailable(command.service_id, found.conflicts), command)
             continue
         check_free_to_take(batch, claim, found)
         due.update(found.due)
     return refused, due
+
+
+def _told(refusal: errors.HoldfastError, command: HoldEach) -> dict[str, Any]:
+    refusal.request_id = command.request_id
+    return refusal.to_data()
 
 
 def _open(batch: Batch, command: HoldEach, numbers: list[int], expires_ms: int) -> None:

@@ -26,7 +26,8 @@ from datastore.model import EPOCH_NONE
 from datastore.segments import Disk
 
 APPLICATION_ID = 0x484F4C44  # "HOLD"
-FORMAT = 301  # major * 100 + minor; 301 added the sum over `meta`
+FORMAT = 302  # major * 100 + minor; 301 added the sum over `meta`, 302 holds in bulk, which an older program would overlook
+FORMATS_WITH_SUM = (301, 302)
 FORMAT_WITHOUT_SUM = 300
 FORMATS_BEFORE = (1, 2)  # what the key "format" said before the file's header did
 
@@ -223,9 +224,11 @@ class StoreFile:
 
         A minor version is one that this program reads as it is: the file is only marked, so that an older one leaves it alone.
         """
-        if self._pragma("user_version") // 100 == FORMAT // 100:
+        version = self._pragma("user_version")
+        if version // 100 == FORMAT // 100:
             with self._transaction():
-                put_sum(self._db)
+                if version not in FORMATS_WITH_SUM:  # One that is there and wrong tells of damage: it is left for who checks it.
+                    put_sum(self._db)
                 self._mark()
             return
         found = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchall()

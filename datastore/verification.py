@@ -25,7 +25,17 @@ from datastore.proving import CopyProof, Damage, Prover, damaged
 from datastore.receipts import Receipt
 from datastore.recovery import Remembered, went_back
 from datastore.rows import Kind
-from datastore.store_file import APPLICATION_ID, BUSY_MS, FORMAT, FORMAT_WITHOUT_SUM, META_SUM, SCHEMA, UNREADABLE_VALUES, read_meta
+from datastore.store_file import (
+    APPLICATION_ID,
+    BUSY_MS,
+    FORMAT,
+    FORMAT_WITHOUT_SUM,
+    FORMATS_WITH_SUM,
+    META_SUM,
+    SCHEMA,
+    UNREADABLE_VALUES,
+    read_meta,
+)
 from datastore.wal import Broken, broken
 
 PARTITIONS = "partitions"
@@ -136,7 +146,7 @@ def _header(path: Path, operator: str) -> _Header:
             raise TooNew.of(str(path), version, FORMAT)
         meta = read_meta(database)
         # One of an older minor version has no sum until a node of this version has opened it.
-        formats = (FORMAT,) if META_SUM in meta else (FORMAT_WITHOUT_SUM,)
+        formats = FORMATS_WITH_SUM if META_SUM in meta else (FORMAT_WITHOUT_SUM,)
         if meta.get("operator") != operator or application != APPLICATION_ID or version not in formats:
             raise LedgerDamaged(f"its header does not say a store of {operator} of format {FORMAT}", file=path.name)
         numbers = [meta.get(key) for key in ("applied_lsn", "flushing_lsn", "promised_counter", "led_counter")]

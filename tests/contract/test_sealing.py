@@ -309,13 +309,29 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     store._db.execute(f"PRAGMA user_version = {store_file.FORMAT + 1}")
     store._db.close()
     before = path.read_bytes()
-    with pytest.raises(TooNew, match=r"version 3\.2; this program knows 3\.1"):
+    with pytest.raises(TooNew, match=r"version 3\.3; this program knows 3\.2"):
         open_store(path, "AR")
     assert before == path.read_bytes()
     data = bytearray((store.folder.path / segment.name).read_bytes())
     data[8:10] = (200).to_bytes(2, "big")
     with pytest.raises(TooNew, match=r"version 2\.0; this program knows 1\.0"):
         opened(bytes(data), segment, "AR")
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_of_an_older_minor_version_is_marked_and_its_sum_still_tells_of_damage(tmp_path: Path, damaged: bool) -> None:
+    path = tmp_path / "AR.sqlite"
+    store = SqliteStore(path, "AR")
+    fill(store, chain(3))
+    store._db.execute("PRAGMA user_version = 301")
+    if damaged:
+        store._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'promised_counter'")
+    store._db.close()
+    again, reason = open_store(path, "AR")
+    assert damaged == bool(reason) and ("its sum differs" in reason) == damaged
+    assert (0 if damaged else 3) == len(read_all(again))
+    assert store_file.FORMAT == again._pragma("user_version")
+    again.close()
 
 
 def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from client import api
 from datastore.errors import HoldfastError, IdempotencyKeyReused, InvalidRequest, SeatUnavailable
+from datastore.model import Passenger
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
 
@@ -73,6 +74,27 @@ def test_bulk_holds_stand_or_fall_alone(cluster: ClusterUnderTest) -> None:
     for number, result in enumerate(results[:-1]):
         assert result.hold is not None
         clients[number % 8].release(result.hold.hold_id)
+
+
+def test_a_hold_of_each_seat_in_one_request(cluster: ClusterUnderTest) -> None:
+    """As many as an owner may have; the rest is refused one by one. A repeat gives the first answer; the map shows them as mine."""
+    client = cluster.client(owner_key="owner-of-many-holds")
+    seats = client.free_seats(SHOW)[:12]
+    results = client.hold_each(SHOW, [*seats[:2], seats[2:4], *seats[4:]], request_id="request-each")
+    held = [result.hold for result in results if result.hold is not None]
+    assert [[seats[0]], [seats[1]], seats[2:4], *([seat] for seat in seats[4:11])] == [hold.seats for hold in held]
+    assert ["hold_limit_reached"] == [result.error["code"] for result in results if result.error]
+    assert client.query_seat(SHOW, seats[0]).seat.mine
+    assert results == client.hold_each(SHOW, [*seats[:2], seats[2:4], *seats[4:]], request_id="request-each")
+    order = client.confirm(held[2].hold_id, [Passenger("Byron", "Ada"), Passenger("King", "William")])
+    assert seats[2:4] == order.seats
+    longer = client.extend(held[0].hold_id, 1_200_000)
+    assert longer.expires_ms > held[0].expires_ms
+    assert {hold.hold_id for hold in held} - {held[2].hold_id} == {hold.hold_id for hold in client.my_holds().holds}
+    for hold in held:
+        if hold.hold_id != held[2].hold_id:
+            client.release(hold.hold_id)
+    assert set(client.free_seats(SHOW)) >= set(seats) - set(seats[2:4])
 
 
 def test_an_error_of_a_write_carries_its_request_id(cluster: ClusterUnderTest) -> None:

@@ -159,6 +159,26 @@ def test_a_held_seat_is_gone_for_others(ada: Terminal, bob: Terminal) -> None:
     bob.ok("release", "last")
 
 
+def test_a_hold_for_each_seat(ada: Terminal, bob: Terminal) -> None:
+    """Each is confirmed and released alone; those that are refused are named, and the exit code says that not all were made."""
+    seats = [row["seat_id"] for row in ada.json("seats", SHOW, "--state", "available", "--list")["seats"]][:4]
+    bob.ok("hold", SHOW, seats[1])
+    answer = ada.json("hold", SHOW, *seats[:3], "--each", "--for", "15m", code=exit_codes.PARTIAL)
+    held = [one["hold"]["hold_id"] if one["hold"] else "" for one in answer["results"]]
+    assert [True, False, True] == list(map(bool, held)) and "seat_unavailable" == answer["results"][1]["error"]["code"]
+    listed = ada.ok("holds")
+    assert held[0] in listed and held[2] in listed
+    ada.ok("confirm", held[0], "--passenger", "Ada Byron")
+    ada.ok("release", held[2])
+    again = ada.run("hold", SHOW, seats[1], seats[2], "--each")
+    assert exit_codes.PARTIAL == again.returncode and f"not held: {seats[1]}: " in again.stderr and seats[2] in again.stdout
+    assert exit_codes.SEAT_GONE == ada.run("hold", SHOW, seats[0], seats[1], "--each").returncode
+    done = ada.run("hold", SHOW, seats[3], "--each")
+    assert exit_codes.DONE == done.returncode and "holdfast confirm" in done.stderr
+    for words in (("--each",), ("A1", "--each", "--any", "2"), (f"{SERVICE}:A1", "--each")):
+        assert exit_codes.INVALID == ada.run("hold", SHOW, *words).returncode
+
+
 def test_the_best_seats_left(ada: Terminal) -> None:
     """So many, side by side, in the hall too."""
     held = ada.json("hold", SHOW, "--any", "3", "--together")

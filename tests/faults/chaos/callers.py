@@ -38,7 +38,7 @@ from client.history import (
     line_of,
 )
 from datastore import messages
-from datastore.errors import HoldfastError
+from datastore.errors import HoldfastError, error_from_data
 from tests.faults.chaos.cluster import PAYING_MS, HurtCluster
 
 TRIES = 3
@@ -276,10 +276,17 @@ class Buyer(Caller):
         return self.client.confirm(hold_id, people, request_id=request_id, payment_method=CARD)
 
     def _hold(self, wanted: list[Leg], ttl_ms: int) -> messages.HoldAnswer | None:
+        in_bulk = not self.trips and self.dice.random() < 0.3
+
         def call(request_id: str) -> messages.HoldAnswer:
             if self.trips:
                 legs = [(leg.service_id, leg.seats) for leg in wanted]
                 return self.client.hold_trip(legs, ttl_ms=ttl_ms, request_id=request_id)
+            if in_bulk:
+                (made,) = self.client.hold_each(wanted[0].service_id, [wanted[0].seats], ttl_ms=ttl_ms, request_id=request_id)
+                if made.hold is None:
+                    raise error_from_data(made.error)
+                return made.hold
             return self.client.hold(wanted[0].service_id, wanted[0].seats, ttl_ms=ttl_ms, request_id=request_id)
 
         answer: messages.HoldAnswer | None = self.write(HOLD, wanted, "", call, ttl_ms)
