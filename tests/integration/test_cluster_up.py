@@ -53,12 +53,15 @@ def test_from_nothing_and_after_kill_9_of_everything(starter: Starter) -> None:
         hold = client.hold_any(SERVICE, 2, together=True)
         order = client.confirm(hold.hold_id, [api.Passenger("Byron", "Ada"), api.Passenger("Babbage", "Charles")])
         other = client.hold_any(SERVICE, 1)
+        each = [one.hold.hold_id for one in client.hold_each(SERVICE, client.free_seats(SERVICE)[-3:]) if one.hold is not None]
+        client.release(each.pop())
     kill_all(starter)
     starter.up()
     with starter.client() as client:
         again = client.order(order.reference, token=order.manage_token)
         assert ("confirmed", order.seats, order.receipt) == (again.state, again.seats, again.receipt)
-        assert [other.hold_id] == [one.hold_id for one in client.my_holds().holds]
+        assert {other.hold_id, *each} == {one.hold_id for one in client.my_holds().holds} and len(each) == 2
+        assert "confirmed" == client.confirm(each[0], [api.Passenger("Hopper", "Grace")]).state
         assert "cancelled" == client.cancel(order.reference, order.manage_token).state
     os.kill(starter.pids()[supervisor.NAME], signal.SIGKILL)
     wait_until(lambda: supervisor.NAME not in starter.pids(), "the supervisor to be dead", 10)
