@@ -33,7 +33,7 @@ from datastore.errors import (
     error_from_data,
 )
 from loadbalancer.basket import Basket, Step
-from loadbalancer.locker import Locker, Locks, settle
+from loadbalancer.locker import KEYS_PER_BATCH, Locker, Locks, settle
 from loadbalancer.waiting import Deadlines, Then, Waiter, now_ms
 
 # One submission lasts at most this long: a caller behind it in the lane may have less time than the one within it.
@@ -68,8 +68,10 @@ class Lane:
         batch = [queue.popleft()]
         if type(batch[0].command) is wire.Import:
             return batch
-        while queue and len(batch) < most and type(queue[0].command) is not wire.Import:
+        keys = len(batch[0].keys)
+        while queue and len(batch) < most and keys < KEYS_PER_BATCH and type(queue[0].command) is not wire.Import:
             batch.append(queue.popleft())
+            keys += len(batch[-1].keys)
         return batch
 
 

@@ -25,6 +25,9 @@ from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unav
 # A lock whose hold stands protects nothing any more, but giving it back costs a round to every lock server. The next
 # acquisition takes it along for nothing; if none comes within this time the release goes alone.
 RELEASE_LINGER_MS = 2
+# Requests in bulk have many seats: a lock server that is busy with one call for longer than a caller waits looks dead, and an entry
+# has to travel. A batch is full from so many on.
+KEYS_PER_BATCH = 2_048
 # How long keys are left alone that this balancer has had for long: a rival, who asks again after PAUSE_LAST_MS at the latest,
 # finds them free within it.
 YIELD_MS = PAUSE_LAST_MS + 5
@@ -206,12 +209,14 @@ class Locker:
         batch: list[Basket] = []
         released = {key for grant in self._releases for key in grant.keys}
         yields = False
-        while self._turns and len(batch) < self._batch_max:
+        keys = 0
+        while self._turns and len(batch) < self._batch_max and keys < KEYS_PER_BATCH:
             basket = self._turns.popleft()
             if basket.deadline_ms <= now:
                 self._end(basket, self._overdue(basket, now))
             elif self._tenancy.may_take(basket.keys, released, now):
                 batch.append(basket)
+                keys += len(basket.keys)
             else:
                 yields = True
                 heapq.heappush(self._pauses, (min(basket.deadline_ms, now + YIELD_MS), next(self._numbers), basket))

@@ -18,6 +18,8 @@ from datastore.errors import (
     UnknownSeat,
     UnknownService,
 )
+from loadbalancer.basket import Basket, BlockDraft
+from loadbalancer.batching import Lane
 from loadbalancer.identity import operator_of_hold
 from tests.unit.loadbalancer.scenery import FLIGHT, OTHER, OWNER, Scene, scene
 
@@ -127,3 +129,15 @@ def test_without_lock_servers_none_is_made() -> None:
             each(here, ["3A"], ["3B"], deadline_ms=200)
         here.locks.down = False
         assert here.hold("3A", owner=OTHER).seats == ["3A"]
+
+
+def test_a_batch_is_full_from_so_many_seats_on() -> None:
+    """Large requests neither keep a lock server from its other callers nor make an entry that cannot travel."""
+    lane = Lane("AR")
+    sizes = [700, 700, 700, 1, 4_000, 1]
+    for size in sizes:
+        lane.queue.append(Basket("AR", 1, keys=tuple(map(str, range(size))), draft=BlockDraft("r", b"", FLIGHT, (), "")))
+    taken: list[list[int]] = []
+    while lane.queue:
+        taken.append([len(basket.keys) for basket in lane.take(512)])
+    assert [[700, 700, 700], [1, 4_000], [1]] == taken
