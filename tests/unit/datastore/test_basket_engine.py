@@ -115,7 +115,7 @@ def test_the_anchor_records_all_legs_and_the_other_its_own(scene: Scene) -> None
     value = scene.basket()
     assert (value["basket_state"], len(value["legs"]), value["undone"]) == (BasketState.PENDING, 3, ())
     assert set(scene.states("AR").values()) == set(scene.states("QR").values()) == {SeatState.HELD}
-    assert list(scene.other.state.open_holds) == [leg_hold_id(ID, 1)]
+    assert list(scene.other.state.open_holds.rows) == [leg_hold_id(ID, 1)]
     assert b"AR1140" not in b"".join(value for (kind, _), value in scene.other.rows.rows.items() if kind in (Kind.LEG, Kind.OPEN_HOLD))
 
 
