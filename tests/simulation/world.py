@@ -8,12 +8,12 @@ microseconds, in an order that follows from the seed alone.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -217,18 +217,17 @@ class Process:
 
     def run(self, work: Callable[[], None]) -> None:
         """Begin a thread now: `work` may call what waits."""
-        # Not a child of whoever begins it: where it ends or waits, the scheduler goes on.
-        thread = greenlet(lambda: self._run(work), self.world.scheduler)
         if getcurrent() is self.world.scheduler:
-            thread.switch()
+            self.world.begin(self, work)
         else:
-            self.world.after(self, 0, lambda _: self._begin(thread), None)
+            self.world.after(self, 0, self._begin, work)
 
-    def _begin(self, thread: greenlet) -> None:
+    def _begin(self, work: Callable[[], None]) -> None:
         self.world.steps -= 1  # A thread that begins is no step of any protocol.
-        thread.switch()
+        self.world.begin(self, work)
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def at_work(self, work: Callable[[], None]) -> None:
+        """Be what a thread of this process does."""
         me = getcurrent()
         self._threads[me] = None
         try:
@@ -298,17 +297,20 @@ class World:
         self.on_line: Callable[[str], None] | None = None
         self._heap: list[tuple[int, int, Process | None, int | None, Callable[[Any], None], Any]] = []
         self._number = 0
+        self._idle: list[greenlet] = []
         self.scheduler = getcurrent()
         network.world = self
 
     def push(self, delay_us: int, process: Process | None, incarnation: int | None, act: Callable[[Any], None], argument: Any) -> None:
         """Let something happen later. `incarnation` None: to whoever runs there then, if anybody does."""
         self._number += 1
-        heapq.heappush(self._heap, (self.now_us + delay_us, self._number, process, incarnation, act, argument))
+        heappush(self._heap, (self.now_us + delay_us, self._number, process, incarnation, act, argument))
 
     def after(self, process: Process, delay_ms: int, act: Callable[[Any], None], argument: Any) -> None:
         """Let something happen in `delay_ms` of that machine's clock, if the process still lives then."""
-        self.push(int(delay_ms * 1000 / process.clock.rate), process, process.incarnation, act, argument)
+        self._number += 1
+        due_us = self.now_us + int(delay_ms * 1000 / process.clock.rate)
+        heappush(self._heap, (due_us, self._number, process, process.incarnation, act, argument))
 
     def at(self, delay_us: int, act: Callable[[Any], None], argument: Any = None) -> None:
         """Let something happen to the world itself: a fault, its end."""
@@ -320,11 +322,11 @@ class World:
         Raises:
             Violation: A checker that watches found something.
         """
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         while heap and heap[0][0] <= until_us:
             if self.steps >= steps_max:
                 return False
-            time_us, _, process, incarnation, act, argument = pop(heap)
+            time_us, _, process, incarnation, act, argument = heappop(heap)
             if time_us > self.now_us:
                 self.now_us = time_us
             if act.__class__ is TimeOut and act.waiter.done:  # type: ignore[attr-defined]
@@ -346,11 +348,28 @@ class World:
         self.now_us = max(self.now_us, until_us)
         return True
 
+    def begin(self, process: Process, work: Callable[[], None]) -> None:
+        """Let a thread of a process begin, from the scheduler; where it ends or waits, the scheduler goes on."""
+        # Not a child of whoever begins it. One that has ended does the next one's work: to make one takes memory from the system.
+        thread = self._idle.pop() if self._idle else greenlet(self._work, self.scheduler)
+        thread.switch(process, work)
+
+    def _work(self, process: Process, work: Callable[[], None]) -> None:
+        """Work for one process after the other; a thread that is killed, or fails, is not used again."""
+        me = getcurrent()
+        while True:
+            process.at_work(work)
+            self._idle.append(me)
+            process, work = self.scheduler.switch()
+
     def close(self) -> None:
         """End every process; nothing may be run after."""
         self._heap.clear()
         for process in self.processes.values():
             process.kill()
+        for thread in self._idle:
+            thread.throw(GreenletExit)
+        self._idle.clear()
 
     # -- the story ---------------------------------------------------------------------------------------------------
 
