@@ -139,9 +139,13 @@ class MemoryStore:
         return [segment for segment in self._segments if segment.name not in self._files]
 
     def seal_range(self, limits: SealingLimits) -> tuple[int, int] | None:
-        waiting = [(sealed.entry.lsn, len(sealed.data)) for sealed in self._log if sealed.entry.lsn > self.sealed_lsn]
-        last = segment_end(waiting[: limits.entries], limits)
-        return (waiting[0][0], last) if last and last <= min(self._flushed_lsn, self._tail().lsn - limits.tail_entries) else None
+        last_lsn = min(self._flushed_lsn, self._tail().lsn - limits.tail_entries)
+        if self.sealed_lsn >= last_lsn:
+            return None
+        start = self.sealed_lsn + 1 - self._first_lsn
+        waiting = [(sealed.entry.lsn, len(sealed.data)) for sealed in self._log[start : start + limits.entries]]
+        last = segment_end(waiting, limits)
+        return (waiting[0][0], last) if last and last <= last_lsn else None
 
     def pack_range(self, first: int, last: int) -> SegmentInfo:
         before = self._segments[-1].end if self._segments else genesis(self.operator)

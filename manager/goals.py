@@ -83,6 +83,12 @@ class Goals:
 
     def placed(self, operator: str) -> tuple[str, ...]:
         """Return where a new partition of the operator belongs, whom to prefer as primary first."""
+        found = self._places.get(operator)
+        if found is None:
+            found = self._places[operator] = self._place(operator)
+        return found
+
+    def _place(self, operator: str) -> tuple[str, ...]:
         named = tuple(node for node in cluster_record.copies_of(self.record, operator) if node in self.members)
         nodes = named or self._placement.nodes_of(operator)
         first = self.preferred(operator)
@@ -96,6 +102,11 @@ class Goals:
         """
         named = tuple(node for node in cluster_record.copies_of(self.record, operator) if node in self.members)
         return named or tuple(dict.fromkeys(present))
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, ...]]:
+        """Operator -> `placed`, of those that were asked for: every round of a manager's watch asks for each."""
+        return {}
 
     @cached_property
     def _placement(self) -> Placement:

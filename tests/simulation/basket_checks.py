@@ -11,7 +11,7 @@ from datastore.model import BasketState, HoldState, OrderState, Part, SeatState
 from datastore.rows import BasketRow, Kind, LegRow, OrderRow, SeatRow, decode_row
 from loadbalancer import reconciling
 from loadbalancer.itinerary import Failed, Held
-from tests.simulation.basket_model import TICK_MS, Driver, Sent, State, Violation, World
+from tests.simulation.basket_model import TICK_MS, Driver, Sent, State, Violation, World, in_order
 from tests.simulation.basket_partitions import baskets_of, legs_of
 
 SOLD = (BasketState.COMMITTED, BasketState.CANCELLED)
@@ -86,7 +86,7 @@ class Checks:
     def _settle(self, state: State, sent: Sent) -> State:
         empty = msgspec.structs.replace(state, sent=frozenset())
         after = self.world.arrive(empty, sent)
-        for follow in after.sent:
+        for follow in in_order(after.sent):
             after = self._settle(msgspec.structs.replace(after, sent=frozenset()), follow)
         return after
 

@@ -14,8 +14,9 @@ What decides here is production code: the engine on its rows (`datastore.engine`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ class Violation(AssertionError):
     """A checker found what must never be."""
 
 
-class Sent(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True, cache_hash=True):
     """A command on its way, for ever: `driver` -1 is a reconciler's."""
 
     driver: int
@@ -42,7 +43,7 @@ class Sent(msgspec.Struct, frozen=True):
     command: Any
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, cache_hash=True):
     """One state of the world. `histories`: what each driver was told, from which its machine follows."""
 
     parts: tuple[Part, ...]
@@ -216,7 +217,7 @@ class World(Partitions):
     def successors(self, state: State) -> Iterator[tuple[str, State]]:
         for number, driver in enumerate(self.drivers):
             yield from self._driver_steps(state, number, driver)
-        for sent in state.sent:
+        for sent in in_order(state.sent):
             yield f"{type(sent.command).__name__} arrives at {sent.operator}", self.arrive(state, sent)
         for part in state.parts:
             if part.now_ms < START_MS + self.ticks * TICK_MS:
@@ -230,7 +231,7 @@ class World(Partitions):
             counter = max(state.counter, standing.wants_lock) + 1
             yield f"{number} locks", self._told(msgspec.structs.replace(state, counter=counter), number, ("locked", counter))
         for operator, command in standing.awaited.items():
-            for to, of, data in state.replies:
+            for to, of, data in sorted(state.replies):
                 if (to, of) == (number, operator) and opened_for(data, command):
                     yield f"{number} hears {operator}", self._told(state, number, ("reply", operator, data))
             lost = wire.encode(({}, OutcomeUnknown("no answer").to_data(), (0, 0, b""), signature(command)))
@@ -247,13 +248,13 @@ class World(Partitions):
         if standing.basket is None:
             (basket,) = self.basket(state, driver.plan.basket_id)
             if driver.plan.replaces:
-                order = self.read(self.part(state, driver.plan.anchor), "order", {"reference": driver.plan.replaces})
-                basket["order_version"] = order["version"]
+                order = self.read(self.part(state, driver.plan.anchor), "order", driver.plan.replaces)
+                basket = {**basket, "order_version": order["version"]}
             yield f"{number} reads the basket", self._told(state, number, ("basket", wire.encode(basket)))
             return
         for operator in reconciling.other_operators(standing.basket):
             if operator not in standing.legs:
-                found = self.read(self.part(state, operator), "leg", {"basket_id": driver.plan.basket_id})
+                found = self.read(self.part(state, operator), "leg", driver.plan.basket_id)
                 yield f"{number} reads {operator}", self._told(state, number, ("leg", operator, wire.encode(found)))
 
     def _told(self, state: State, number: int, event: tuple[Any, ...]) -> State:
@@ -275,25 +276,26 @@ class World(Partitions):
             raise Violation(f"the engine stops: {error.detail}") from error
         state = self.with_part(state, part)
         if sent.driver >= 0:
-            value, error, position = msgspec.msgpack.decode(reply)
-            signed = wire.encode((value, error, position, signature(sent.command)))
-            if is_awaited(self.standing(sent.driver, state.histories[sent.driver]), sent.operator, signed):
+            awaited = self.standing(sent.driver, state.histories[sent.driver]).awaited.get(sent.operator)
+            if awaited is not None and signature(awaited) == signature(sent.command):
+                value, error, position = msgspec.msgpack.decode(reply)
+                signed = wire.encode((value, error, position, signature(sent.command)))
                 if self.prompt:
                     state = self._told(state, sent.driver, ("reply", sent.operator, signed))
                 else:
                     state = msgspec.structs.replace(state, replies=state.replies | {(sent.driver, sent.operator, signed)})
-        return self._follow(state, sent, opened(reply))
+        return self._follow(state, sent, reply)
 
-    def _follow(self, state: State, sent: Sent, reply: Reply) -> State:
+    def _follow(self, state: State, sent: Sent, reply: bytes) -> State:
         """Send what a reconciler sends when it hears this reply."""
-        command, told = sent.command, set(state.sent)
+        command, told = sent.command, set[Sent]()
         if isinstance(command, commands.Finalise | commands.ReleaseLegs):
             (basket,) = self.basket(state, command.basket_id) or (None,)
             if basket is not None:
                 wanted = BasketState.COMMITTED if isinstance(command, commands.Finalise) else basket["basket_state"]
                 # What is said to be followed is the word that was carried, however old.
                 said = {**basket, "basket_state": wanted, "evidence": command.evidence}
-                done = reconciling.done(said, {sent.operator: reply})
+                done = reconciling.done(said, {sent.operator: opened(reply)})
                 if done is not None and wanted == basket["basket_state"]:
                     told.add(Sent(-1, reconciling.anchor_of(command.basket_id), done))
         elif isinstance(command, commands.Resolve):
@@ -306,10 +308,10 @@ class World(Partitions):
                 evidence = (1, 1, b"hash")
                 release = commands.ReleaseLegs("", b"", command.basket_id, command.owner, sent.operator, evidence)
                 told.add(Sent(-1, command.operator, release))
-        return msgspec.structs.replace(state, sent=frozenset(told))
+        return state if told <= state.sent else msgspec.structs.replace(state, sent=state.sent | told)
 
     def basket(self, state: State, basket_id: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.read(self.part(state, reconciling.anchor_of(basket_id)), "baskets", {"basket_ids": [basket_id]})
+        found: list[dict[str, Any]] = self.read(self.part(state, reconciling.anchor_of(basket_id)), "baskets", basket_id)
         return found
 
     def _tick(self, state: State, part: Part) -> State:
@@ -344,6 +346,16 @@ class World(Partitions):
             for one in reconciling.follow(basket, [operator]):
                 state = self.with_part(state, self.apply(self.part(state, one.operator), one.command)[0])
         return state
+
+
+def in_order(sent: Iterable[Sent]) -> list[Sent]:
+    """Return commands in an order that is the same in every process, whatever its hashes: a walk's seed must be one walk."""
+    return sorted(sent, key=written)
+
+
+@lru_cache(maxsize=1 << 14)
+def written(sent: Sent) -> str:
+    return repr(sent)
 
 
 def signature(command: Any) -> bytes:

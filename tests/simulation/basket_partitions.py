@@ -7,7 +7,7 @@ out once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -26,23 +26,37 @@ START_MS = 1_790_000_000_000
 TTL_MS = 100
 
 
-class Rows:
-    """The StoreReader port over one partition's rows."""
+# What is asked about one thing, and how it is named there.
+QUESTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "order": lambda key: {"reference": key},
+    "leg": lambda key: {"basket_id": key},
+    "baskets": lambda key: {"basket_ids": [key]},
+}
 
-    def __init__(self, rows: Mapping[tuple[int, str], bytes]) -> None:
-        self.rows = rows
+
+class Rows:
+    """The StoreReader port over one partition's rows: the inventory's and its own."""
+
+    def __init__(self, inventory: Mapping[int, Mapping[str, bytes]], own: Iterable[tuple[int, str, bytes]] = ()) -> None:
+        self._rows: dict[int, Mapping[str, bytes]] = dict(inventory)
+        mine: dict[int, dict[str, bytes]] = {}
+        for kind, key, value in own:
+            mine.setdefault(kind, {})[key] = value
+        for kind, rows in mine.items():
+            self._rows[kind] = {**self._rows.get(kind, {}), **rows}
 
     def get(self, kind: int, key: str) -> bytes | None:
-        return self.rows.get((kind, key))
+        return self._rows.get(kind, {}).get(key)
 
     def get_many(self, kind: int, keys: Any) -> dict[str, bytes]:
-        return {key: self.rows[kind, key] for key in keys if (kind, key) in self.rows}
+        rows = self._rows.get(kind, {})
+        return {key: rows[key] for key in keys if key in rows}
 
     def scan(self, kind: int, prefix: str = "", after: str = "", limit: int = 0) -> list[tuple[str, bytes]]:
-        return sorted((key, value) for (of, key), value in self.rows.items() if of == kind and key.startswith(prefix) and key > after)
+        return sorted((key, value) for key, value in self._rows.get(kind, {}).items() if key.startswith(prefix) and key > after)
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, cache_hash=True):
     """One partition: its clock, the length of its log, its rows but the inventory, and the answers that it recorded."""
 
     operator: str
@@ -66,8 +80,8 @@ def plan(name: str, owner: str, *legs: Leg) -> Plan:
 
 
 @lru_cache(maxsize=16)
-def inventory(operator: str) -> tuple[tuple[tuple[int, str], bytes], ...]:
-    """Return the rows of a timetable with one service of two seats."""
+def inventory(operator: str) -> Mapping[int, Mapping[str, bytes]]:
+    """Return the rows of a timetable with one service of two seats: kind -> key -> row."""
     layout = LayoutSpec("T2", "Two seats", (Section("Y", "A", ("1",), ("A", "B")),))
     row = Schedule("1", "EZE", "MIA", 600, 700, 0, "1234567", "2026-01-01", "2027-01-01", "T2")
     places = [Place("EZE", "E", "E", "AR", "UTC"), Place("MIA", "M", "M", "US", "UTC")]
@@ -75,7 +89,10 @@ def inventory(operator: str) -> tuple[tuple[tuple[int, str], bytes], ...]:
     state = AppliedState(operator, Rows({}))
     found = decide(state, [wire.Import("", b"", "brief", body)], START_MS, 1, Epoch(1, "m"), lambda _: None)
     found.outcomes[0].unwrap()
-    return tuple(((kind, key), value) for kind, key, value in found.events)
+    rows: dict[int, dict[str, bytes]] = {}
+    for kind, key, value in found.events:
+        rows.setdefault(kind, {})[key] = value
+    return rows
 
 
 class Partitions:
@@ -84,6 +101,7 @@ class Partitions:
     def __init__(self, variant: str) -> None:
         self.variant = variant
         self.memo: dict[tuple[Part, Any], tuple[Part, bytes]] = {}
+        self.answers: dict[tuple[Part, str, str], Any] = {}
 
     def apply(self, part: Part, command: Any) -> tuple[Part, bytes]:
         """Return the partition after the command, and its reply as bytes."""
@@ -93,12 +111,12 @@ class Partitions:
         except KeyError:
             pass
         part_before, part = part, self._broken_part(part, command)
-        rows = {(kind, key): value for kind, key, value in part.rows}
-        state = AppliedState(part.operator, Rows({**dict(inventory(part.operator)), **rows}))
+        state = AppliedState(part.operator, Rows(inventory(part.operator), part.rows))
         answers = {name: (digest, msgspec.msgpack.decode(data, type=wire.Outcome)) for name, digest, data in part.answers}
         decision = decide(state, [command], part.now_ms, part.lsn + 1, Epoch(1, "m"), answers.get)
         outcome = decision.outcomes[0]
         if decision.changed:
+            rows = {(kind, key): value for kind, key, value in part.rows}
             self._store(rows, decision.events)
             for (name, digest), one in zip(decision.requests, decision.outcomes, strict=True):
                 if name:
@@ -145,22 +163,29 @@ class Partitions:
         )
         return msgspec.structs.replace(part, rows=rows)
 
-    def read(self, part: Part, query: str, arguments: Mapping[str, Any]) -> Any:
-        rows = {**dict(inventory(part.operator)), **{(kind, key): value for kind, key, value in part.rows}}
-        state = AppliedState(part.operator, Rows(rows))
+    def read(self, part: Part, query: str, key: str) -> Any:
+        """Return the answer to a question about one thing. What is returned is shared: not to be changed."""
+        try:
+            return self.answers[part, query, key]
+        except KeyError:
+            pass
+        state = AppliedState(part.operator, Rows(inventory(part.operator), part.rows))
         reader = Reader(state, lambda _: {}, lambda _: None, lambda lsn: (1, lsn, b"hash"))
-        return reader.answer(query, arguments, part.now_ms)
+        found = self.answers[part, query, key] = reader.answer(query, QUESTIONS[query](key), part.now_ms)
+        return found
 
 
-def legs_of(part: Part, *, closed: bool = False) -> list[LegRow]:
+@lru_cache(maxsize=1 << 16)
+def legs_of(part: Part, *, closed: bool = False) -> tuple[LegRow, ...]:
     kinds = (Kind.LEG, Kind.CLOSED_LEG) if closed else (Kind.LEG,)
-    return [decode_row(kind, value) for kind, _, value in part.rows if kind in kinds]
+    return tuple([decode_row(kind, value) for kind, _, value in part.rows if kind in kinds])
 
 
-def baskets_of(part: Part, *, closed: bool = False) -> list[BasketRow]:
+@lru_cache(maxsize=1 << 16)
+def baskets_of(part: Part, *, closed: bool = False) -> tuple[BasketRow, ...]:
     """Return the baskets decided here; of one that was opened again, the open row."""
     rows = {}
     for kind, key, value in sorted(part.rows, reverse=True):
         if kind == Kind.BASKET or (closed and kind == Kind.CLOSED_BASKET):
             rows[key] = decode_row(kind, value)
-    return list(rows.values())
+    return tuple(rows.values())

@@ -159,19 +159,26 @@ class Cluster:
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
-    def run(self, steps_max: int = 10_000_000) -> Tally:
+    def run(self, steps_max: int = 10_000_000, judged_every_ms: int = 0) -> Tally:
         """Run to the end, or to so many steps, and judge.
 
+        Args:
+            judged_every_ms: Judge what happened so far as often as that too: what must never be is never undone, so a run that is bound
+                to fail ends soon. 0: at the end alone, where nothing is missed either.
         Raises:
             Violation: Something is as it must never be.
         """
         with installed(self.world):
-            return self._run(steps_max)
+            return self._run(steps_max, judged_every_ms * 1000)
 
-    def _run(self, steps_max: int) -> Tally:
+    def _run(self, steps_max: int, judged_every_us: int) -> Tally:
         try:
             self._begin()
             lasts_us = self.scenario.lasts_ms * 1000
+            for until_us in range(judged_every_us, lasts_us + 1, judged_every_us) if judged_every_us else ():
+                if not self.world.run(until_us, steps_max):
+                    break
+                self._judge(final=False)
             if self.world.run(lasts_us, steps_max):
                 self._calm()
                 self.world.run(lasts_us + (PROGRESS_MS + QUIET_MS) * 1000, steps_max)

@@ -7,6 +7,7 @@ Valkey, so a clock jump ends locks early or late. What it acknowledged survives 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from lupa.lua51 import LuaRuntime
@@ -152,7 +153,8 @@ class LockServer(Process):
         return b"OK"
 
 
-def opened(packed: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
+@lru_cache(maxsize=256)  # The same text goes to every server.
+def opened(packed: bytes) -> tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]:
     """Return digest, keys and arguments of a packed EVALSHA, as a server reads it from its socket."""
     parts: list[bytes] = []
     at = packed.index(b"\r\n") + 2
@@ -162,7 +164,7 @@ def opened(packed: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
         parts.append(packed[end + 2 : end + 2 + size])
         at = end + 2 + size + 2
     count = int(parts[2])
-    return parts[1], parts[3 : 3 + count], parts[3 + count :]
+    return parts[1], tuple(parts[3 : 3 + count]), tuple(parts[3 + count :])
 
 
 class Administrator(Process):

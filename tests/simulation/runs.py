@@ -15,6 +15,8 @@ from tests.simulation.world import Violation
 STEPS_MAX = 10_000_000
 STORY_LINES = 80
 SEEDS_TO_CATCH_MAX = 400
+# Where a run is expected to fail, it is judged as often as that, and ends there.
+JUDGED_EVERY_MS = 1_000
 
 
 class Failed(NamedTuple):
@@ -94,13 +96,17 @@ class Totals:
 
 
 def run_one(
-    scenario: Scenario, parts: Parts | None = None, steps_max: int = STEPS_MAX, on_line: Callable[[str], None] | None = None
+    scenario: Scenario,
+    parts: Parts | None = None,
+    steps_max: int = STEPS_MAX,
+    on_line: Callable[[str], None] | None = None,
+    judged_every_ms: int = 0,
 ) -> Tally | Failed:
     """Run a scenario and return what it did, or how it failed."""
     cluster = Cluster(scenario, parts)
     cluster.world.on_line = on_line
     try:
-        return cluster.run(steps_max)
+        return cluster.run(steps_max, judged_every_ms)
     except Violation as violation:
         return Failed(scenario, violation.checker, violation.detail, cluster.world.steps, cluster.world.read(STORY_LINES))
 
@@ -126,7 +132,7 @@ def minimised(failed: Failed, parts: Parts | None = None, tries_max: int = 150) 
             tries += 1
             if tries > tries_max:
                 break
-            result = run_one(smaller, parts)
+            result = run_one(smaller, parts, judged_every_ms=JUDGED_EVERY_MS)
             if isinstance(result, Failed) and result.checker == failed.checker:
                 best, shrunk = result, True
                 break
@@ -174,7 +180,7 @@ def catch(mutation: Mutation, seeds_max: int = SEEDS_TO_CATCH_MAX, needed: int =
     """
     with broken(mutation.name) as parts:
         for seed in sorted(range(seeds_max), key=lambda seed: seed != needed - 1):
-            result = run_one(draw(seed, mutation.profile), parts)
+            result = run_one(draw(seed, mutation.profile), parts, judged_every_ms=JUDGED_EVERY_MS)
             if isinstance(result, Failed):
                 # A mutation that does not fit the code any more breaks something, but not the rule.
                 assert "<locals>" not in result.detail, f"{mutation.name}: {result.detail}"

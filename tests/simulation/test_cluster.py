@@ -21,7 +21,7 @@ from tests.simulation.scenario import PROFILES, Fault, draw
 
 # The first runs of every profile, always the same; then fresh ones of all of them, for as long as this says.
 SEEDS_FIXED = 4
-FRESH_S = float(os.environ.get("HOLDFAST_FRESH_SECONDS", "20"))
+FRESH_S = float(os.environ.get("HOLDFAST_FRESH_SECONDS", "16"))
 QUICK_SEEDS_MAX = 60
 MINIMISING_TRIES = 60
 ROOT = Path(__file__).parents[2]

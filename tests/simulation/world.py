@@ -8,12 +8,12 @@ microseconds, in an order that follows from the seed alone.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -106,6 +106,18 @@ class Waiter:
         self.settle(value)
 
 
+class TimeOut:
+    """What settles a waiter when its time is over."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+
+    def __call__(self, value: Any) -> None:
+        self.waiter.settle(value)
+
+
 class Process:
     """One simulated operating-system process, alone on its machine."""
 
@@ -187,7 +199,9 @@ class Process:
 
     def now_ms(self) -> int:
         """Return this machine's monotonic clock."""
-        return self.clock.monotonic_ms(self.world.now_us)
+        # As `Clock.monotonic_ms`: whatever runs asks for the time, again and again.
+        clock = self.clock
+        return int(clock.local_us + (self.world.now_us - clock.true_us) * clock.rate) // 1000
 
     def wall_ms(self) -> int:
         return self.clock.wall_ms(self.world.now_us)
@@ -198,23 +212,22 @@ class Process:
     def send(self, ask: Ask, then: Callable[[Any], None]) -> None:
         """Send a message without waiting; `then` gets the answer, or None when the time is over."""
         waiter = Waiter(self, then)
-        self.world.after(self, ask.timeout_ms, waiter.settle, None)
+        self.world.after(self, ask.timeout_ms, TimeOut(waiter), None)
         self.world.network.request(self, ask, waiter.settle)
 
     def run(self, work: Callable[[], None]) -> None:
         """Begin a thread now: `work` may call what waits."""
-        # Not a child of whoever begins it: where it ends or waits, the scheduler goes on.
-        thread = greenlet(lambda: self._run(work), self.world.scheduler)
         if getcurrent() is self.world.scheduler:
-            thread.switch()
+            self.world.begin(self, work)
         else:
-            self.world.after(self, 0, lambda _: self._begin(thread), None)
+            self.world.after(self, 0, self._begin, work)
 
-    def _begin(self, thread: greenlet) -> None:
+    def _begin(self, work: Callable[[], None]) -> None:
         self.world.steps -= 1  # A thread that begins is no step of any protocol.
-        thread.switch()
+        self.world.begin(self, work)
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def at_work(self, work: Callable[[], None]) -> None:
+        """Be what a thread of this process does."""
         me = getcurrent()
         self._threads[me] = None
         try:
@@ -246,7 +259,7 @@ class Process:
         waiter = Waiter(self, self._live().switch)
         signal.waiting.append(waiter)
         if timeout_ms is not None:
-            self.world.after(self, timeout_ms, waiter.settle, False)
+            self.world.after(self, timeout_ms, TimeOut(waiter), False)
         return bool(self._pause())
 
     def at_once(self, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -284,17 +297,20 @@ class World:
         self.on_line: Callable[[str], None] | None = None
         self._heap: list[tuple[int, int, Process | None, int | None, Callable[[Any], None], Any]] = []
         self._number = 0
+        self._idle: list[greenlet] = []
         self.scheduler = getcurrent()
         network.world = self
 
     def push(self, delay_us: int, process: Process | None, incarnation: int | None, act: Callable[[Any], None], argument: Any) -> None:
         """Let something happen later. `incarnation` None: to whoever runs there then, if anybody does."""
         self._number += 1
-        heapq.heappush(self._heap, (self.now_us + delay_us, self._number, process, incarnation, act, argument))
+        heappush(self._heap, (self.now_us + delay_us, self._number, process, incarnation, act, argument))
 
     def after(self, process: Process, delay_ms: int, act: Callable[[Any], None], argument: Any) -> None:
         """Let something happen in `delay_ms` of that machine's clock, if the process still lives then."""
-        self.push(int(delay_ms * 1000 / process.clock.rate), process, process.incarnation, act, argument)
+        self._number += 1
+        due_us = self.now_us + int(delay_ms * 1000 / process.clock.rate)
+        heappush(self._heap, (due_us, self._number, process, process.incarnation, act, argument))
 
     def at(self, delay_us: int, act: Callable[[Any], None], argument: Any = None) -> None:
         """Let something happen to the world itself: a fault, its end."""
@@ -310,8 +326,11 @@ class World:
         while heap and heap[0][0] <= until_us:
             if self.steps >= steps_max:
                 return False
-            time_us, _, process, incarnation, act, argument = heapq.heappop(heap)
-            self.now_us = max(self.now_us, time_us)
+            time_us, _, process, incarnation, act, argument = heappop(heap)
+            if time_us > self.now_us:
+                self.now_us = time_us
+            if act.__class__ is TimeOut and act.waiter.done:  # type: ignore[attr-defined]
+                continue  # Most questions are answered before: nothing happens then, and nobody's turn it is.
             self.current = process
             if process is None:
                 act(argument)
@@ -329,11 +348,28 @@ class World:
         self.now_us = max(self.now_us, until_us)
         return True
 
+    def begin(self, process: Process, work: Callable[[], None]) -> None:
+        """Let a thread of a process begin, from the scheduler; where it ends or waits, the scheduler goes on."""
+        # Not a child of whoever begins it. One that has ended does the next one's work: to make one takes memory from the system.
+        thread = self._idle.pop() if self._idle else greenlet(self._work, self.scheduler)
+        thread.switch(process, work)
+
+    def _work(self, process: Process, work: Callable[[], None]) -> None:
+        """Work for one process after the other; a thread that is killed, or fails, is not used again."""
+        me = getcurrent()
+        while True:
+            process.at_work(work)
+            self._idle.append(me)
+            process, work = self.scheduler.switch()
+
     def close(self) -> None:
         """End every process; nothing may be run after."""
         self._heap.clear()
         for process in self.processes.values():
             process.kill()
+        for thread in self._idle:
+            thread.throw(GreenletExit)
+        self._idle.clear()
 
     # -- the story ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from lockstore.redlock import Certified, Granted, Missing, Uncertain, certify, j
 
 LATE = Missing("late", sent=True)
 PENDING, SPENT = -1, 0  # an acquire that may still be carried out; one whose reply matters no more
+SETTLED = "settled"  # what a settled token leaves at every server
 # Production adds 2^20 when a server rejoins. Within the small bounds of a model that margin would hide a wrong rule.
 STEP = 0
 
@@ -75,15 +76,30 @@ class Attempt(NamedTuple):
     older_than_loss: bool
 
 
+Attempts = tuple[Attempt, ...]
+
+
+class Seen(NamedTuple):
+    """What of a server the clients can act on: who asks looks at what was granted, who writes back at what became of that."""
+
+    acquired: tuple[int, ...]
+    written: tuple[str, ...]
+
+
 class State(NamedTuple):
     """Everything that can matter for the future."""
 
     servers: tuple[Server, ...]
-    attempts: tuple[Attempt, ...]
+    attempts: Attempts
     lost: bool
 
 
-Packed = tuple[tuple[int, ...], int, bool]  # a state: numbers of its servers, number of its attempts, and whether a disk was lost
+class Move(NamedTuple):
+    """What a client does: its attempt afterwards, and for each server what that changes there (`marked`)."""
+
+    number: int
+    attempt: Attempt
+    marks: tuple[str, ...]
 
 
 class Violation(Exception):
@@ -94,39 +110,44 @@ def start(rules: Rules) -> State:
     """Return the state before anything happened."""
     count = len(rules.nonces)
     servers = [Server(-1, counter, (PENDING,) * count, ("",) * count) for counter in rules.counters]
-    return canonical(servers, [Attempt("idle", 0, 0, False)] * count, False)
+    return canonical(State(tuple(servers), (Attempt("idle", 0, 0, False),) * count, False))
 
 
-def canonical(servers: list[Server], attempts: list[Attempt], lost: bool) -> State:
-    """Return the state, with servers in an order of their own."""
-    return State(tuple(sorted(servers)), tuple(attempts), lost)
+def canonical(state: State) -> State:
+    """Return the state with its servers in an order of their own."""
+    return state._replace(servers=tuple(sorted(state.servers)))
 
 
 def steps(state: State, rules: Rules) -> Iterator[State]:
-    """Yield every state that may come next.
+    """Yield every state that may come next, its servers in any order.
 
     Raises:
         Violation: A token was settled that breaks P1 or P2.
     """
-    yield from client_steps(state, rules)
-    seen: set[Server] = set()
+    for move in client_moves(state.attempts, state.servers, rules):
+        servers = tuple([marked(server, move.number, mark) for server, mark in zip(state.servers, move.marks, strict=True)])
+        yield State(servers, with_attempt(state.attempts, move), state.lost)
+    known: set[Server] = set()
     for index, server in enumerate(state.servers):
-        if server in seen:
+        if server in known:
             continue
-        seen.add(server)
-        for after in server_steps(server, state, rules):
-            yield canonical([*state.servers[:index], after, *state.servers[index + 1 :]], list(state.attempts), state.lost)
+        known.add(server)
+        for after in server_steps(server, state.attempts, rules):
+            yield State(put(state.servers, index, after), state.attempts, state.lost)
     if rules.rejoin is not Rejoin.NEVER:
-        yield from disk_steps(state, rules)
+        for index, server in enumerate(state.servers):
+            others = [other.counter for other in (*state.servers[:index], *state.servers[index + 1 :])]
+            for after, attempts in disk_steps(server, others, state.attempts, state.lost, rules):
+                yield State(put(state.servers, index, after), attempts, True)
 
 
-def server_steps(server: Server, state: State, rules: Rules) -> Iterator[Server]:
+def server_steps(server: Server, attempts: Attempts, rules: Rules) -> Iterator[Server]:
     """What one server may do next: carry out an acquire or a write-back, or lose the lock."""
     if server.holder >= 0:
         yield server._replace(holder=-1)
     if server.counter < 0:
         return
-    for number, attempt in enumerate(state.attempts):
+    for number, attempt in enumerate(attempts):
         nonce = rules.nonces[number]
         if attempt.phase != "idle" and server.acquired[number] == PENDING:
             if server.holder >= 0:
@@ -144,93 +165,95 @@ def server_steps(server: Server, state: State, rules: Rules) -> Iterator[Server]
                 yield server._replace(written=put(server.written, number, flags))
 
 
-def client_steps(state: State, rules: Rules) -> Iterator[State]:
+def seen(server: Server, attempts: Attempts) -> Seen:
+    """Return what the clients can act on, and nothing else: what is left out is as if it had never been."""
+    acquired = [value if attempt.phase == "asking" else PENDING for value, attempt in zip(server.acquired, attempts, strict=True)]
+    written = [flags if attempt.phase == "writing" else "" for flags, attempt in zip(server.written, attempts, strict=True)]
+    return Seen(tuple(acquired), tuple(written))
+
+
+def client_moves(attempts: Attempts, servers: Sequence[Seen | Server], rules: Rules) -> Iterator[Move]:
     """What the clients may do next: begin, decide on the replies that arrived, or settle a write-back."""
-    for number, attempt in enumerate(state.attempts):
+    for number, attempt in enumerate(attempts):
         if attempt.phase == "idle":
             # Attempts are alike up to their nonces and begin in their order.
-            floor = max((other.token for other in state.attempts if other.phase == "done"), default=0)
-            yield changed(state, number, Attempt("asking", 0, floor, False), list(state.servers))
+            floor = max((other.token for other in attempts if other.phase == "done"), default=0)
+            yield Move(number, Attempt("asking", 0, floor, False), ("",) * len(servers))
             break
-    for number, attempt in enumerate(state.attempts):
+    for number, attempt in enumerate(attempts):
         if attempt.phase == "asking":
-            yield from decisions(state, number, rules)
+            yield from decisions(attempts, number, [server.acquired[number] for server in servers], rules)
         elif attempt.phase == "writing":
-            accepted = {i for i, server in enumerate(state.servers) if "a" in server.written[number]}
-            counted = frozenset(i for i, server in enumerate(state.servers) if "g" in server.written[number])
+            accepted = {i for i, server in enumerate(servers) if "a" in server.written[number]}
+            counted = frozenset(i for i, server in enumerate(servers) if "g" in server.written[number])
             if not rules.count_only_granted:
-                counted = frozenset(range(len(state.servers)))
+                counted = frozenset(range(len(servers)))
             if certify(Uncertain(attempt.token, counted), accepted, rules.needed):
-                yield settled(state, number, attempt.token)
+                yield settled(attempts, number, attempt.token, len(servers))
 
 
-def decisions(state: State, number: int, rules: Rules) -> Iterator[State]:
+def decisions(attempts: Attempts, number: int, acquired: Sequence[int], rules: Rules) -> Iterator[Move]:
     """Every decision that may follow from some of the replies having arrived."""
-    granted = [i for i, server in enumerate(state.servers) if server.acquired[number] > 0]
+    granted = [i for i, value in enumerate(acquired) if value > 0]
     for size in range(rules.needed, len(granted) + 1):
         for arrived in itertools.combinations(granted, size):
-            replies = [Granted(server.acquired[number]) if i in arrived else LATE for i, server in enumerate(state.servers)]
+            replies = [Granted(value) if i in arrived else LATE for i, value in enumerate(acquired)]
             verdict = judge(replies, 0, rules.needed)
             if isinstance(verdict, Certified):
-                yield settled(state, number, verdict.token)
+                yield settled(attempts, number, verdict.token, len(acquired))
             elif isinstance(verdict, Uncertain):
                 if not rules.write_back:
-                    yield settled(state, number, verdict.token)
+                    yield settled(attempts, number, verdict.token, len(acquired))
                     continue
                 # The write-back goes to every server, also to those whose grant did not arrive.
-                servers = [
-                    spent(server, number)._replace(written=put(server.written, number, "gp" if i in verdict.servers else "p"))
-                    for i, server in enumerate(state.servers)
-                ]
-                yield changed(state, number, state.attempts[number]._replace(phase="writing", token=verdict.token), servers)
+                marks = tuple(["gp" if i in verdict.servers else "p" for i in range(len(acquired))])
+                yield Move(number, attempts[number]._replace(phase="writing", token=verdict.token), marks)
 
 
-def disk_steps(state: State, rules: Rules) -> Iterator[State]:
-    """A server loses its disk (once), and comes back by the rule under test."""
-    for index, server in enumerate(state.servers):
-        others = [other.counter for i, other in enumerate(state.servers) if i != index]
-        attempts = list(state.attempts)
-        if not state.lost:
-            after = server._replace(holder=-1, counter=-1)
-            old = [a._replace(older_than_loss=True) if a.phase in ("asking", "writing") else a for a in attempts]
-            yield canonical([*state.servers[:index], after, *state.servers[index + 1 :]], old, True)
-        elif server.counter < 0:
-            if rules.rejoin is Rejoin.EMPTY:
-                choices = [0]
-            elif rules.rejoin is Rejoin.ONE_PEER:
-                choices = [counter + STEP for counter in others]
-            else:
-                peers = len(state.servers) - rules.needed + 1
-                choices = [max(chosen) + STEP for chosen in itertools.combinations(others, peers)]
-            if rules.rejoin is Rejoin.WAITING:
-                # By the time the counters are read, every attempt that began before the loss has given up.
-                attempts = [a._replace(phase="failed", token=0, older_than_loss=False) if a.older_than_loss else a for a in attempts]
-            for counter in set(choices):
-                after = server._replace(counter=counter)
-                yield canonical([*state.servers[:index], after, *state.servers[index + 1 :]], attempts, True)
-
-
-def settled(state: State, number: int, token: int) -> State:
+def settled(attempts: Attempts, number: int, token: int, servers: int) -> Move:
     """Record a token, after checking it."""
-    attempt = state.attempts[number]
+    attempt = attempts[number]
     if token <= attempt.floor:
         raise Violation(f"P2: attempt {number} settled {token}, but {attempt.floor} was settled before it began")
-    if any(other.phase == "done" and other.token == token for other in state.attempts):
+    if any(other.phase == "done" and other.token == token for other in attempts):
         raise Violation(f"P1: attempt {number} settled {token}, which another has")
-    servers = [
-        spent(server, number)._replace(written=put(server.written, number, "p" if "p" in server.written[number] else ""))
-        for server in state.servers
-    ]
-    return changed(state, number, attempt._replace(phase="done", token=token, older_than_loss=False), servers)
+    return Move(number, attempt._replace(phase="done", token=token, older_than_loss=False), (SETTLED,) * servers)
 
 
-def changed(state: State, number: int, attempt: Attempt, servers: list[Server]) -> State:
-    return canonical(servers, [*state.attempts[:number], attempt, *state.attempts[number + 1 :]], state.lost)
+def marked(server: Server, number: int, mark: str) -> Server:
+    """Return a server after what an attempt's client did: "" nothing there, SETTLED, or the flags of a write-back on its way.
+
+    A granted value that nobody will look at again is forgotten, so that equal futures are one state.
+    """
+    if not mark:
+        return server
+    flags = mark if mark != SETTLED else "p" if "p" in server.written[number] else ""
+    acquired = put(server.acquired, number, min(server.acquired[number], SPENT))
+    return server._replace(acquired=acquired, written=put(server.written, number, flags))
 
 
-def spent(server: Server, number: int) -> Server:
-    """Forget a granted value that nobody will look at again, so that equal futures are one state."""
-    return server._replace(acquired=put(server.acquired, number, min(server.acquired[number], SPENT)))
+def with_attempt(attempts: Attempts, move: Move) -> Attempts:
+    return put(attempts, move.number, move.attempt)
+
+
+def disk_steps(server: Server, others: Sequence[int], attempts: Attempts, lost: bool, rules: Rules) -> Iterator[tuple[Server, Attempts]]:
+    """A server loses its disk (once), and comes back by the rule under test; `others`: the counters of the other servers."""
+    if not lost:
+        old = tuple([a._replace(older_than_loss=True) if a.phase in ("asking", "writing") else a for a in attempts])
+        yield server._replace(holder=-1, counter=-1), old
+    elif server.counter < 0:
+        if rules.rejoin is Rejoin.EMPTY:
+            choices = [0]
+        elif rules.rejoin is Rejoin.ONE_PEER:
+            choices = [counter + STEP for counter in others]
+        else:
+            peers = len(others) + 2 - rules.needed
+            choices = [max(chosen) + STEP for chosen in itertools.combinations(others, peers)]
+        if rules.rejoin is Rejoin.WAITING:
+            # By the time the counters are read, every attempt that began before the loss has given up.
+            attempts = tuple([a._replace(phase="failed", token=0, older_than_loss=False) if a.older_than_loss else a for a in attempts])
+        for counter in set(choices):
+            yield server._replace(counter=counter), attempts
 
 
 def put(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
@@ -250,47 +273,112 @@ class Numbers(dict[Any, int]):
         return number
 
 
+Crew = tuple[int, ...]  # the numbers of a state's servers, in order
+
+
+class Scene:
+    """All states that differ in their servers alone: beside the same attempts, before a disk was lost or after it.
+
+    There are far fewer servers than states, and what one server may do does not depend on the others. So it is worked out once a
+    scene, as is what clients do at what they see, and a disk's loss and return.
+    """
+
+    def __init__(self, attempts: Attempts, lost: bool, rules: Rules, servers: Numbers) -> None:
+        self.attempts = attempts
+        self.lost = lost
+        self.rules = rules
+        self.servers = servers
+        self.visited: set[Crew] = set()
+        self.frontier: list[Crew] = []
+        self._after: dict[int, tuple[int, ...]] = {}
+        self._seen: dict[int, Seen] = {}
+        self._moves: dict[tuple[Seen, ...], list[Move]] = {}
+        self._marked: dict[tuple[int, int, str], int] = {}
+        self._disks: set[int] = set()  # whose may be lost now, or come back
+        self._disk_after: dict[tuple[int, ...], list[tuple[int, Attempts]]] = {}
+
+    def add(self, crew: Crew) -> bool:
+        """Take a state in, if it is new; return whether it is the first that waits."""
+        if crew in self.visited:
+            return False
+        self.visited.add(crew)
+        self.frontier.append(crew)
+        return len(self.frontier) == 1
+
+    def visit(self) -> Iterator[tuple[Attempts, bool, Crew]]:
+        """Go through all that servers may do from here; yield the states of other scenes that may come next."""
+        visited, frontier, known, views, moves = self.visited, self.frontier, self._after, self._seen, self._moves
+        disks = self._disks
+        while frontier:
+            crew = frontier.pop()
+            before = -1
+            for place, number in enumerate(crew):
+                if number == before:
+                    continue  # Servers are alike.
+                before = number
+                if number not in known:
+                    self._meet(number)
+                rest = crew[:place] + crew[place + 1 :]
+                for after in known[number]:
+                    found = tuple(sorted((*rest, after)))
+                    if found not in visited:
+                        visited.add(found)
+                        frontier.append(found)
+                if number in disks:
+                    for after, attempts in self._disk_steps(number, rest):
+                        yield attempts, True, tuple(sorted((*rest, after)))
+            view = tuple([views[number] for number in crew])
+            found_moves = moves.get(view)
+            if found_moves is None:
+                found_moves = moves[view] = list(client_moves(self.attempts, view, self.rules))
+            for move in found_moves:
+                after_move = [self._mark(number, move.number, mark) for number, mark in zip(crew, move.marks, strict=True)]
+                yield with_attempt(self.attempts, move), self.lost, tuple(sorted(after_move))
+
+    def _meet(self, number: int) -> None:
+        server = self.servers.values_by_number[number]
+        self._after[number] = tuple([self.servers[after] for after in server_steps(server, self.attempts, self.rules)])
+        self._seen[number] = seen(server, self.attempts)
+        if self.rules.rejoin is not Rejoin.NEVER and (not self.lost or server.counter < 0):
+            self._disks.add(number)
+
+    def _mark(self, number: int, attempt: int, mark: str) -> int:
+        found = self._marked.get((number, attempt, mark))
+        if found is None:
+            found = self._marked[number, attempt, mark] = self.servers[marked(self.servers.values_by_number[number], attempt, mark)]
+        return found
+
+    def _disk_steps(self, number: int, rest: Crew) -> list[tuple[int, Attempts]]:
+        counters = [self.servers.values_by_number[other].counter for other in rest]
+        key = (number, *counters)
+        found = self._disk_after.get(key)
+        if found is None:
+            steps = disk_steps(self.servers.values_by_number[number], counters, self.attempts, self.lost, self.rules)
+            found = self._disk_after[key] = [(self.servers[after], attempts) for after, attempts in steps]
+        return found
+
+
 def explore(rules: Rules) -> int:
     """Visit every reachable state; return how many there are.
-
-    There are far fewer servers and sets of attempts than states of all together, so both are numbered, and what a server may do next
-    beside such a set is worked out once.
 
     Raises:
         Violation: Some order of events breaks a property.
     """
-    servers, attempts = Numbers(), Numbers()
-    known: dict[tuple[int, int], list[int]] = {}
-
-    def packed(state: State) -> Packed:
-        return tuple(sorted([servers[server] for server in state.servers])), attempts[state.attempts], state.lost
-
-    def next_of(packed_state: Packed) -> Iterator[Packed]:
-        numbers, set_number, lost = packed_state
-        state = State(tuple([servers.values_by_number[number] for number in numbers]), attempts.values_by_number[set_number], lost)
-        yield from map(packed, client_steps(state, rules))
-        for place, number in enumerate(numbers):
-            if place and numbers[place - 1] == number:
-                continue  # Servers are alike.
-            found = known.get((number, set_number))
-            if found is None:
-                found = [servers[after] for after in server_steps(state.servers[place], state, rules)]
-                known[number, set_number] = found
-            rest = numbers[:place] + numbers[place + 1 :]
-            for after in found:
-                yield tuple(sorted((*rest, after))), set_number, lost
-        if rules.rejoin is not Rejoin.NEVER:
-            yield from map(packed, disk_steps(state, rules))
-
-    first = packed(start(rules))
-    visited = {first}
-    frontier = [first]
-    while frontier:
-        for after in next_of(frontier.pop()):
-            if after not in visited:
-                visited.add(after)
-                frontier.append(after)
-    return len(visited)
+    servers = Numbers()
+    scenes: dict[tuple[Attempts, bool], Scene] = {}
+    first = start(rules)
+    waiting = [Scene(first.attempts, first.lost, rules, servers)]
+    scenes[first.attempts, first.lost] = waiting[0]
+    waiting[0].add(tuple(sorted([servers[server] for server in first.servers])))
+    while waiting:
+        scene = waiting.pop()
+        for attempts, lost, crew in scene.visit():
+            other = scenes.get((attempts, lost))
+            if other is None:
+                other = scenes[attempts, lost] = Scene(attempts, lost, rules, servers)
+            if other.add(crew):
+                waiting.append(other)
+    return sum(len(scene.visited) for scene in scenes.values())
 
 
 def walk(rules: Rules, seed: int, length: int) -> int:
@@ -300,5 +388,5 @@ def walk(rules: Rules, seed: int, length: int) -> int:
         choices = list(steps(state, rules))
         if not choices:
             break
-        state = dice.choice(choices)
+        state = canonical(dice.choice(choices))
     return sum(attempt.phase == "done" for attempt in state.attempts)
