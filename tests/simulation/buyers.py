@@ -43,7 +43,7 @@ class Habits(NamedTuple):
     releases: float = 0.5
     extends: float = 0.15
     reads: float = 0.25
-    bulks: float = 0.15  # a hold for each seat, in one request
+    bulks: float = 0.0  # a hold for each seat, in one request
     tries: int = 4
     gives_up: float = 0.2
 
@@ -100,7 +100,7 @@ class Buyer(Process):
             self.look(habits)
         seats = tuple(self._random.sample(habits.seats, min(len(habits.seats), self._random.choice((1, 1, 1, 2, 3)))))
         ttl_ms = self._random.choice(habits.hold_ms)
-        if draw() < habits.bulks:
+        if habits.bulks and draw() < habits.bulks:
             for hold in self.hold_each(habits, seats, ttl_ms):
                 self._use(habits, hold)
         else:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from datastore import wire
 from datastore.model import SeatState
+from datastore.rows import Kind
 from manager.config import ManagerConfig
 from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
@@ -74,6 +75,7 @@ class Tally(NamedTuple):
     faults: int
     reads: int
     installs: int = 0
+    bulks: int = 0
     trips_sold: int = 0
     trips_ended: int = 0
     resolved: int = 0
@@ -127,7 +129,14 @@ class Cluster:
             for first in [number % len(managers) if scenario.own_managers else 0]
         ]
         self.habits = [
-            Habits(scenario.seats, f"{operator}1140-EZE-{DATE}", operator, pause_ms=scenario.pause_ms, reads=scenario.reads)
+            Habits(
+                scenario.seats,
+                f"{operator}1140-EZE-{DATE}",
+                operator,
+                pause_ms=scenario.pause_ms,
+                reads=scenario.reads,
+                bulks=scenario.bulks,
+            )
             for operator in scenario.operators
         ]
         names = [f"buyer-{number + 1}" for number in range(scenario.buyers)]
@@ -397,6 +406,7 @@ class Cluster:
             faults=len(self.scenario.faults),
             reads=len(self.seen),
             installs=sum(node.installs for node in self.nodes),
+            bulks=len({key for sealed in entries for kind, key, _ in sealed.entry.events if kind == Kind.BULK}),
             **trip_checks.tally_trips({name: trip_checks.rows_of(ledger.entries) for name, ledger in self.observer.ledgers.items()}),
         )
 

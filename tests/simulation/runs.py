@@ -49,6 +49,7 @@ class Totals:
     faults: int = 0
     reads: int = 0
     installs: int = 0
+    bulks: int = 0
     trips_sold: int = 0
     trips_ended: int = 0
     resolved: int = 0
@@ -73,6 +74,7 @@ class Totals:
             "faults",
             "reads",
             "installs",
+            "bulks",
             "trips_sold",
             "trips_ended",
             "resolved",
@@ -89,7 +91,7 @@ class Totals:
             f"{self.operations:,} operations: {self.done:,} done, {self.refused:,} refused, {self.unknown:,} of unknown outcome;"
             f" {self.reads:,} reads",
             f"{self.entries:,} entries committed in {self.epochs:,} reigns; {self.locks:,} locks ({self.slow_locks:,} by write-back),"
-            f" {self.expired:,} holds found expired, {self.installs:,} snapshots installed, {self.faults:,} faults",
+            f" {self.bulks:,} bulks, {self.expired:,} holds found expired, {self.installs:,} snapshots installed, {self.faults:,} faults",
             f"{self.trips_sold:,} trips sold, {self.trips_ended:,} ended without a sale, {self.resolved:,} of their legs given back;"
             f" {self.charged:,} payments taken, {self.given_back:,} given back",
         ]

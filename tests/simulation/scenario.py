@@ -56,6 +56,7 @@ class Scenario(NamedTuple):
         impatience: How likely a traveller asks another balancer before the first can have answered.
         dawdles: Travellers think for seconds about what they hold.
         deadline_ms: How long a balancer may take for a traveller's hold.
+        bulks: How often a buyer asks for a hold of each seat in one request.
         own_managers: Each balancer asks another manager first, as it does after its line to the others was cut.
     """
 
@@ -79,6 +80,7 @@ class Scenario(NamedTuple):
     payments: bool = False
     pause_ms: int = 150
     reads: float = 0.25
+    bulks: float = 0.0
     seats: tuple[str, ...] = SEATS
     lock_ttl_ms: int = 1_000
     lasts_ms: int = 12_000
@@ -136,6 +138,10 @@ LOSSES = frozenset({"disk", "rot", "backup"})
 LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
 
 
+# Where buyers hold in bulk too. Not where faults are aimed at their moment: what they aim at is what the rest of those runs is tuned to.
+IN_BULK = ("mixed", "duel", "locks", "fences")
+
+
 def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     """Return the run of a seed; without a profile the seed chooses one."""
     chance = random.Random(f"scenario {seed}")
@@ -171,6 +177,7 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
         lookers=chance.choice((0, 2, 3)) if duel else 0,
         sitters=chance.choice((0, 3, 4)) if dense else 0,
         reads=0.9 if duel else 0.25,
+        bulks=0.15 if profile in IN_BULK else 0.0,
         seats=SEATS[: chance.choice((1, 2))] if dense else SEATS[: chance.choice((4, 8))],
         lock_ttl_ms=chance.choice((200, 400, 1_000)),
         lasts_ms=lasts_ms,
