@@ -139,7 +139,7 @@ LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "j
 
 
 # Where buyers hold in bulk too. Not where faults are aimed at their moment: what they aim at is what the rest of those runs is tuned to.
-IN_BULK = ("mixed", "duel", "locks", "fences")
+IN_BULK = ("mixed", "locks", "fences")
 
 
 def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
