@@ -31,6 +31,8 @@ ACCOUNTING_PATTERN = re.compile(r"[0-9]{3}", re.ASCII)
 REQUEST_PATTERN = re.compile(r"[A-Za-z0-9._:-]{8,64}")
 DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
 
+BULK_HOLD_PATTERN = re.compile(r"(.+)-([1-9][0-9]{0,5})")
+
 SEATS_PER_HOLD_MAX = 9
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -396,8 +398,8 @@ def bulk_hold_id(bulk_id: str, number: int) -> str:
 
 def place_in_bulk(hold_id: str) -> tuple[str, int] | None:
     """Return (id of the bulk, number) of a hold that was made in bulk; None for any other id."""
-    bulk_id, dash, number = hold_id.rpartition("-")
-    return (bulk_id, int(number)) if dash and number.isascii() and number.isdecimal() and len(number) <= 6 else None
+    found = BULK_HOLD_PATTERN.fullmatch(hold_id)
+    return (found[1], int(found[2])) if found else None
 
 
 def operators_of(legs: Sequence[Leg]) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def hold_of(partition: Partition, number: int) -> HoldRow | None:
 
 def test_ids_lead_back_to_the_bulk() -> None:
     assert place_in_bulk(bulk_hold_id("AR.abc", 12)) == ("AR.abc", 12)
-    for other in ("AR.abc", "AR.abc-", "AR.abc-x", "AR.trip.abc", "AR.abc-²", "AR.abc-" + "1" * 5000):
+    for other in ("AR.abc", "AR.abc-", "AR.abc-x", "AR.abc-0", "AR.abc-01", "-1", "AR.trip.abc", "AR.abc-²", "AR.abc-" + "1" * 5000):
         assert place_in_bulk(other) is None
 
 
