@@ -2,14 +2,14 @@
 
 A store's file that was lost, or put back from a backup, comes up as if nothing had happened since; but it may have promised
 and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It is
-not flushed: it must survive the process, and a power failure that loses it loses no more than this check.
+not flushed, as it must survive the process, and a power failure that takes it back loses no more than this check; but one that
+names another store than the record before it is: else that store would be put aside after a power failure, with what it acknowledged.
 
 A record is JSON: the fields of `Remembered` and a sum over them (none in those of before); one that fails it is as good as none.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -19,14 +19,16 @@ import msgspec
 
 from datastore.errors import DiskFailed
 from datastore.ledger import LedgerDamaged
-from datastore.recovery import Remembered
+from datastore.remembered import Remembered, names_another
+from datastore.segments import Disk
 
 
 class Identities:
     """The records of one node."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._folder = folder
+        self._disk = disk or Disk()
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, operator: str) -> Remembered | None:
@@ -55,17 +57,22 @@ class Identities:
             raise LedgerDamaged(f"the record of {operator} cannot be read: {error}", file=path.name) from error
 
     def write(self, operator: str, remembered: Remembered) -> None:
-        """Replace one operator's record.
+        """Replace one operator's record; one that names another store is on the disk when this returns.
 
         Raises:
             DiskFailed: It is as it was.
         """
         path = self._path(operator)
+        flushed = names_another(self.read(operator), remembered)
         draft = path.with_name(f".{path.name}.new")
         try:
             fields = msgspec.to_builtins(remembered)
-            draft.write_bytes(msgspec.json.encode([*fields, _sum(fields)]))
-            os.replace(draft, path)
+            self._disk.write(draft, msgspec.json.encode([*fields, _sum(fields)]))
+            if flushed:
+                self._disk.flush(draft)
+            self._disk.rename(draft, path)
+            if flushed:
+                self._disk.flush_names(self._folder)
         except OSError as cause:
             raise DiskFailed(f"{path}: cannot be written: {cause}", file=str(path)) from cause
 

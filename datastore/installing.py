@@ -24,7 +24,8 @@ from datastore.errors import DiskFailed, HoldfastError, InvalidRequest
 from datastore.identities import Identities
 from datastore.ledger import LedgerDamaged, request_ids, unseal
 from datastore.model import Epoch
-from datastore.recovery import REQUESTS_SHOWN, Remembered, agreed_lsn, keeps_suffix
+from datastore.recovery import REQUESTS_SHOWN, agreed_lsn, keeps_suffix
+from datastore.remembered import Remembered
 from datastore.replication_steps import Summary
 from datastore.rows import Kind, decode_row
 from datastore.segments import Disk

@@ -27,7 +27,8 @@ from datastore.links import Links
 from datastore.model import OPERATOR_PATTERN
 from datastore.partition import Partition
 from datastore.recoverer import Recoverer
-from datastore.recovery import LOG_ENTRIES_MAX, Remembered, progress, went_back
+from datastore.recovery import LOG_ENTRIES_MAX, progress
+from datastore.remembered import Remembered, went_back
 from datastore.replication_steps import ReplicationSettings
 from datastore.sealing import SealingLimits
 from datastore.snapshots import Children, SnapshotOffers
@@ -281,9 +282,9 @@ class Node:
         self.aside_changed(operator)
         return store
 
-    def _remember(self, operator: str, remembered: Remembered) -> None:
+    def _remember(self, operator: str, remembered: Remembered, has_log: bool) -> None:
         # An empty store in the place of another must not cover up, at the next start, that there was one.
-        if remembered.lsn or operator not in self._replaced:
+        if has_log or operator not in self._replaced:
             self._identities.write(operator, remembered)
 
     def status(self) -> wire.NodeStatus:

@@ -24,7 +24,8 @@ from datastore.links import Links, Outgoing
 from datastore.model import Epoch
 from datastore.reading import Reader
 from datastore.recent import RecentEntries
-from datastore.recovery import Cause, Remembered
+from datastore.recovery import Cause
+from datastore.remembered import Remembered
 from datastore.replication import Replica
 from datastore.replication_steps import (
     Append,
@@ -76,7 +77,7 @@ class Partition:
         now_ms: Callable[[], int],
         on_commit: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
-        remember: Callable[[str, Remembered], None] = lambda _operator, _remembered: None,
+        remember: Callable[[str, Remembered, bool], None] = lambda _operator, _remembered, _has_log: None,
         on_need: Callable[[str, Cause], None] = lambda _operator, _cause: None,
         flush_ms: int = 500,
     ) -> None:
@@ -84,9 +85,8 @@ class Partition:
 
         Args:
             now_ms: Monotonic milliseconds.
-            on_commit: Called on any thread after entries were applied.
-            on_fatal: Must end the process: see `Actor`.
-            remember: Called after what a store may not forget is on the disk (see `identities.py`).
+            on_commit: Called on any thread after entries were applied. on_fatal: Must end the process: see `Actor`.
+            remember: Called after what a store may not forget is on the disk, with whether it has any entry (see `identities.py`).
             on_need: Called when the store cannot go on without a snapshot.
         """
         self.operator = store.operator
@@ -118,14 +118,15 @@ class Partition:
         tail = store.summary().tail
         applied = store.applied_lsn
         self.committed = tail if tail.lsn == applied else Position(applied, self.machine.epoch_at(applied), store.hash_at(applied), 0)
-        self._remembered_lsn = -1
+        self._remembered_lsn, self._has_log = -1, tail.lsn > 0
         self._write_down()
 
     def _write_down(self, lsn: int = 0) -> None:
         """Write down beside the store what it may never go back behind (R11); after the store, never before."""
         machine, applied_lsn = self.machine, self.committed.lsn
         self._remembered_lsn, self._written_down_ms = applied_lsn, self._now_ms()
-        self._remember_at(self.operator, Remembered(machine.store_uuid, "", machine.promised, machine.led, max(applied_lsn, lsn)))
+        told = Remembered(machine.store_uuid, "", machine.promised, machine.led, max(applied_lsn, lsn))
+        self._remember_at(self.operator, told, self._has_log)
 
     # --- callers (any thread) -------------------------------------------------------------------------------------
 
@@ -362,6 +363,9 @@ class Partition:
         wanted = [digest for sealed in entries for digest in sealed.entry.sides]
         sides = {digest: self._in_flight_sides[digest] for digest in wanted if digest in self._in_flight_sides}
         self.store.append(entries, truncate_from, sides)
+        if not self._has_log:  # R11: before anybody counts on this store its record names it, not the one in whose place it is.
+            self._has_log = True
+            self._write_down()
 
     def _send(self, step: Send) -> None:
         try:

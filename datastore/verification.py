@@ -23,7 +23,7 @@ from datastore.ledger_file import SUFFIX
 from datastore.model import Epoch
 from datastore.proving import CopyProof, Damage, Prover, damaged
 from datastore.receipts import Receipt
-from datastore.recovery import Remembered, went_back
+from datastore.remembered import Remembered, went_back
 from datastore.rows import Kind
 from datastore.store_file import (
     APPLICATION_ID,

@@ -6,6 +6,7 @@ one turn, and an answer that is not there at its end (a commit is awaited) leave
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
-from datastore.recovery import Remembered, went_back
+from datastore.remembered import Remembered, names_another, went_back
 from datastore.replication import Replica
 from datastore.replication_steps import ReplicationSettings
 from datastore.sealing import SealingLimits
@@ -92,6 +93,7 @@ class DataNode(Process):
         self.record: ClusterRecord = {}
         # On the disk too: who may come after a store (`datastore.identities`), and snapshots on their way.
         self.identities: dict[str, Remembered] = {}
+        self._flushed: dict[str, Remembered] = {}  # of the records those that a power failure leaves
         self.incoming = Arrivals(self.disk)
         self.backup: dict[str, SimulatedStore] = {}
         self.replaced: set[str] = set()
@@ -163,15 +165,32 @@ class DataNode(Process):
         summary = store.summary()
         return went_back(self.identities.get(store.operator), store.store_uuid, summary.promised, summary.led, summary.tail.lsn)
 
-    def _remember(self, operator: str, remembered: Remembered) -> None:
+    def _remember(self, operator: str, remembered: Remembered, has_log: bool) -> None:
         # As `datastore.node` does: an empty store must not cover up that there was another.
-        if remembered.lsn or operator not in self.replaced:
-            self.identities[operator] = remembered
+        if has_log or operator not in self.replaced:
+            self.write_identity(operator, remembered)
+
+    def write_identity(self, operator: str, remembered: Remembered) -> None:
+        """As `datastore.identities` does: what is not flushed may be taken back when the power goes."""
+        if names_another(self.identities.get(operator), remembered):
+            self._flushed[operator] = remembered
+        self.identities[operator] = remembered
+
+    def _tear_identities(self) -> None:
+        """The power went: a record that was not flushed is there, or the last one that was, or none."""
+        chance = random.Random(f"{self.boot_id} records")
+        for operator in sorted(self.identities):
+            if chance.random() < 0.5:
+                continue
+            del self.identities[operator]
+            if operator in self._flushed:
+                self.identities[operator] = self._flushed[operator]
 
     def lose_disk(self) -> None:
         """Everything is gone; what comes next here is somebody else (R14)."""
         self.tell("loses its disk")
         self.stores, self.identities, self.incoming, self.replaced = {}, {}, Arrivals(self.disk), set()
+        self._flushed = {}
 
     def back_up(self) -> None:
         """Somebody copies the files of the stores."""
@@ -219,6 +238,7 @@ class DataNode(Process):
         except Crashed:
             self.tell("loses power at a disk write")
             self.incoming.tear()
+            self._tear_identities()
             self._end()
         except HoldfastError as error:
             if error.code == "disk_failed":

@@ -26,7 +26,7 @@ from datastore.model import Epoch
 from datastore.partition import Partition
 from datastore.pulling import Job
 from datastore.recoverer import Recoverer
-from datastore.recovery import Remembered
+from datastore.remembered import Remembered
 from datastore.wire_recovery import SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
 from tests.simulation.disk import Disk, SimulatedStore
 from tests.simulation.threads import STAND_INS, Event, Guard, Thread
@@ -297,7 +297,7 @@ class SimulatedRecoverer(Recoverer):
             new = made_own(old, taken, offer, job.fresh_uuid)
             before = old.summary()
             applied_lsn = before.applied_lsn
-            node.identities[job.operator] = Remembered(before.store_uuid, new.store_uuid, before.promised, before.led, applied_lsn)
+            node.write_identity(job.operator, Remembered(before.store_uuid, new.store_uuid, before.promised, before.led, applied_lsn))
             node.disk.write(lambda: node.stores.__setitem__(job.operator, new))
             return new
 

@@ -47,6 +47,8 @@ PAST = [
     (1_795_295_819, "setback"),  # R11: under constant load a store wrote down what it had acknowledged every 5 s only.
     # The judge took its last look at once after the last answer, when a trip just sold was not yet carried out at its other operator.
     (1_795_316_894, "drivers"),
+    # R11: a store in the place of a lost one was a voter before the record beside it named it; the power went, and it was put aside too.
+    (1_795_336_560, "mixed"),
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 

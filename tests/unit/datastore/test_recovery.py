@@ -35,7 +35,6 @@ from datastore.recovery import (
     Offered,
     Pull,
     PullSettings,
-    Remembered,
     Settle,
     Silent,
     Source,
@@ -45,8 +44,8 @@ from datastore.recovery import (
     choose_source,
     keeps_suffix,
     refusal,
-    went_back,
 )
+from datastore.remembered import Remembered, went_back
 from datastore.wire import PartitionStatus
 from datastore.wire_recovery import SnapshotOffer
 
