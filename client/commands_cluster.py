@@ -15,6 +15,7 @@ import typer
 
 from client import exit_codes, profiles
 from client.commands_looking import Json
+from client.interrupts import interrupt_on
 from client.terminal import Session, tell
 from datastore.errors import ConfigInvalid, HoldfastError, NodeUnreachable, OutcomeUnknown
 
@@ -65,9 +66,7 @@ def up(
 
     session = _told(context, config, profile, data)
     # From here on a closed terminal is a Ctrl+C: nothing may be left running that nobody sees.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for just that.
-            signal.signal(number, signal.default_int_handler)
+    interrupt_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     start = clusters.Start(session.config_file, session.profile, session.data, fresh, free_ports, timetables, host)
     plan, folders = clusters.up(start, tell)
     if detach:

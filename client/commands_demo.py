@@ -12,6 +12,7 @@ import typer
 from client import exit_codes
 from client.command_names import names_of
 from client.commands_tui import open_application, refuse_without_terminal
+from client.interrupts import interrupt_on
 from client.terminal import Session, tell
 
 
@@ -34,9 +35,7 @@ def demo(
     session: Session = context.obj
     if not wait:
         refuse_without_terminal("demo")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    interrupt_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     keys_file = wallet.home(os.environ) / "keys.toml"
     try:
         tell("a cluster of real processes starts in a temporary folder; nothing of it is left at the end")
