@@ -7,6 +7,7 @@ from typing import cast
 
 from client.asking import Asking, new_request_id
 from datastore import messages
+from datastore.errors import InvalidRequest
 from loadbalancer.stub import BalancerStub
 
 
@@ -51,7 +52,11 @@ class BulkHolds(Asking):
 
         Args:
             seats: A seat for each hold, or all seats of one that has several.
+        Raises:
+            LockTimeout, OperatorUnavailable: For all of them: nothing was done, and it may be asked again.
         """
+        if isinstance(seats, str):
+            raise InvalidRequest("a list of seats is wanted, one for each hold", field="seats")
         request = messages.HoldEach(
             request_id=request_id, owner_key=self.owner_key, service_id=service_id, seats=list(map(self.listed, seats)), ttl_ms=ttl_ms
         )

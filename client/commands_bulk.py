@@ -20,7 +20,7 @@ def hold_each(session: Session, service_id: str, seats: Sequence[str], ttl_ms: i
     held = [result.hold for result in results if result.hold is not None]
     refused = [(seat, error_from_data(result.error)) for seat, result in zip(seats, results, strict=True) if result.hold is None]
     if held:
-        session.wallet.keep_hold(held[-1].hold_id)
+        session.wallet.keep_hold(held[0].hold_id)  # As "last" is the first of those that are as new.
     if json:
         from datastore.messages import HoldManyAnswer
 

@@ -6,7 +6,7 @@ It looks at row images only, not at how the engine came to them:
   to an order that is cancelled, or no longer claims the seat (its order was changed), at the end of the same entry at the latest;
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
 - what a standing hold claims is what the seat's row says;
-- a hold of a bulk leaves its row only in an entry that gives it a row of its own;
+- a hold of a bulk leaves its row in the very entry that gives it a row of its own, and not otherwise;
 - a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
   decision's evidence.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
-from datastore.model import HoldState, OrderState, SeatState
+from datastore.model import HoldState, OrderState, SeatState, place_in_bulk
 from datastore.rows import HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row, holds_in
 
 
@@ -113,6 +113,7 @@ class Audit:
                 self._orders[order.reference] = order
                 if order.hold_id in self._holds:
                     holds[order.hold_id] = self._holds[order.hold_id]
+        own = list(holds)
         for bulk_id, members in bulks.items():
             for hold_id in self._bulks.get(bulk_id, members).keys() - members.keys() - holds.keys():
                 self._violations.append(f"entry {lsn}: {hold_id} left its bulk without a row of its own")
@@ -121,6 +122,10 @@ class Audit:
                 del self._bulks[bulk_id]
             holds.update(members)
             self._holds.update(members)
+        for hold_id in own:
+            place = place_in_bulk(hold_id)
+            if place is not None and hold_id in self._bulks.get(place[0], ()):
+                self._violations.append(f"entry {lsn}: {hold_id} has a row of its own and is still in its bulk")
         for key, hold_id in left:
             if self._stands(hold_id) and self._claims(hold_id, key):
                 self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")

@@ -402,6 +402,11 @@ def place_in_bulk(hold_id: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
+def in_order(hold_id: str) -> tuple[str, int]:
+    """Return by what to sort hold ids: those of a bulk by their numbers."""
+    return place_in_bulk(hold_id) or (hold_id, 0)
+
+
 def operators_of(legs: Sequence[Leg]) -> tuple[str, ...]:
     """Return the operators of a basket's legs, each once, the anchor (that of the first leg, Z3) first."""
     return tuple(dict.fromkeys(leg.operator for leg in legs))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 
-from datastore.model import place_in_bulk
+from datastore.model import in_order, place_in_bulk
 from datastore.rows import BulkRow, HoldRow, Kind, decode_row
 
 
@@ -47,12 +47,12 @@ class OpenHolds:
         return self._counts.get(owner, 0)
 
     def ids_of(self, owner: str) -> list[str]:
-        """Return the ids of the owner's open holds, sorted."""
+        """Return the ids of the owner's open holds, in order."""
         found: list[str] = []
         for one in self._of_owner.get(owner, ()):
             bulk = self.bulks.get(one)
             found += [one] if bulk is None else bulk.hold_ids()
-        return sorted(found)
+        return sorted(found, key=in_order)
 
     def due(self, now_ms: int, limit: int) -> list[HoldRow]:
         """Return up to `limit` open holds whose time is over and that are decided here, oldest first."""

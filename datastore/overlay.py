@@ -92,10 +92,13 @@ class Batch:
     def open_hold(self, hold_id: str) -> HoldRow | None:
         if hold_id in self._open:
             return self._open[hold_id]
-        if self._bulks and (place := place_in_bulk(hold_id)) is not None and place[0] in self._bulks:
-            bulk = self._bulks[place[0]]
-            return bulk.hold(place[1]) if bulk is not None else None
-        return self.state.open_holds.get(hold_id)
+        # One that left its bulk in an earlier entry has a row, whatever this batch does to its neighbours.
+        row = self.state.open_holds.rows.get(hold_id)
+        if row is not None:
+            return row
+        place = place_in_bulk(hold_id)
+        bulk = self.bulk(place[0]) if place is not None else None
+        return bulk.hold(place[1]) if place is not None and bulk is not None else None
 
     def bulk(self, bulk_id: str) -> BulkRow | None:
         """Return the holds of a bulk that are still as they were made; None where there are none."""

@@ -269,8 +269,9 @@ class Pipeline:
                 basket.position = (result.epoch, result.lsn, result.hash)
             step = basket.decided(outcome, now)
             if step is Step.ANSWER:
-                if outcome.error and outcome.error.get("code") == SeatUnavailable.code:
-                    self.locker.contention.note_refused(basket.keys)
+                refused = refused_keys(outcome, basket.keys)
+                if refused:
+                    self.locker.contention.note_refused(refused)
                 settle(basket)
                 finished.append(basket)
             elif step is Step.LOCK:
@@ -282,6 +283,18 @@ class Pipeline:
         if again:
             self._dispatch(again)
         return finished
+
+
+def refused_keys(outcome: wire.Outcome, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the keys of a basket whose seats others had: all, or those of the holds that a bulk could not make."""
+    if outcome.error:
+        return keys if outcome.error.get("code") == SeatUnavailable.code else ()
+    refused = outcome.value.get("refused")
+    if not refused:
+        return ()
+    numbers = [number for number, error in refused if error.get("code") == SeatUnavailable.code]
+    gone = {seat_id for number in numbers for seat_id in outcome.value["seats"][number - 1]}
+    return tuple([key for key in keys if key.rpartition("/")[2] in gone])
 
 
 def _outcomes(result: wire.SubmitResult, count: int) -> list[wire.Outcome]:

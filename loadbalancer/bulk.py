@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from datastore import messages, wire
@@ -10,6 +11,7 @@ from datastore.model import bulk_hold_id
 from loadbalancer.balancer import Balancer
 from loadbalancer.basket import Basket, HoldEachDraft
 from loadbalancer.identity import ask_digest, hold_id_of, owner_of
+from loadbalancer.locker import KEYS_PER_BATCH
 from loadbalancer.selling import Begun, check_count, seat_offer, ttl_of
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
@@ -33,9 +35,12 @@ class Bulk:
         offers = [_offers(sale, words, config.seats_per_hold_max) for words in request.seats]
         seats = tuple([tuple([offer.seat_id for offer in held]) for held in offers])
         keys = tuple([offer.key for held in offers for offer in held])
+        if len(keys) > KEYS_PER_BATCH:
+            reason = f"{len(keys)} seats are too many for one request; {KEYS_PER_BATCH} are allowed"
+            raise InvalidRequest(reason, field="seats", most=KEYS_PER_BATCH)
         if len(set(keys)) < len(keys):
-            flat = [offer.seat_id for held in offers for offer in held]
-            twice = [seat_id for seat_id in dict.fromkeys(flat) if flat.count(seat_id) > 1]
+            counted = Counter(offer.seat_id for held in offers for offer in held)
+            twice = [seat_id for seat_id, count in counted.items() if count > 1]
             raise InvalidRequest(f"a seat was named twice: {', '.join(map(shown, twice[:9]))}", field="seats")
         owner = owner_of(request.owner_key)
         draft = HoldEachDraft(

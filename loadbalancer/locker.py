@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from datastore.errors import InvariantBroken
+from datastore.errors import InvalidRequest, InvariantBroken
 from loadbalancer.basket import PAUSE_LAST_MS, Basket, Step
 from loadbalancer.contention import Contention
 from loadbalancer.ordering import Ordering, Tenancy
 from loadbalancer.waiting import now_ms
+from lockstore.scripts import KEYS_PER_REQUEST_MAX
 from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
 
 # A lock whose hold stands protects nothing any more, but giving it back costs a round to every lock server. The next
@@ -84,7 +85,13 @@ class Locker:
             at_once: Let this thread do a round if nobody else is at it. For a lone caller: with many, rounds of one basket
                 each would cost more than the threads that they save.
         """
-        self._inbox.extend(baskets)
+        for basket in baskets:
+            if len(basket.keys) <= KEYS_PER_REQUEST_MAX:
+                self._inbox.append(basket)
+            else:
+                reason = f"{len(basket.keys)} seats are too many for one request; {KEYS_PER_REQUEST_MAX} are possible"
+                basket.failed(InvalidRequest(reason, field="seats", most=KEYS_PER_REQUEST_MAX))
+                settle(basket)
         granted: list[Basket] = []
         if at_once and self._turn.acquire(blocking=False):
             try:

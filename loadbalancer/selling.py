@@ -23,7 +23,7 @@ from datastore.errors import (
     error_from_data,
     shown,
 )
-from datastore.model import parse_service_id
+from datastore.model import in_order, parse_service_id
 from datastore.wording import counted
 from loadbalancer.answers import hold_answer
 from loadbalancer.balancer import Balancer
@@ -157,7 +157,7 @@ class Selling:
         results = self._balancer.read_all([wire.ReadItem(code, "holds", {"owner": owner}) for code in operators], deadline_ms)
         partial = {result.operator: str(result.error.get("detail", "")) for result in results if result.error}
         holds = [hold_answer(value) for result in results if not result.error for value in result.value]
-        return messages.HoldsAnswer(holds=sorted(holds, key=lambda hold: (hold.created_ms, hold.hold_id)), partial=partial)
+        return messages.HoldsAnswer(holds=sorted(holds, key=lambda hold: (hold.created_ms, in_order(hold.hold_id))), partial=partial)
 
     def _changed(self, hold_id: str, command: wire.AnyCommand, wait_ms: int) -> messages.HoldAnswer:
         operator = operator_of_hold(hold_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from datastore import wire
 from datastore.audit import Audit
@@ -12,6 +13,7 @@ from datastore.feed import KINDS_HIDDEN, page_of, part_of
 from datastore.ledger import BATCH, Entry, Position, SealedEntry, genesis, seal
 from datastore.memory import MemoryStore
 from datastore.model import Epoch, HoldState, SeatState, bulk_hold_id
+from datastore.overlay import Batch
 from datastore.rows import BulkRow, Event, HoldRow, Kind, SeatRow, decode_row, encode_row
 from datastore.state import AppliedState
 from tests.unit.datastore.inventory import DAY_START_MS, SERVICE, import_command, schedule
@@ -106,6 +108,31 @@ def test_holds_in_bulk_leave_their_row_one_by_one() -> None:
     ledger.forge(Event(Kind.BULK, "AR.e", encode_row(msgspec.structs.replace(left, numbers=(1, 2), seats=seats, prices=((1,), (1,)),
         refundable_percents=(0, 0)))))  # fmt: skip
     assert any("AR.e-1 claims" in sentence for sentence in ledger.violations())
+
+
+@pytest.mark.parametrize("old_image", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        wire.Extend("x", b"", "AR.e-1", "owner", 90_000, 600_000),
+        wire.Confirm("x", b"", "AR.e-1", "owner", ("ABC234",), b"t", b"side"),
+        wire.Release("x", b"", "AR.e-1", "owner"),
+    ],
+    ids=["extend", "confirm", "release"],
+)
+def test_a_hold_that_stays_behind_in_its_bulk_is_seen(change: wire.AnyCommand, old_image: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a row of its own by then; whether the bulk was not written at all or as it was, it is in two places."""
+    ledger = sold()
+    seats = (("2A",), ("2B",))
+    ledger.decide(HoldEach("e", b"d", "AR.e", "owner", SERVICE, seats, 60_000, 1, 50, "n50", "USD", ((1,), (1,)), (0, 0), 50, 50))
+
+    def finish(batch: Batch) -> list[Event]:
+        old = ledger.store.get(Kind.BULK, "AR.e") or b""
+        return [*batch.events, Event(Kind.BULK, "AR.e", old)] if old_image else batch.events
+
+    monkeypatch.setattr(Batch, "finish", finish)
+    ledger.decide(change)
+    assert any("still in its bulk" in sentence for sentence in ledger.violations())
 
 
 def test_the_feed_and_the_snapshot_carry_no_holds_or_orders() -> None:

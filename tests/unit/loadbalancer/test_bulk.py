@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from datastore import messages
+from datastore import messages, wire
 from datastore.errors import (
     HoldfastError,
     IdempotencyKeyReused,
@@ -19,8 +19,9 @@ from datastore.errors import (
     UnknownService,
 )
 from loadbalancer.basket import Basket, BlockDraft
-from loadbalancer.batching import Lane
+from loadbalancer.batching import Lane, refused_keys
 from loadbalancer.identity import operator_of_hold
+from loadbalancer.waiting import Waiter, now_ms
 from tests.unit.loadbalancer.scenery import FLIGHT, OTHER, OWNER, Scene, scene
 
 
@@ -120,6 +121,31 @@ def test_two_who_want_the_same_seats_share_them_out() -> None:
             thread.join(30)
         held = [seat for answer in answers for hold_id, one in zip(answer.hold_ids, answer.seats, strict=True) if hold_id for seat in one]
         assert sorted(held) == sorted(seat for one in seats for seat in one)
+
+
+@pytest.mark.parametrize("count", [2_049, 4_097])
+def test_what_is_too_large_for_the_lock_servers_is_refused(count: int) -> None:
+    """The handler names its bound; and whatever else comes to the locker with more than a script takes ends as a refusal."""
+    with scene() as here:
+        waiter = Waiter(1)
+        keys = tuple(f"AR/{FLIGHT}/{number}" for number in range(count))
+        draft = BlockDraft("r", b"", FLIGHT, (), "")
+        here.server.balancer.pipeline.put([Basket("AR", now_ms() + 5_000, keys=keys, draft=draft, waiter=waiter)])
+        (outcome,) = waiter.wait(now_ms() + 5_000)
+        assert (outcome.error.get("fields", {}).get("most") == 4_096) == (count > 4_096)
+    with scene(seats_per_hold_max=400) as here, pytest.raises(InvalidRequest) as refused:
+        each(here, *[[f"{row}A"] * 9 for row in range(3, 9)] * 40)
+    assert refused.value.fields["most"] == 2_048
+
+
+def test_seats_that_a_bulk_did_not_get_count_as_wanted() -> None:
+    refusal = {"code": "seat_unavailable"}
+    value = {"seats": [["1A"], ["1B", "1C"], ["1D"]], "refused": [(2, refusal), (3, {"code": "hold_limit_reached"})]}
+    keys = tuple(f"AR/{FLIGHT}/{seat}" for seat in ("1A", "1B", "1C", "1D"))
+    assert refused_keys(wire.Outcome(1, value), keys) == keys[1:3]
+    assert refused_keys(wire.Outcome(1, {**value, "refused": []}), keys) == ()
+    assert refused_keys(wire.Outcome(1, {}, refusal), keys) == keys
+    assert refused_keys(wire.Outcome(1, {}, {"code": "service_closed"}), keys) == ()
 
 
 def test_without_lock_servers_none_is_made() -> None:
