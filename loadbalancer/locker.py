@@ -20,8 +20,7 @@ from loadbalancer.basket import PAUSE_LAST_MS, Basket, Step
 from loadbalancer.contention import Contention
 from loadbalancer.ordering import Ordering, Tenancy
 from loadbalancer.waiting import now_ms
-from lockstore.scripts import KEYS_PER_REQUEST_MAX
-from lockstore.seatlocks import Contended, Grant, LockOutcome, LockRequest, Unavailable
+from lockstore.seatlocks import KEYS_PER_REQUEST_MAX, Contended, Grant, LockOutcome, LockRequest, Unavailable
 
 # A lock whose hold stands protects nothing any more, but giving it back costs a round to every lock server. The next
 # acquisition takes it along for nothing; if none comes within this time the release goes alone.

@@ -45,6 +45,7 @@ from lockstore.redlock import AcquireReply, Contended, Grant, LockOutcome, LockR
 from lockstore.standing import Standing, standing
 
 __all__ = [
+    "KEYS_PER_REQUEST_MAX",
     "Contended",
     "Grant",
     "LockOutcome",
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 EXTENSIONS_MAX: Final = 10_000
+KEYS_PER_REQUEST_MAX: Final = scripts.KEYS_PER_REQUEST_MAX
 RETRY_FIRST_MS: Final = 2
 RETRY_LAST_MS: Final = 64
 # Of each nonce behind the mark of the client's name.
