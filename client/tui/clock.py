@@ -6,11 +6,13 @@ clock from the moment the answer came, so that no wall clock, here or there, has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from datastore.messages import HoldAnswer
 
 WARN_AT_S = (60, 15)
+TOLD_MAX = 200  # Holds of which is remembered when they were heard of: more than are told of while a list is under way.
 ENDED_MAX = 20  # Ended holds that are remembered, so that their seats can be taken again.
 
 
@@ -37,9 +39,25 @@ class Holds:
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._ended: dict[str, HoldAnswer] = {}  # Oldest first.
+        self.moment = 0  # Counts what was taken in.
+        self._told: dict[str, int] = {}  # hold id -> the moment at which it was last heard of; the longest ago first
+
+    def found(self, holds: Sequence[HoldAnswer], asked: int, now_ms: int) -> None:
+        """Take in a list of open holds that was asked for at the moment `asked`: what was heard of one since then is newer."""
+        for hold in holds:
+            if self._told.get(hold.hold_id, 0) <= asked:
+                self.put(hold, now_ms)
+
+    def _hear(self, hold_id: str) -> None:
+        self.moment += 1
+        self._told.pop(hold_id, None)
+        self._told[hold_id] = self.moment
+        while len(self._told) > TOLD_MAX:
+            del self._told[next(iter(self._told))]
 
     def put(self, hold: HoldAnswer, now_ms: int) -> None:
         """Take in an answer about a hold: a new one, an extension, or its end."""
+        self._hear(hold.hold_id)
         if hold.state not in ("active", "paying"):
             self._held.pop(hold.hold_id, None)
             if hold.state == "expired":
@@ -51,11 +69,13 @@ class Holds:
         self._held[hold.hold_id] = Held(hold, ends_ms, warned)
 
     def drop(self, hold_id: str) -> None:
+        self._hear(hold_id)
         self._held.pop(hold_id, None)
         self._ended.pop(hold_id, None)
 
     def expire(self, hold: HoldAnswer) -> None:
         """Take in that a hold is over, from whoever said so."""
+        self._hear(hold.hold_id)
         self._held.pop(hold.hold_id, None)
         self._end(hold)
 

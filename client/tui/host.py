@@ -239,13 +239,13 @@ class Host(App[None]):
     @work(group="holds", exclusive=True)
     async def find_holds(self) -> None:
         """Learn of the holds made before, here or in another terminal."""
+        asked = self.holds.moment
         try:
             answer = await self.ask(lambda client: client.my_holds())
         except HoldfastError as error:
             self.log(f"my holds: {error.detail}")
             return
-        for hold in answer.holds:
-            self.holds.put(hold, now_ms())
+        self.holds.found(answer.holds, asked, now_ms())
         self._show_holds()
 
     @work(group="status")

@@ -143,6 +143,26 @@ def test_an_ended_hold_is_forgotten() -> None:
     assert ("15:00", "0:01", "0:00") == (countdown(900_000), countdown(1), countdown(0))
 
 
+def test_a_list_that_was_asked_for_earlier_does_not_undo_what_was_told_since() -> None:
+    """A hold that was given back, booked or extended meanwhile stays so; one that nothing was heard of comes in."""
+    for told in (lambda holds: holds.put(hold(0, "released"), 10), lambda holds: holds.drop("AR.1"), lambda holds: holds.expire(hold(0))):
+        holds = Holds()
+        holds.put(hold(100_000), 0)
+        asked = holds.moment
+        told(holds)
+        holds.found([hold(90_000)], asked, 20)
+        assert [] == holds.open()
+    holds = Holds()
+    holds.found([hold(90_000)], holds.moment, 0)
+    assert 90_000 == holds.remaining_ms("AR.1", 0)
+    asked = holds.moment
+    holds.put(hold(500_000), 10)
+    holds.found([hold(90_000)], asked, 20)
+    assert 500_000 == holds.remaining_ms("AR.1", 10)
+    holds.found([hold(80_000)], holds.moment, 30)
+    assert 80_000 == holds.remaining_ms("AR.1", 30)
+
+
 def test_the_best_side_by_side_are_of_the_cabin_that_was_offered_and_cheap() -> None:
     """A party that was offered economy is never proposed business, though that is further ahead; without room there it is."""
     here = cabin()
