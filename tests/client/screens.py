@@ -9,13 +9,14 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from client.api import Holdfast
 from client.terminal import Session
 from client.tui.app import HoldfastApp
 from client.tui.desk import Desk
 from client.tui.seat_grid import SeatGrid
 from client.wallet import Wallet
 from tests.integration.harness import ClusterUnderTest
-from tests.waiting import pause_s
+from tests.waiting import pause_s, wait_until
 
 WAIT_S = 60.0
 SIZE = (110, 40)
@@ -50,6 +51,11 @@ def here(app: HoldfastApp, kind: type[object]) -> bool:
     if not isinstance(screen, kind) or not shown(app).strip():
         return False
     return screen.focused is not None or not screen.focus_chain
+
+
+def wait_free(client: Holdfast, service_id: str, seat: str, *, free: bool = True) -> None:
+    """Wait until another client sees a seat free, or taken: its balancer's view follows what was done through another's."""
+    wait_until(lambda: (seat in client.free_seats(service_id)) == free, f"{seat} to be {'free' if free else 'taken'}", 10)
 
 
 async def to_row(pilot: Pilot[None], grid: SeatGrid, row: str) -> None:

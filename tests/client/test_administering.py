@@ -29,7 +29,7 @@ from datastore.messages import OrderAnswer
 from datastore.model import Passenger
 from loadbalancer.payments import StripeAdapter
 from tests import nursery
-from tests.client.screens import CARD, SIZE, here, paying_app, shown, until
+from tests.client.screens import CARD, SIZE, here, paying_app, shown, until, wait_free
 from tests.integration.harness import ClusterUnderTest
 from tests.integration.provider_trouble import plan_trouble
 from tests.waiting import wait_until
@@ -186,4 +186,4 @@ def test_a_booking_is_moved_to_another_service(paid: ClusterUnderTest, tmp_path:
     asyncio.run(work())
     changed = paid.client().order(order.reference, token=order.manage_token)
     assert (f"AR1140-EZE-{LATER}", "confirmed") == (changed.service_id, changed.state)
-    assert order.seats[0] in paid.client().free_seats(SERVICE)
+    wait_free(paid.client(), SERVICE, order.seats[0])

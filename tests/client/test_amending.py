@@ -26,7 +26,7 @@ from client.tui.ticket_screen import TicketScreen, qr_lines
 from client.wallet import KeptOrder
 from datastore.messages import OrderAnswer, TransactionAnswer
 from datastore.model import Money, Passenger
-from tests.client.screens import CARD, DECLINED, SIZE, here, paying_app, shown, to_row, until
+from tests.client.screens import CARD, DECLINED, SIZE, here, paying_app, shown, to_row, until, wait_free
 from tests.days import flown
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
@@ -217,7 +217,8 @@ def test_a_better_seat_is_taken_for_its_difference_in_price(paid: ClusterUnderTe
             app.screen.query_one("#card", Select).value = CARD
             await pilot.press("y")
             await until(pilot, lambda: app.screen is ticket and better in ticket.order.seats, "the better seat")
-            assert old not in ticket.order.seats and old in client.free_seats(service)
+            assert old not in ticket.order.seats
+            wait_free(client, service, old)
             assert order.total.minor + more == ticket.order.total.minor
         difference = [Money(more, "USD")]
         wait_until(lambda: difference == [one.captured for one in paid_so_far(client, order).changes], "the difference to be captured", 30)

@@ -25,7 +25,7 @@ from client.tui.ticket_screen import TicketScreen, ticket_text
 from client.tui.trip import Trip
 from client.wallet import Wallet
 from datastore.ticket_codes import facts_of
-from tests.client.screens import SIZE, here, to_row, until
+from tests.client.screens import SIZE, here, to_row, until, wait_free
 from tests.days import flown
 from tests.integration.harness import ClusterUnderTest
 
@@ -70,7 +70,8 @@ def test_search_choose_hold_book_cancel(cluster: ClusterUnderTest, tmp_path: Pat
             assert ticket.order.manage_token == app.wallet.token(ticket.order.reference)
             assert [] == app.holds.open()
             other = await other_seat(app, pilot, ticket, "31")
-            assert other != chosen and [other] == ticket.order.seats and chosen in cluster.client().free_seats(service)
+            assert other != chosen and [other] == ticket.order.seats
+            wait_free(cluster.client(), service, chosen)
             await pilot.press("c")
             await until(pilot, lambda: here(app, QuoteScreen), "the quote")
             await pilot.press("y")
@@ -168,7 +169,7 @@ def test_leaving_the_passengers_asks_about_the_hold(cluster: ClusterUnderTest, t
             await until(pilot, lambda: here(app, Question), "the question")
             await pilot.press("y")
             await until(pilot, lambda: app.holds.open() == [], "given back")
-        assert hold.seats[0] in cluster.client().free_seats(service)
+        wait_free(cluster.client(), service, hold.seats[0])
 
     asyncio.run(journey())
 
@@ -228,7 +229,7 @@ def test_a_trip_over_two_operators_is_held_and_booked_as_one(cluster: ClusterUnd
             assert all(service in text for service in services) and 2 == text.count("Ada Byron")
             await write_tickets(app, pilot, tmp_path / "trip.pdf", services)
         for service, seat in zip(services, chosen, strict=True):
-            assert seat not in cluster.client().free_seats(service)
+            wait_free(cluster.client(), service, seat, free=False)
 
     asyncio.run(journey())
 
@@ -267,7 +268,7 @@ def test_a_refused_trip_names_what_was_in_the_way_and_gives_up_only_that(cluster
             assert [[first], []] == [[seat.seat_id for seat in segment.seats] for segment in screen.trip.segments]
             said = [notice.message for notice in app._notifications]
             assert any(services[1] in one and second in one and "held" in one for one in said), said
-        assert first in cluster.client().free_seats(services[0])
+        wait_free(cluster.client(), services[0], first)
 
     asyncio.run(journey())
 
