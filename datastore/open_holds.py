@@ -7,40 +7,44 @@ bulk of hundreds costs as much to take in as one hold.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from datastore.model import in_order, place_in_bulk
 from datastore.rows import BulkRow, HoldRow, Kind, decode_row
 
+NONE_CHANGED: Final[Mapping[str, BulkRow | None]] = {}
 
+
+@dataclass
 class OpenHolds:
-    """Follows the events of the kinds OPEN_HOLD and BULK."""
+    """Follows the events of the kinds OPEN_HOLD and BULK. Two are equal that tell the same, however they came to it."""
 
-    def __init__(self) -> None:
-        self.bulks: dict[str, BulkRow] = {}
-        self.rows: dict[str, HoldRow] = {}
-        self._of_owner: dict[str, set[str]] = {}  # ids of rows and of bulks
-        self._counts: dict[str, int] = {}  # owner -> holds, those in bulks included
-        self._due: list[tuple[int, str]] = []  # (expires_ms, id of a row or of a bulk)
+    bulks: dict[str, BulkRow] = field(default_factory=dict)
+    rows: dict[str, HoldRow] = field(default_factory=dict)
+    _of_owner: dict[str, set[str]] = field(default_factory=dict)  # ids of rows and of bulks
+    _counts: dict[str, int] = field(default_factory=dict)  # owner -> holds, those in bulks included
+    _due: list[tuple[int, str]] = field(default_factory=list, compare=False)  # (expires_ms, id of a row or of a bulk), and some that were
 
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, OpenHolds):
-            return NotImplemented
-        mine = (self.rows, self.bulks, self._of_owner, self._counts)
-        return mine == (other.rows, other.bulks, other._of_owner, other._counts)
+    def get(self, hold_id: str, changed: Mapping[str, BulkRow | None] = NONE_CHANGED) -> HoldRow | None:
+        """Return an open hold, wherever it is kept.
 
-    __hash__ = None  # type: ignore[assignment]
-
-    def get(self, hold_id: str) -> HoldRow | None:
-        """Return an open hold, wherever it is kept."""
+        Args:
+            changed: Bulks as a batch leaves them; None: nothing is left in it.
+        """
+        # One that left its bulk in an earlier entry has a row, whatever a batch does to its neighbours.
         row = self.rows.get(hold_id)
-        if row is not None or not self.bulks:
+        if row is not None or not (self.bulks or changed):
             return row
         place = place_in_bulk(hold_id)
-        bulk = self.bulks.get(place[0]) if place is not None else None
-        return bulk.hold(place[1]) if bulk is not None and place is not None else None
+        if place is None:
+            return None
+        bulk = changed[place[0]] if place[0] in changed else self.bulks.get(place[0])
+        return bulk.hold(place[1]) if bulk is not None else None
 
     def count_of(self, owner: str) -> int:
         """Return how many open holds the owner has, those whose time is over included."""

@@ -92,13 +92,7 @@ class Batch:
     def open_hold(self, hold_id: str) -> HoldRow | None:
         if hold_id in self._open:
             return self._open[hold_id]
-        # One that left its bulk in an earlier entry has a row, whatever this batch does to its neighbours.
-        row = self.state.open_holds.rows.get(hold_id)
-        if row is not None:
-            return row
-        place = place_in_bulk(hold_id)
-        bulk = self.bulk(place[0]) if place is not None else None
-        return bulk.hold(place[1]) if place is not None and bulk is not None else None
+        return self.state.open_holds.get(hold_id, self._bulks)
 
     def bulk(self, bulk_id: str) -> BulkRow | None:
         """Return the holds of a bulk that are still as they were made; None where there are none."""
@@ -167,7 +161,7 @@ class Batch:
         """Take a hold that is about to change out of its bulk, if it is still in one; return whether it was."""
         place = place_in_bulk(hold_id)
         bulk = self.bulk(place[0]) if place is not None else None
-        if place is None or bulk is None or bulk.hold(place[1]) is None:
+        if place is None or bulk is None or place[1] not in bulk.numbers:
             return False
         self._bulks[bulk.bulk_id] = bulk.without(place[1]) if len(bulk.numbers) > 1 else None
         return True

@@ -139,10 +139,11 @@ class BulkRow(msgspec.Struct, array_like=True, frozen=True):
     def hold(self, number: int) -> HoldRow | None:
         """Return one of the holds as a row of its own, or None if it is not here (any more)."""
         place = bisect_left(self.numbers, number)
-        if place == len(self.numbers) or self.numbers[place] != number:
-            return None
+        return self._at(place) if place < len(self.numbers) and self.numbers[place] == number else None
+
+    def _at(self, place: int) -> HoldRow:
         return HoldRow(
-            bulk_hold_id(self.bulk_id, number),
+            bulk_hold_id(self.bulk_id, self.numbers[place]),
             self.owner,
             self.service_id,
             self.seats[place],
@@ -157,7 +158,7 @@ class BulkRow(msgspec.Struct, array_like=True, frozen=True):
 
     def holds(self) -> list[HoldRow]:
         """Return all that are left, each as a row of its own."""
-        return [hold for number in self.numbers if (hold := self.hold(number)) is not None]
+        return [self._at(place) for place in range(len(self.numbers))]
 
     def hold_ids(self) -> list[str]:
         """Return the ids of all that are left."""
