@@ -1,7 +1,8 @@
 """The RPyC edge of every tier: a method name and bytes go in, bytes or one of our errors come out, by a deadline.
 
 RPyC 6.0.2 carries the calls; what hangs, inflates or leaks in it is replaced in `edge_channel` (frames and deadlines),
-`edge_connection` (what the protocol may reach) and `edge_tls` (who is there). Only these four modules know RPyC.
+`edge_connection` (what the protocol may reach) and `edge_tls` (who is there). Only these modules know RPyC. `edge_client`
+is the caller's half. `edge_reader` reads for many connections at once, where a server has requests that can be begun without waiting.
 
 * One connection carries one call at a time. Threads that share a connection lose each other's wake-ups in RPyC, so a
   client keeps a pool; make one client for each peer and plane, and a slow command never delays a heartbeat.
@@ -12,7 +13,6 @@ RPyC 6.0.2 carries the calls; what hangs, inflates or leaks in it is replaced in
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -36,17 +36,18 @@ from datastore.edge_channel import (
     part,
     shut,
 )
-from datastore.edge_connection import WIRE_VERSION, ClientConnection, Later, ServerConnection
+from datastore.edge_client import DEFAULT_LIMITS, EdgeClient
+from datastore.edge_connection import FRAME_OVERHEAD_BYTES, REPLY_ERROR, REPLY_VALUE, WIRE_VERSION, ServerConnection
+from datastore.edge_later import Later
+from datastore.edge_reader import Quick, Reader, reader_of
 from datastore.edge_tls import Peer, Tls, TlsContexts, certificate_folder, is_plain_text, peer_of, tls_failure, tls_files, tls_of
 from datastore.errors import (
     ConfigInvalid,
     HoldfastError,
     InvalidRequest,
     InvariantBroken,
-    NodeUnreachable,
     NotAuthorised,
     OutcomeUnknown,
-    error_from_data,
     nearest,
     shown,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Handler",
     "Later",
     "Peer",
+    "Quick",
     "Tls",
     "certificate_folder",
     "tls_files",
@@ -68,17 +70,9 @@ __all__ = [
 # A handler answers with bytes, or begins and has some thread give the answer later.
 Handler = Callable[[str, bytes, Peer], bytes | Later]
 
-REPLY_VALUE = b"\x00"
-REPLY_ERROR = b"\x01"
 EXIT_INVARIANT_BROKEN = 70  # EX_SOFTWARE of sysexits.h.
 LISTEN_BACKLOG = 128
 ACCEPT_PAUSE_S = 0.1
-IDLE_CONNECTIONS_MAX = 32
-
-# Room in a frame for what stands around the payload: the call's number, the method's id and name.
-FRAME_OVERHEAD_BYTES = 1024
-
-DEFAULT_LIMITS = EdgeLimits()
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +91,7 @@ class EdgeServer:
         roles: Mapping[str, Collection[str]] | None = None,
         name: str = "",
         version: int = WIRE_VERSION,
+        quick: Quick | None = None,
         on_broken: Callable[[], object] = lambda: os._exit(EXIT_INVARIANT_BROKEN),
     ) -> None:
         """Prepare; `start` binds.
@@ -107,6 +102,7 @@ class EdgeServer:
             roles: Which roles may call a method, checked under TLS. A method that is missing here is closed to all.
             name: Stands in log lines and thread names.
             version: Of the wire; the tests give another.
+            quick: What can be begun without waiting; it is read by one thread for many connections.
             on_broken: Called when a handler finds an invariant broken, before anything is answered. It should not return.
         Raises:
             ConfigInvalid: `roles` names a method that is not served, or the TLS files cannot be used.
@@ -119,6 +115,8 @@ class EdgeServer:
         self._roles = {method: frozenset(allowed) for method, allowed in roles.items()} if roles is not None and tls else None
         self._name = name or "edge"
         self._version = version
+        self._quick = quick
+        self._reader: Reader | None = None
         self._on_broken = on_broken
         self._mutex = threading.Lock()
         self._tracked: set[socket.socket] = set()
@@ -153,6 +151,11 @@ class EdgeServer:
             raise ConfigInvalid(f"cannot listen at {self.address}: {why}", address=str(self.address), port=self.address.port) from cause
         self.address = Address(self.address.host, listener.getsockname()[1])
         self._listener = listener
+        try:
+            self._reader = reader_of(self._quick, self._name)
+        except (OSError, RuntimeError):  # No descriptor or no thread is left.
+            listener.close()
+            raise
         threading.Thread(target=self._accept, args=(listener,), name=f"{self._name}-accept", daemon=True).start()
 
     def close(self) -> None:
@@ -166,6 +169,8 @@ class EdgeServer:
             self._listener.close()
         for sock in tracked:
             shut(sock)  # The thread that serves it wakes and closes it.
+        if self._reader is not None:
+            self._reader.close()
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._closing:
@@ -220,7 +225,7 @@ class EdgeServer:
             peer = self._identify(stream, sock, origin, deadline)
             channel = BoundedChannel(stream, self._limits)
             connection = ServerConnection(lambda method, payload: self._answer(method, payload, peer), channel, self._version)
-            connection.serve_requests(deadline)
+            self._serve_requests(connection, peer, deadline)
             reason = connection.refused
         except ProtocolViolation as violation:
             reason = str(violation)
@@ -242,6 +247,28 @@ class EdgeServer:
             self._release(sock)
             if reason and not self._closing:
                 self._report(origin, reason)
+
+    def _serve_requests(self, connection: ServerConnection, peer: Peer, deadline: float) -> None:
+        reader = self._reader
+        if reader is None:
+            return connection.serve_requests(deadline)
+
+        def rest(method: str) -> None:
+            if reader.takes(method):
+                reader.look_after(connection, lambda method, payload: self._begin(method, payload, peer))
+
+        connection.serve_requests(deadline, rest)
+
+    def _begin(self, method: str, payload: bytes, peer: Peer) -> Later | None:
+        """Return what will give the reply to a request that can be begun at once, None for all others and for what is refused."""
+        if self._quick is None or self._reader is None or method not in self._quick.methods:
+            return None
+        try:
+            self._check(method, peer)
+            later = self._quick.begin(method, payload, peer, self._reader.unread_ms)
+        except HoldfastError:
+            return None  # Its own thread will meet the same, and say so.
+        return later.wrapped(lambda make: self._whole_reply(method, make)) if later is not None else None
 
     def _identify(self, stream: DeadlineStream, sock: socket.socket, origin: str, deadline: float) -> Peer:
         if not isinstance(sock, ssl.SSLSocket):
@@ -303,172 +330,3 @@ class EdgeServer:
 
 def _error_reply(error: HoldfastError) -> bytes:
     return REPLY_ERROR + msgspec.msgpack.encode(error.to_data())
-
-
-class EdgeClient:
-    """Calls one peer from any number of threads, over a pool of connections with one call in flight each."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        plane: str = "client",
-        tls: Tls | None = None,
-        role: str = "",
-        limits: EdgeLimits = DEFAULT_LIMITS,
-        connect_ms: int = 500,
-        version: int = WIRE_VERSION,
-    ) -> None:
-        """Prepare; a connection is made when one is needed.
-
-        Args:
-            role: What the peer's certificate must say that it is, under TLS; "" takes any.
-        Raises:
-            ConfigInvalid: The TLS files cannot be used.
-        """
-        self.address = address
-        self._role = role
-        self._plane = plane
-        self._version = version
-        self._contexts = TlsContexts(tls, server_side=False) if tls else None
-        self._limits = limits
-        self._connect_s = connect_ms / 1000
-        self._mutex = threading.Lock()
-        self._idle: list[ClientConnection] = []
-        self._closed = False
-
-    def call(self, method: str, payload: bytes, timeout_ms: int) -> bytes:
-        """Return the peer's reply to `method`.
-
-        Raises:
-            NodeUnreachable: Nothing was handed over. Ask another node, or this one later.
-            OutcomeUnknown: The call may have been carried out. Ask again with the same request_id.
-            HoldfastError: What the handler raised, of the same class.
-        """
-        if type(payload) is not bytes:
-            raise TypeError(f"a payload is bytes, not {type(payload).__name__}")
-        size_max = self._limits.frame_bytes_max - FRAME_OVERHEAD_BYTES
-        if len(payload) > size_max:
-            detail = f"{method}: {len(payload)} bytes are too many, limit {size_max}"
-            raise InvalidRequest(detail, size_bytes=len(payload), size_bytes_max=size_max)
-        deadline = time.monotonic() + timeout_ms / 1000
-        connection, seq = self._send(method, payload, deadline)
-        try:
-            reply = connection.take_reply(seq, deadline)
-            error = None if reply[:1] == REPLY_VALUE else _error_of(reply)
-        except DeadlinePassed as cause:
-            connection.close()
-            raise self._unknown(method, f"no reply within {timeout_ms} ms") from cause
-        except ProtocolViolation as cause:
-            connection.close()
-            raise self._unknown(method, f"instead of a reply {cause}") from cause
-        except BaseException:  # An interrupt: the reply would come to the next call.
-            connection.close()
-            raise
-        self._keep(connection)
-        if error is None:
-            return reply[1:]
-        if isinstance(error, InvariantBroken):  # The peer's fault must not stop this process.
-            raise self._unknown(method, "the peer found itself in error")
-        raise error
-
-    def close(self) -> None:
-        """Close the idle connections; those with a call in flight close when it ends."""
-        with self._mutex:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def _send(self, method: str, payload: bytes, deadline: float) -> tuple[ClientConnection, int]:
-        """Hand the call over on a live connection.
-
-        A pooled connection may die between the look at it and the send; as long as nothing went out, another may try.
-        """
-        while True:
-            connection, was_pooled = self._checkout(deadline)
-            try:
-                return connection, connection.send_call(method, payload, deadline)
-            except DeadlinePassed as cause:
-                connection.close()
-                raise self._unknown(method, "the call was not taken in time") from cause
-            except ConnectionLost as cause:
-                connection.close()
-                if cause.sent:
-                    raise self._unknown(method, str(cause)) from cause
-                if not was_pooled:
-                    raise self._unreachable(str(cause)) from cause
-            except BaseException:
-                connection.close()
-                raise
-
-    def _checkout(self, deadline: float) -> tuple[ClientConnection, bool]:
-        while True:
-            with self._mutex:
-                if self._closed:
-                    raise self._unreachable("this client is closed")
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return self._connect(deadline), False
-            if not connection.is_stale:
-                return connection, True
-            connection.close()
-
-    def _keep(self, connection: ClientConnection) -> None:
-        with self._mutex:
-            if not self._closed and len(self._idle) < IDLE_CONNECTIONS_MAX:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def _connect(self, deadline: float) -> ClientConnection:
-        now = time.monotonic()
-        if now >= deadline:
-            raise self._unreachable("no time left")
-        handshake_deadline = min(deadline, now + self._connect_s + self._limits.handshake_ms / 1000)
-        with contextlib.ExitStack() as undo:
-            try:
-                sock = socket.create_connection((self.address.host, self.address.port), timeout=min(self._connect_s, deadline - now))
-                undo.callback(lambda: sock.close())  # Whatever `sock` is by then: TLS detaches the plain one.
-                if sock.getsockname() == sock.getpeername():
-                    # The system chose the very port that nobody listens at: the socket is connected to itself.
-                    raise ConnectionRefusedError("nobody listens")
-                if self._contexts is not None:
-                    sock = self._contexts.current().wrap_socket(sock, server_hostname=self.address.host, do_handshake_on_connect=False)
-                stream = DeadlineStream(sock)
-                stream.shake_hands(handshake_deadline)
-                self._check_role(sock)
-                connection = ClientConnection(BoundedChannel(stream, self._limits), self._version)
-                connection.bind(handshake_deadline)
-            except DeadlinePassed as cause:
-                raise self._unreachable("no answer to the handshake") from cause
-            except ssl.SSLError as cause:
-                raise self._unreachable(tls_failure(cause)) from cause
-            except (OSError, ConnectionLost, ProtocolViolation) as cause:
-                raise self._unreachable(str(cause) or type(cause).__name__) from cause
-            undo.pop_all()
-            return connection
-
-    def _check_role(self, sock: socket.socket) -> None:
-        """Refuse a peer of another role: a stolen certificate of a lesser process must not answer as a node."""
-        if self._role and isinstance(sock, ssl.SSLSocket):
-            peer = peer_of(sock.getpeercert(), str(self.address))
-            if peer is None or peer.role != self._role:
-                found = f"{shown(peer.role)}" if peer is not None else "no role of ours"
-                raise ProtocolViolation(f"its certificate says {found}, not {self._role}")
-
-    def _unreachable(self, why: str) -> NodeUnreachable:
-        return NodeUnreachable(f"{self.address} cannot be reached: {why}", node=str(self.address), plane=self._plane)
-
-    def _unknown(self, method: str, why: str) -> OutcomeUnknown:
-        detail = f"{method} at {self.address}: {why}; it may have happened"
-        return OutcomeUnknown(detail, node=str(self.address), plane=self._plane, method=method)
-
-
-def _error_of(reply: bytes) -> HoldfastError:
-    if reply[:1] != REPLY_ERROR:
-        raise ProtocolViolation("a reply of an unknown kind")
-    try:
-        return error_from_data(msgspec.msgpack.decode(reply[1:], type=dict))
-    except (msgspec.DecodeError, ValueError, TypeError) as cause:
-        raise ProtocolViolation("an error that cannot be read") from cause

@@ -30,6 +30,7 @@ from rpyc.core import brine
 from rpyc.core.channel import Channel
 from rpyc.core.stream import ClosedFile, SocketStream
 
+from datastore.edge_socket import send_now
 from datastore.edge_tls import tls_failure
 
 # One receive takes a whole small frame; what is left of a large one is asked for in larger pieces.
@@ -144,13 +145,14 @@ def part(sock: socket.socket, farewell: bytes = b"") -> None:
 class DeadlineStream(SocketStream):  # type: ignore[misc]
     """A socket whose every wait ends at a deadline. One thread at a time uses it; any thread may `shut` its socket."""
 
-    __slots__ = ("_is_tls", "_readable", "_writable")
+    __slots__ = ("_is_tls", "_readable", "_send", "_writable")
     sock: Any  # A socket, or RPyC's ClosedFile.
 
     def __init__(self, sock: socket.socket) -> None:
         prepare_socket(sock)
         super().__init__(sock)
         self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._send: Callable[[socket.socket, bytes | memoryview], int] = (lambda tls, data: tls.send(data)) if self._is_tls else send_now
         self._readable = select.poll()
         self._readable.register(sock.fileno(), select.POLLIN)
         self._writable = select.poll()
@@ -189,14 +191,14 @@ class DeadlineStream(SocketStream):  # type: ignore[misc]
         size = len(data)
         try:
             while done < size:
-                rest = view[done:] if done else view
-                done += self._retry(lambda: self.sock.send(rest), self._writable, deadline)  # noqa: B023 (called at once)
+                rest = view[done:] if done else data
+                done += self._retry(lambda: self._send(self.sock, rest), self._writable, deadline)  # noqa: B023 (called at once)
         except (OSError, EOFError) as cause:
             raise ConnectionLost(f"the connection broke while sending: {cause}", sent=done > 0 or self._is_tls) from cause
 
     @property
     def may_send_apart(self) -> bool:
-        """Whether one thread may send while another waits for input: OpenSSL allows one thread at a time."""
+        """Whether one thread may send while another waits for input or reads: OpenSSL allows one thread at a time."""
         return not self._is_tls
 
     def send_some(self, data: bytes) -> bytes:
@@ -206,7 +208,7 @@ class DeadlineStream(SocketStream):  # type: ignore[misc]
             OSError: The connection broke.
         """
         try:
-            return data[self.sock.send(data) :]
+            return data[self._send(self.sock, data) :]
         except BlockingIOError:
             return data
 
@@ -306,6 +308,24 @@ class BoundedChannel(Channel):  # type: ignore[misc]
                 return None
         stall = time.monotonic() + self._stall_s
         return self._complete(data, stall if deadline is None else min(stall, deadline))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes of the next frame came with the last one: no input will tell of them."""
+        return bool(self._rest)
+
+    def put_back(self, data: bytes) -> None:
+        """Have `take_frame` begin with these bytes, which another reader took from the socket."""
+        self._rest = data
+
+    def whole_frame(self, data: bytes) -> bytes | None:
+        """Return the body of the one frame that `data` is, None where it is anything else."""
+        head = FRAME_HEADER.size
+        if self._rest or len(data) <= head + len(FLUSHER):
+            return None
+        size, compressed = FRAME_HEADER.unpack_from(data)
+        fits = size <= self._frame_bytes_max and len(data) == head + size + len(FLUSHER)
+        return data[head:-1] if fits and not compressed and data[-1] == FLUSHER[0] else None
 
     def _complete(self, data: bytes, deadline: float) -> bytes:
         """Return the body of the frame that begins with `data`, and keep what follows it."""

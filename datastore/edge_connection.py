@@ -14,6 +14,7 @@ on a hold. The bytes are RPyC's own; whatever differs from them goes the long wa
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from datastore.edge_channel import (
     last_bytes,
     read_brine,
 )
+from datastore.edge_later import Later
+from datastore.edge_socket import Receiver
 from datastore.once import Once
 
 # Everything that opens an RPyC connection further is off, whatever RPyC's defaults or its environment variables say.
@@ -72,11 +75,19 @@ WIRE_VERSION = 100
 VERSION_FIRST = 100  # asked for as CALL_NAME alone
 VERSION_REPLY = b"version "
 
+# What a reply begins with: a value's bytes follow, or an error's data in MessagePack.
+REPLY_VALUE = b"\x00"
+REPLY_ERROR = b"\x01"
+# Room in a frame for what stands around the payload: the call's number, the method's id and name.
+FRAME_OVERHEAD_BYTES = 1024
+
 REQUEST_HEAD = brine.I1.pack(consts.MSG_REQUEST) + brine.TAG_TUP2
 REPLY_HEAD = brine.I1.pack(consts.MSG_REPLY) + brine.TAG_TUP2
 # (LABEL_VALUE, bytes), without the bytes.
 VALUE_HEAD: bytes = brine.dump((consts.LABEL_VALUE, b""))[:-1]
 METHODS_KEPT = 64
+
+log = logging.getLogger(__name__)
 
 
 def call_name(version: int) -> str:
@@ -105,58 +116,6 @@ class RemoteId(NamedTuple):
     type_name: str
     type_id: int
     object_id: int
-
-
-class Later:
-    """A reply that another thread will give: the connection's own thread is free to listen meanwhile.
-
-    The thread that gives it makes and sends it too. A thread for each caller that only waits has to be woken for every reply.
-    """
-
-    __slots__ = ("_make", "_meeting", "_send", "_wrap")
-
-    def __init__(self) -> None:
-        # Who has the reply and who knows the way meet here; the second one to come sends.
-        self._meeting = [True, False]
-        self._make: Callable[[], bytes] | None = None
-        self._wrap: Callable[[Callable[[], bytes]], bytes] | None = None
-        self._send: Callable[[bytes], None] | None = None
-
-    def give(self, make: Callable[[], bytes]) -> None:
-        """Reply with what `make` returns or raises; once, from any thread."""
-        self._make = make
-        if self._meeting.pop():
-            self._pass_on()
-
-    def wrapped(self, wrap: Callable[[Callable[[], bytes]], bytes]) -> Later:
-        """Have `wrap` turn what is given into the reply's bytes."""
-        self._wrap = wrap
-        return self
-
-    def when_given(self, send: Callable[[bytes], None]) -> None:
-        """Have `send` called with the reply, once, on whichever thread; after `wrapped`."""
-        self._send = send
-        if self._meeting.pop():
-            self._pass_on()
-
-    def wait(self) -> bytes:
-        """Return the reply when it is there; instead of `when_given`. Who began it sees to it that it comes."""
-        given = threading.Event()
-        replies: list[bytes] = []
-
-        def keep(reply: bytes) -> None:
-            replies.append(reply)
-            given.set()
-
-        self.when_given(keep)
-        given.wait()
-        return replies[0]
-
-    def _pass_on(self) -> None:
-        make, wrap, send = self._make, self._wrap, self._send
-        self._make = self._wrap = self._send = None  # They may know this object: kept, it would be garbage in a circle.
-        assert make is not None and wrap is not None and send is not None
-        send(wrap(make))
 
 
 class Root(Service):  # type: ignore[misc]
@@ -188,7 +147,7 @@ class _EdgeConnection(Connection):  # type: ignore[misc]
 
 
 class ServerConnection(_EdgeConnection):
-    """Serves one peer, one request after the other, on the thread that calls `serve_requests`."""
+    """Serves one peer, one request after the other, on the thread that calls `serve_requests` and on who may `begin_next`."""
 
     def __init__(self, answer: Callable[[str, bytes], bytes | Later], channel: BoundedChannel, version: int = WIRE_VERSION) -> None:
         super().__init__(Root(answer), channel)
@@ -202,17 +161,21 @@ class ServerConnection(_EdgeConnection):
         self._sending = threading.Lock()
         self._underway: Once | None = None  # set when the reply that another thread gives is sent
         self._known_calls: dict[bytes, str] = {}  # what stands between number and payload of a call -> its method
+        self._method = ""  # of the last call
+        self._repeats = False  # whether the call before it was of the same
 
     @classmethod
     def _request_handlers(cls) -> dict[int, Callable[..., object]]:
         handlers: dict[int, Callable[..., object]] = super()._request_handlers()
         return {number: handlers[number] for number in SERVED}
 
-    def serve_requests(self, first_deadline: float) -> None:
+    def serve_requests(self, first_deadline: float, rest: Callable[[str], None] = lambda _method: None) -> None:
         """Answer until the peer leaves.
 
         Args:
             first_deadline: When the first request must have begun; after it the peer may be idle as long as it likes.
+            rest: Called with the method while a reply is another thread's to give, where the peer calls that method again and again. Until
+                it returns, others may `begin_next`.
         Raises:
             ProtocolViolation, DeadlinePassed, ConnectionLost: As the channel; the caller closes.
         """
@@ -227,15 +190,56 @@ class ServerConnection(_EdgeConnection):
                 self._underway.wait()
                 self._underway = None
             self._dispatch(frame)
+            if self._repeats and not self._is_at_rest and self.is_plain and not self._channel.has_more:
+                rest(self._method)
+
+    def begin_next(self, receiver: Receiver, begin: Callable[[str, bytes], Later | None]) -> bool:
+        """Read and begin the next request in the place of this connection's thread, without waiting for anything.
+
+        Returns:
+            False where that is not possible: the thread has to go on, with what was read.
+        """
+        if not self._is_at_rest:
+            return False  # The peer asks before it was answered.
+        try:
+            data = receiver.receive_now(self._channel.stream.sock)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        frame = self._channel.whole_frame(data)
+        self._channel.put_back(data)
+        call = self._known_call(frame) if frame is not None else None
+        later = begin(call[1], call[2]) if call is not None else None
+        if call is None or later is None:
+            return False
+        self._channel.put_back(b"")
+        self._answer_later(call[0], later)
+        return True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its bytes are read and sent without TLS, so that threads may share the work."""
+        return bool(self._channel.stream.may_send_apart)
+
+    @property
+    def _is_at_rest(self) -> bool:
+        return self._underway is None or self._underway.is_set()
 
     def _dispatch(self, data: bytes) -> None:
-        if self._dispatch_known(data):
-            return
+        call = self._known_call(data)
+        if call is not None:
+            seq, method, payload = call
+            self._repeats, self._method = method == self._method, method
+            return self._reply(seq, self._answer(method, payload))
+        self._repeats = False
         if data[0] != consts.MSG_REQUEST:
             raise ProtocolViolation("a message that is not a request")
         try:
             message: Any = read_brine(data, 1)
             seq, (handler, boxed) = message
+            if type(seq) is not int:  # Who gives the reply, later, would meet it.
+                raise ProtocolViolation("a request without a number")
             respond = self._HANDLERS[handler]
             arguments = self._unbox(boxed)
             reply = respond(self, *arguments)
@@ -250,22 +254,21 @@ class ServerConnection(_EdgeConnection):
         else:
             self._channel.send_value(consts.MSG_REPLY, (seq, result))
 
-    def _dispatch_known(self, data: bytes) -> bool:
-        """Answer a call whose bytes, but for number and payload, are those of one that was answered before."""
+    def _known_call(self, data: bytes) -> tuple[int, str, bytes] | None:
+        """Return number, method and payload of a call whose other bytes are those of one that was answered before."""
         if not data.startswith(REQUEST_HEAD):
-            return False
+            return None
         at = end_of_int(data, len(REQUEST_HEAD))
         if not at:
-            return False
+            return None
         for between, method in self._known_calls.items():
             if data.startswith(between, at):
                 payload = last_bytes(data, at + len(between))
                 if payload is None:
-                    return False
+                    return None
                 seq: Any = read_brine(data[len(REQUEST_HEAD) : at], 0)
-                self._reply(seq, self._answer(method, payload))
-                return True
-        return False
+                return (seq, method, payload) if type(seq) is int else None
+        return None
 
     def _learn(self, data: bytes, method: str, payload: bytes) -> None:
         """Keep what stood between number and payload of a call that was carried out: it names our method."""
@@ -295,8 +298,13 @@ class ServerConnection(_EdgeConnection):
             finally:
                 if not rest:
                     underway.set()
-            if rest:
+            if not rest:
+                return
+            try:
                 threading.Thread(target=self._send_rest, args=(rest, underway), name="edge-rest", daemon=True).start()
+            except RuntimeError:  # No thread left.
+                self._end()
+                underway.set()
 
         later.when_given(send)
 
@@ -308,7 +316,10 @@ class ServerConnection(_EdgeConnection):
                 return b"" if self._closed else bytes(self._channel.stream.send_some(frame))
         except (OSError, EOFError, ProtocolViolation):
             self._end()
-            return b""
+        except Exception:  # Of this connection alone: who gives the reply has others to give.
+            log.exception("a fault while sending a reply")
+            self._end()
+        return b""
 
     def _send_rest(self, rest: bytes, underway: Once) -> None:
         try:
@@ -325,6 +336,10 @@ class ServerConnection(_EdgeConnection):
         with self._sending:
             if not self._closed:
                 self._channel.stream.end()
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket."""
+        return int(self._channel.stream.sock.fileno())
 
     def close(self) -> None:
         """Drop the connection at once, but not under a thread that sends."""

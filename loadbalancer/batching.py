@@ -9,8 +9,10 @@ by who brings the work, where nobody else is at it, else by the locker's thread 
                         └── finished: locks to give back, stale fences to lift ────────────────┘ answers leave first
 
 A lone caller's thread goes the whole way: a round, the submission, the answer. With many, each finds somebody at work and
-leaves, and what they left is the next batch. An operator has at most one batch under way; lanes share a small pool of
-threads, so hundreds of idle operators cost nothing.
+leaves, and what they left is the next batch; then one thread reads for all of them (`datastore.edge_reader`), begins what has
+come and does the round for it. An operator has at most one batch under way; lanes share a small pool of threads, so hundreds of
+idle operators cost nothing. A lane's thread sends the next batch first, if no other lane waits for a thread; the last one's answers
+leave meanwhile, from a thread of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from datastore import wire
 from datastore.errors import (
@@ -50,6 +52,14 @@ class Submitter(Protocol):
     def submit(self, items: Sequence[wire.SubmitItem], deadline_ms: int) -> list[wire.SubmitResult]:
         """Have each operator's primary decide; `deadline_ms` is how long it may take."""
         ...
+
+
+class Carried(NamedTuple):
+    """A batch that came back: those that were too late to be sent, those that were sent, and what came of them."""
+
+    late: list[Basket]
+    batch: list[Basket]
+    result: wire.SubmitResult | HoldfastError | None
 
 
 class Lane:
@@ -94,11 +104,14 @@ class Pipeline:
         self._busy = 0  # lanes under way
         self._seen_ms: dict[str, int] = {}  # operator -> its log clock as last heard (Z2)
         self._ready: SimpleQueue[Lane | None] = SimpleQueue()
+        self._unanswered: SimpleQueue[Carried | None] = SimpleQueue()
+        self._carriers = lanes  # threads that have not ended
+        self._gathered: list[Basket] = []  # of the one thread that calls `gather` and `go`
         self.locker = Locker(locks, self._dispatch, batch_max)
         self._deadlines = Deadlines()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("locker", self.locker.run), ("deadlines", self._deadlines.run))
+            for name, work in (("locker", self.locker.run), ("deadlines", self._deadlines.run), ("answers", self._answer_all))
         ]
         self._threads += [
             threading.Thread(target=self._guarded, args=(self._carry_all,), name=f"lane-{number}", daemon=True) for number in range(lanes)
@@ -123,6 +136,20 @@ class Pipeline:
     def put(self, baskets: Sequence[Basket]) -> None:
         """Start a caller's baskets, from any thread; it may carry them, and others' with them, before this returns."""
         self._guarded(lambda: self._start(baskets))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch is under way to any operator."""
+        return not self._busy
+
+    def gather(self, basket: Basket) -> None:
+        """Keep a basket with keys for `go`. One thread calls the two, and never waits for an operator."""
+        self._gathered.append(basket)
+
+    def go(self) -> None:
+        """Start what was gathered with one round, unless somebody else is at it or rounds are slow; their operators are others' to ask."""
+        if self._gathered:
+            self._guarded(self._start_gathered)
 
     def leave(self, baskets: Sequence[Basket]) -> None:
         """Start baskets without keys whose answers nobody waits for; returns at once."""
@@ -164,7 +191,13 @@ class Pipeline:
             else:
                 self._ready.put(lane)
         if own is not None:
-            self._carry_one(own)
+            self._carry(own, on=False)
+
+    def _start_gathered(self) -> None:
+        baskets, self._gathered = self._gathered, []
+        for basket in baskets:
+            basket.started()
+        self._dispatch(self.locker.put(baskets, at_once=self.locker.is_quick))
 
     def _dispatch(self, baskets: Sequence[Basket]) -> None:
         """Give baskets whose next step is SUBMIT to the lanes' threads."""
@@ -196,14 +229,36 @@ class Pipeline:
 
     def _carry_all(self) -> None:
         while (lane := self._ready.get()) is not None:
-            self._carry_one(lane)
+            self._carry(lane, on=True)
+        with self._mutex:
+            self._carriers -= 1
+            if not self._carriers:  # What they brought back lies before it.
+                self._unanswered.put(None)
 
-    def _carry_one(self, lane: Lane) -> None:
-        """Carry one batch of a lane that is busy on this thread's account.
+    def _carry(self, lane: Lane, *, on: bool) -> None:
+        """Carry a batch of a lane that is busy on this thread's account, and answer it.
 
         The lane is free for the next batch as soon as this one's results are here: answering, which is most of a balancer's
         work, goes on beside the next submission.
+
+        Args:
+            on: Go on with what waits in the lane, if no other lane waits for a thread; who answers is another thread then.
         """
+        while True:
+            carried = self._carry_one(lane)
+            with self._mutex:
+                more = bool(lane.queue)
+                if not more:
+                    lane.busy = False
+                    self._busy -= 1
+            if not more or not on or not self._ready.empty():
+                break
+            self._unanswered.put(carried)
+        if more:
+            self._ready.put(lane)
+        self._finish(carried)
+
+    def _carry_one(self, lane: Lane) -> Carried:
         with self._mutex:
             batch = lane.take(self._batch_max)
         now = now_ms()
@@ -213,15 +268,16 @@ class Pipeline:
                 basket.overdue()
                 settle(basket)
             batch = [basket for basket in batch if basket.deadline_ms > now]
-        result = self._submit(lane.operator, batch, now) if batch else None
-        with self._mutex:
-            if lane.queue:
-                self._ready.put(lane)
-            else:
-                lane.busy = False
-                self._busy -= 1
-        answered = self._answer(batch, result) if result is not None else []
-        self.locker.finish([basket for basket in late + answered if basket.keys])
+        return Carried(late, batch, self._submit(lane.operator, batch, now) if batch else None)
+
+    def _answer_all(self) -> None:
+        while (carried := self._unanswered.get()) is not None:
+            self._finish(carried)
+
+    def _finish(self, carried: Carried) -> None:
+        """Answer a batch, then give its baskets back to the locker."""
+        answered = self._answer(carried.batch, carried.result) if carried.result is not None else []
+        self.locker.finish([basket for basket in carried.late + answered if basket.keys])
 
     def _submit(self, operator: str, batch: list[Basket], now: int) -> wire.SubmitResult | HoldfastError:
         """Return what the operator's primary says to one batch, or why it said nothing; its log clock is noted (Z2)."""

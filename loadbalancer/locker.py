@@ -28,6 +28,8 @@ RELEASE_LINGER_MS = 2
 # Requests in bulk have many seats: a lock server that is busy with one call for longer than a caller waits looks dead, and an entry
 # has to travel. A batch is full from so many on.
 KEYS_PER_BATCH = 2_048
+# A round that took longer met a lock server that is slow or away; the next one may take as long.
+QUICK_MS = 25
 # How long keys are left alone that this balancer has had for long: a rival, who asks again after PAUSE_LAST_MS at the latest,
 # finds them free within it.
 YIELD_MS = PAUSE_LAST_MS + 5
@@ -75,14 +77,15 @@ class Locker:
         self._releases: list[Grant] = []
         self._release_due_ms = 0
         self._due_ms: int | None = None  # when the next of these falls due; read by any thread
+        self.is_quick = True  # whether the last round was: who has more to do than to wait for one asks; read by any thread
         self._no_quorum: dict[str, str] = {}  # why the last round found no quorum of lock servers; empty when it did
 
     def put(self, baskets: Sequence[Basket], *, at_once: bool = False) -> list[Basket]:
         """Take in baskets that need a lock; return those, also of others, that this thread has got locks for.
 
         Args:
-            at_once: Let this thread do a round if nobody else is at it. For a lone caller: with many, rounds of one basket
-                each would cost more than the threads that they save.
+            at_once: Let this thread do a round if nobody else is at it. For a lone caller, and for who brings many callers' baskets: rounds
+                of one basket each would cost more than the threads that they save.
         """
         for basket in baskets:
             if len(basket.keys) <= KEYS_PER_REQUEST_MAX:
@@ -232,10 +235,11 @@ class Locker:
             return []
         releases, self._releases = self._releases, []
         outcomes = self._locks.acquire_many([LockRequest(basket.keys, basket.hint) for basket in batch], releases)
-        now = now_ms()
+        began, now = now, now_ms()
         granted: list[Basket] = []
         last = outcomes[-1]
         self._no_quorum = last.reasons if isinstance(last, Unavailable) else {}
+        self.is_quick = now - began <= QUICK_MS and not self._no_quorum
         for basket, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Grant):
                 if basket.granted(outcome) is Step.SUBMIT:

@@ -26,7 +26,7 @@ from datastore.errors import (
 from datastore.model import in_order, parse_service_id
 from datastore.wording import counted
 from loadbalancer.answers import hold_answer
-from loadbalancer.balancer import Balancer
+from loadbalancer.balancer import Balancer, wall_ms
 from loadbalancer.basket import Basket, HoldDraft
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
@@ -67,6 +67,24 @@ class Selling:
         """Hold the named seats, or the best available."""
         return self._begin(request, now_ms() + request.deadline_ms)
 
+    def begin_hold(self, request: messages.HoldSeats, unread_ms: int) -> Begun | None:
+        """Gather a hold for the pipeline's next round without waiting for anything; None where that is not possible.
+
+        Args:
+            unread_ms: For how long the request may have waited to be read: so much of its time is gone.
+        Raises:
+            Refusal: `hold` will say the same.
+        """
+        if request.offer or request.count:
+            return None
+        sale = self._balancer.catalogue.sale_at_hand(request.service_id, wall_ms())
+        if sale is None or not sale.offers.keys() >= set(request.seats):  # What is wrong with it takes a search to say.
+            return None
+        deadline_ms = now_ms() + request.deadline_ms - unread_ms
+        waiter = Waiter(1)
+        self._balancer.pipeline.gather(self._basket(request, sale, deadline_ms, waiter, 0))
+        return Begun(waiter, deadline_ms, _first_hold)
+
     def _hold(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer:
         """Hold on this thread, to the end."""
         begun = self._begin(request, deadline_ms)
@@ -86,7 +104,8 @@ class Selling:
         if request.count:
             return self._hold_any(request, deadline_ms, parts)
         waiter = Waiter(1)
-        self._balancer.pipeline.put([self._basket(request, deadline_ms, waiter, 0)])
+        sale = self._balancer.sale(request.service_id, deadline_ms)
+        self._balancer.pipeline.put([self._basket(request, sale, deadline_ms, waiter, 0)])
         return Begun(waiter, deadline_ms, _first_hold)
 
     def hold_many(self, request: messages.HoldMany) -> Begun:
@@ -101,7 +120,8 @@ class Selling:
                 continue
             named.append(place)
             try:
-                baskets.append(self._basket(hold, deadline_ms, waiter, len(named) - 1))
+                sale = self._balancer.sale(hold.service_id, deadline_ms)
+                baskets.append(self._basket(hold, sale, deadline_ms, waiter, len(named) - 1))
             except HoldfastError as error:
                 error.request_id = hold.request_id
                 waiter.settle(len(named) - 1, wire.failure(error))
@@ -166,13 +186,12 @@ class Selling:
 
     # --- named seats ----------------------------------------------------------------------------------------------
 
-    def _basket(self, request: messages.HoldSeats, deadline_ms: int, waiter: Waiter, place: int) -> Basket:
+    def _basket(self, request: messages.HoldSeats, sale: Sale, deadline_ms: int, waiter: Waiter, place: int) -> Basket:
         """Return the basket of a hold of named seats.
 
         Raises:
             Refusal: The request cannot be served whatever the state of the seats: nothing was sent.
         """
-        sale = self._balancer.sale(request.service_id, deadline_ms)
         words = request.seats
         if not words:
             raise InvalidRequest("no seat was named; name seats, or say how many of the best", field="seats")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datastore import messages, wire
-from datastore.edge import Address, EdgeLimits, EdgeServer, Later, Peer, Tls
+from datastore.edge import Address, EdgeLimits, EdgeServer, Later, Peer, Quick, Tls
 from datastore.errors import HoldfastError
 from loadbalancer.accounting import Accounting
 from loadbalancer.alternatives import Alternatives
@@ -85,10 +85,12 @@ class BalancerServer:
         self.reconciler = Reconciler(self.balancer)
         cashier = Cashier(self.balancer, payments, provider)
         self.collector = Collector(self.balancer, cashier)
-        self._handlers = _handlers(self.balancer, self._watching, self.reconciler, cashier, signer or Signer())
+        self._selling = Selling(self.balancer, self.reconciler.follow)
+        self._handlers = _handlers(self.balancer, self._selling, self._watching, self.reconciler, cashier, signer or Signer())
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
+        quick = Quick(("hold",), self._begin, pipeline.go, lambda: pipeline.is_idle)
         self._edge = EdgeServer(
-            address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name
+            address, self._handle, methods=self._handlers, limits=limits, tls=tls, roles=ROLES if tls else None, name=name, quick=quick
         )
 
     @property
@@ -127,12 +129,21 @@ class BalancerServer:
             return messages.encode(answer)
         if answer.waiter.is_done:  # This thread brought the outcomes itself, or another did meanwhile.
             return _made(answer, request, answer.waiter.wait(answer.deadline_ms))
+        return self._later(answer, request)
+
+    def _begin(self, _method: str, payload: bytes, _peer: Peer, unread_ms: int) -> Later | None:
+        """Begin a hold of named seats without waiting; None, or an error, where `_handle` has to see to it."""
+        request = messages.decode_request("hold", payload)
+        begun = self._selling.begin_hold(request, unread_ms)
+        return self._later(begun, request) if begun is not None else None
+
+    def _later(self, begun: Begun, request: Any) -> Later:
         later = Later()
 
         def give(outcomes: list[wire.Outcome]) -> None:
-            later.give(lambda: _made(answer, request, outcomes))
+            later.give(lambda: _made(begun, request, outcomes))
 
-        self.balancer.pipeline.answer_later(answer.waiter, answer.deadline_ms, give)
+        self.balancer.pipeline.answer_later(begun.waiter, begun.deadline_ms, give)
         return later
 
 
@@ -153,9 +164,9 @@ def _naming(error: HoldfastError, request: Any) -> HoldfastError:
 
 
 def _handlers(
-    balancer: Balancer, watching: Watching, reconciler: Reconciler, cashier: Cashier, signer: Signer
+    balancer: Balancer, selling: Selling, watching: Watching, reconciler: Reconciler, cashier: Cashier, signer: Signer
 ) -> dict[str, Handler]:
-    looking, selling = Looking(balancer), Selling(balancer, reconciler.follow)
+    looking = Looking(balancer)
     itineraries = Itineraries(balancer, reconciler, selling.proposals)
     booking = Booking(balancer, itineraries)
     paying = Paying(balancer, booking, itineraries, cashier)

@@ -234,8 +234,8 @@ class Catalogue:
         Raises:
             UnknownOperator, UnknownService, InvalidRequest: There is no such service; the nearest are in the message.
         """
-        sale = self._sales.get(service_id)
-        if sale is not None and sale.version == self.operators[sale.operator].version and now_ms <= sale.valid_until_ms:
+        sale = self.sale_at_hand(service_id, now_ms)
+        if sale is not None:
             return sale
         view, service, layout = self.find(service_id)
         sale = Sale(service, layout, price_table(service.schedule, layout, days_ahead(service.departs_ms, now_ms)), view.version)
@@ -243,6 +243,12 @@ class Catalogue:
             self._sales.clear()  # Built again when asked for; anything finer would cost every look-up.
         self._sales[service_id] = sale
         return sale
+
+    def sale_at_hand(self, service_id: str, now_ms: int) -> Sale | None:
+        """Return what `sale` would, where it is known already: without waiting for a view that is being changed."""
+        sale = self._sales.get(service_id)
+        known = sale is not None and sale.version == self.operators[sale.operator].version and now_ms <= sale.valid_until_ms
+        return sale if known else None
 
     def find(self, service_id: str) -> tuple[OperatorView, Service, Layout]:
         """Return a service and its layout from the timetable.

@@ -117,6 +117,7 @@ class Balancer(Process):
         self._lock_servers = list(locks)
         self._record = record
         self._random = random.Random(f"{seed} {name}")
+        self._ways = random.Random(f"{seed} {name} ways")
         self._lock_ttl_ms = lock_ttl_ms
         self._sells = sells
 
@@ -171,9 +172,17 @@ class Balancer(Process):
         elif method == "basket":
             basket = payload(self, answer)
             basket.waiter = _Told(answer)
-            self.run(lambda: self.pipeline.put([basket]))
+            self.run(lambda: self._put(basket))
         else:
             self.run(lambda: answer(self._handled(method, payload)))
+
+    def _put(self, basket: Basket) -> None:
+        """As the connection's own thread does, or as the one that reads for many."""
+        if basket.keys and self._ways.random() < 0.5:
+            self.pipeline.gather(basket)
+            self.pipeline.go()
+        else:
+            self.pipeline.put([basket])
 
     def _handled(self, method: str, request: Any) -> Any:
         """Return a handler's answer, or its refusal."""

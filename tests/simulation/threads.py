@@ -213,6 +213,9 @@ class SimpleQueue:
             here().wait(self._signal)
         return self._items.popleft()
 
+    def empty(self) -> bool:
+        return not self._items
+
 
 class ThreadPool:
     """As ThreadPoolExecutor: so many at a time; what is submitted is nobody's to wait for."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from rpyc.core import consts
 
 from datastore.certificates import make_certificates
 from datastore.edge import Later, Peer, Tls
@@ -101,6 +102,29 @@ def test_who_gives_is_not_held_up_by_one_who_does_not_read() -> None:
         wait_until(lambda: not any(thread.name == "edge-rest" for thread in threading.enumerate()), "the rest to be given up", 5)
         silent.close()
     assert lines.texts("fault") == []
+
+
+@pytest.mark.parametrize("number", [None, b"7", "seven", True])
+def test_a_question_without_a_number_costs_its_connection_alone(number: object) -> None:
+    """What the reply would be sent under is looked at before anything is begun: who gives replies has others to give."""
+    desk = Desk()
+    with edge_log() as lines, edge_server(desk) as server, edge_client(server.address) as client:
+        sock = connected(server.address)
+        channel = BoundedChannel(DeadlineStream(sock), EdgeLimits())
+        wrong = ClientConnection(channel)
+        deadline = time.monotonic() + 5
+        wrong.bind(deadline)
+        channel.send_value(consts.MSG_REQUEST, (number, (consts.HANDLE_CALL, wrong._box((wrong._call_id, ("echo", b"wrong"))))), deadline)
+        assert channel.take_frame(deadline) is None
+        caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
+        caller.start()
+        wait_until(lambda: len(desk.begun) == 1, "the next question", 5)
+        desk.give(1)
+        caller.join(5)
+        assert not caller.is_alive()
+        wrong.close()
+    assert len(lines.texts("a request without a number")) == 1
+    assert len(lines.texts()) == 1
 
 
 def test_an_answer_to_one_who_left_reaches_nobody() -> None:
