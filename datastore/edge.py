@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from datastore.edge_channel import (
+    DEFAULT_LIMITS,
     PLAIN_TEXT_REFUSED,
     Address,
     BoundedChannel,
@@ -36,7 +37,7 @@ from datastore.edge_channel import (
     part,
     shut,
 )
-from datastore.edge_client import DEFAULT_LIMITS, EdgeClient
+from datastore.edge_client import EdgeClient
 from datastore.edge_connection import FRAME_OVERHEAD_BYTES, REPLY_ERROR, REPLY_VALUE, WIRE_VERSION, ServerConnection
 from datastore.edge_later import Later
 from datastore.edge_reader import Quick, Reader, reader_of
@@ -253,19 +254,19 @@ class EdgeServer:
         if reader is None:
             return connection.serve_requests(deadline)
 
-        def rest(method: str) -> None:
+        def sleep(method: str) -> None:
             if reader.takes(method):
-                reader.look_after(connection, lambda method, payload: self._begin(method, payload, peer))
+                reader.look_after(connection, lambda method, payload: self._begin(reader, method, payload, peer))
 
-        connection.serve_requests(deadline, rest)
+        connection.serve_requests(deadline, sleep)
 
-    def _begin(self, method: str, payload: bytes, peer: Peer) -> Later | None:
+    def _begin(self, reader: Reader, method: str, payload: bytes, peer: Peer) -> Later | None:
         """Return what will give the reply to a request that can be begun at once, None for all others and for what is refused."""
-        if self._quick is None or self._reader is None or method not in self._quick.methods:
+        if not reader.takes(method):
             return None
         try:
             self._check(method, peer)
-            later = self._quick.begin(method, payload, peer, self._reader.unread_ms)
+            later = reader.begin(method, payload, peer)
         except HoldfastError:
             return None  # Its own thread will meet the same, and say so.
         return later.wrapped(lambda make: self._whole_reply(method, make)) if later is not None else None

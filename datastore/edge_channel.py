@@ -87,6 +87,9 @@ class EdgeLimits:
     read_stall_ms: int = 5000
 
 
+DEFAULT_LIMITS = EdgeLimits()
+
+
 class ProtocolViolation(Exception):
     """The peer sent what no peer of ours sends; the connection cannot be used any more."""
 

@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from datastore.edge_channel import (
+    DEFAULT_LIMITS,
     Address,
     BoundedChannel,
     ConnectionLost,
@@ -24,8 +25,6 @@ from datastore.edge_tls import Tls, TlsContexts, peer_of, tls_failure
 from datastore.errors import HoldfastError, InvalidRequest, InvariantBroken, NodeUnreachable, OutcomeUnknown, error_from_data, shown
 
 IDLE_CONNECTIONS_MAX = 32
-
-DEFAULT_LIMITS = EdgeLimits()
 
 
 class EdgeClient:

@@ -169,12 +169,12 @@ class ServerConnection(_EdgeConnection):
         handlers: dict[int, Callable[..., object]] = super()._request_handlers()
         return {number: handlers[number] for number in SERVED}
 
-    def serve_requests(self, first_deadline: float, rest: Callable[[str], None] = lambda _method: None) -> None:
+    def serve_requests(self, first_deadline: float, sleep: Callable[[str], None] = lambda _method: None) -> None:
         """Answer until the peer leaves.
 
         Args:
             first_deadline: When the first request must have begun; after it the peer may be idle as long as it likes.
-            rest: Called with the method while a reply is another thread's to give, where the peer calls that method again and again. Until
+            sleep: Called with the method while a reply is another thread's to give, where the peer calls that method again and again. Until
                 it returns, others may `begin_next`.
         Raises:
             ProtocolViolation, DeadlinePassed, ConnectionLost: As the channel; the caller closes.
@@ -190,8 +190,8 @@ class ServerConnection(_EdgeConnection):
                 self._underway.wait()
                 self._underway = None
             self._dispatch(frame)
-            if self._repeats and not self._is_at_rest and self.is_plain and not self._channel.has_more:
-                rest(self._method)
+            if self._repeats and not self._is_answered and self.is_plain and not self._channel.has_more:
+                sleep(self._method)
 
     def begin_next(self, receiver: Receiver, begin: Callable[[str, bytes], Later | None]) -> bool:
         """Read and begin the next request in the place of this connection's thread, without waiting for anything.
@@ -199,7 +199,7 @@ class ServerConnection(_EdgeConnection):
         Returns:
             False where that is not possible: the thread has to go on, with what was read.
         """
-        if not self._is_at_rest:
+        if not self._is_answered:
             return False  # The peer asks before it was answered.
         try:
             data = receiver.receive_now(self._channel.stream.sock)
@@ -223,7 +223,7 @@ class ServerConnection(_EdgeConnection):
         return bool(self._channel.stream.may_send_apart)
 
     @property
-    def _is_at_rest(self) -> bool:
+    def _is_answered(self) -> bool:
         return self._underway is None or self._underway.is_set()
 
     def _dispatch(self, data: bytes) -> None:

@@ -68,7 +68,7 @@ class Reader:
         self._sleepers: dict[int, tuple[ServerConnection, Begin, threading.Lock]] = {}  # descriptor -> what its thread waits for, last
         self._closing = False
         self._ended = False
-        self.unread_ms = 0  # For how long, at most, what is begun now lay unread
+        self._unread_ms = 0  # for how long, at most, what is begun now lay unread
 
     def start(self) -> None:
         """Begin to read."""
@@ -84,6 +84,10 @@ class Reader:
     def takes(self, method: str) -> bool:
         """Return whether a connection may be looked after whose last request was of this method."""
         return method in self._quick.methods
+
+    def begin(self, method: str, payload: bytes, peer: Peer) -> Later | None:
+        """Begin a request that was just read; see `Quick.begin`."""
+        return self._quick.begin(method, payload, peer, self._unread_ms)
 
     def look_after(self, connection: ServerConnection, begin: Begin) -> None:
         """Read for this connection; return, on its own thread, when it has to read again itself."""
@@ -116,7 +120,7 @@ class Reader:
             away_s = time.monotonic() - looked
             ready = [descriptor for descriptor, _ in self._epoll.poll()]
             looked = time.monotonic()
-            self.unread_ms = int(away_s * 1000)
+            self._unread_ms = int(away_s * 1000)
             if self._wake in ready:
                 os.read(self._wake, 1)
                 ready.remove(self._wake)

@@ -10,7 +10,7 @@ import pytest
 from rpyc.core import consts
 
 from datastore.certificates import make_certificates
-from datastore.edge import Later, Peer, Tls
+from datastore.edge import EdgeClient, Later, Peer, Tls
 from datastore.edge_channel import BoundedChannel, DeadlineStream, EdgeLimits
 from datastore.edge_connection import ClientConnection
 from datastore.errors import InvariantBroken, OutcomeUnknown, SeatUnavailable
@@ -38,6 +38,17 @@ class Desk:
         for later, payload in self.begun[self.given : self.given + count]:
             later.give(_made(payload))
             self.given += 1
+
+
+def serve_next(desk: Desk, client: EdgeClient) -> None:
+    """Ask one question more and see it answered."""
+    asked = len(desk.begun)
+    caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
+    caller.start()
+    wait_until(lambda: len(desk.begun) == asked + 1, "the next question", 5)
+    desk.give(1)
+    caller.join(5)
+    assert not caller.is_alive()
 
 
 def _made(payload: bytes) -> Callable[[], bytes]:
@@ -93,12 +104,7 @@ def test_who_gives_is_not_held_up_by_one_who_does_not_read() -> None:
         began = time.monotonic()
         desk.give(1)
         assert time.monotonic() - began < 4.8
-        caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
-        caller.start()
-        wait_until(lambda: len(desk.begun) == 2, "the second question", 5)
-        desk.give(1)
-        caller.join(5)
-        assert not caller.is_alive()
+        serve_next(desk, client)
         wait_until(lambda: not any(thread.name == "edge-rest" for thread in threading.enumerate()), "the rest to be given up", 5)
         silent.close()
     assert lines.texts("fault") == []
@@ -116,12 +122,7 @@ def test_a_question_without_a_number_costs_its_connection_alone(number: object) 
         wrong.bind(deadline)
         channel.send_value(consts.MSG_REQUEST, (number, (consts.HANDLE_CALL, wrong._box((wrong._call_id, ("echo", b"wrong"))))), deadline)
         assert channel.take_frame(deadline) is None
-        caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
-        caller.start()
-        wait_until(lambda: len(desk.begun) == 1, "the next question", 5)
-        desk.give(1)
-        caller.join(5)
-        assert not caller.is_alive()
+        serve_next(desk, client)
         wrong.close()
     assert len(lines.texts("a request without a number")) == 1
     assert len(lines.texts()) == 1
@@ -136,10 +137,5 @@ def test_an_answer_to_one_who_left_reaches_nobody() -> None:
         wait_until(lambda: len(desk.begun) == 1, "the question", 5)
         desk.give(1)
         with edge_client(server.address) as client:
-            caller = threading.Thread(target=client.call, args=("echo", b"next", TIMEOUT_MS))
-            caller.start()
-            wait_until(lambda: len(desk.begun) == 2, "the next question", 5)
-            desk.give(1)
-            caller.join(5)
-            assert not caller.is_alive()
+            serve_next(desk, client)
     assert lines.texts("fault") == []

@@ -55,8 +55,13 @@ class Decides:
         return [wire.SubmitResult(item.operator, outcomes, 1, 1, stamp_ms=1)]
 
 
-def basket(operator: str, waiter: Waiter | None = None) -> Basket:
-    return Basket(operator, now_ms() + DEADLINE_MS, keys=(f"seat:{operator}/S/{next(numbers)}",), draft=DRAFT, waiter=waiter or Waiter(1))
+def basket(operator: str) -> Basket:
+    return Basket(operator, now_ms() + DEADLINE_MS, keys=(f"seat:{operator}/S/{next(numbers)}",), draft=DRAFT, waiter=Waiter(1))
+
+
+def begin(made: Pipeline, one: Basket) -> None:
+    made.gather(one)
+    made.go()
 
 
 @contextmanager
@@ -102,8 +107,7 @@ def test_answers_leave_while_the_next_batch_is_under_way() -> None:
         first, second = basket("AR"), basket("AR")
         answering, answered = threading.Event(), threading.Event()
         for one in (first, second):
-            made.gather(one)
-            made.go()
+            begin(made, one)
             wait_until(lambda: len(managers.asked) == 1, "the first batch", 10)
 
         def answer(outcomes: list[wire.Outcome]) -> None:
@@ -126,11 +130,9 @@ def test_rounds_that_take_long_are_the_lockers() -> None:
             locks.slow_s = slow_s
             locks.threads.clear()
             one = basket("AR")
-            made.gather(one)
-            made.go()
+            begin(made, one)
             assert not one.waiter.wait(one.deadline_ms)[0].error
             assert locks.threads == {by}
-            made.locker.finish([])
 
 
 def test_what_is_under_way_is_answered_before_the_end() -> None:
@@ -138,8 +140,7 @@ def test_what_is_under_way_is_answered_before_the_end() -> None:
     with pipeline(lanes=1) as (made, _, managers):
         gate = managers.gates["AR"] = threading.Semaphore(0)
         one = basket("AR")
-        made.gather(one)
-        made.go()
+        begin(made, one)
         wait_until(lambda: len(managers.asked) == 1, "the batch", 10)
         made.close()
         gate.release()
@@ -151,14 +152,11 @@ def test_a_busy_operator_keeps_no_thread_from_another() -> None:
     with pipeline(lanes=1) as (made, _, managers):
         gate = managers.gates["BUSY"] = threading.Semaphore(0)
         for _ in range(3):
-            made.gather(basket("BUSY"))
-            made.go()
+            begin(made, basket("BUSY"))
         wait_until(lambda: len(managers.asked) == 1, "the first batch", 10)
         other = basket("QUIET")
-        made.gather(other)
-        made.go()
-        made.gather(basket("BUSY"))
-        made.go()
+        begin(made, other)
+        begin(made, basket("BUSY"))
         gate.release()
         assert not other.waiter.wait(other.deadline_ms)[0].error
         assert [operator for operator, _ in managers.asked[:2]] == ["BUSY", "QUIET"]
