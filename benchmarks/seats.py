@@ -6,10 +6,10 @@
     python -m benchmarks.seats --json
 
 Starts its own cluster on free loopback ports in a temporary folder, imports one operator with a hall of 20,000 seats,
-and holds seats of three of its services, each seat once. Callers are threads of other processes; everything shares
-the machine, so the figures are for comparison within one run. Prints operations per second, p50 and p99 in
-milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a hold costs each tier
-and its caller in microseconds.
+and holds seats of three of its services, each seat once. Callers are threads of two other processes; those of a process share a
+client, unless it is said that they have one each. Everything shares the machine, so the figures are for comparison within one run.
+Prints operations per second, p50 and p99 in milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a
+hold costs each tier and its caller in microseconds.
 
 Beside them stands what the machine does with nothing of ours in it (`calibration.py`), measured before and after, and each goal
 as it would be on this machine: the goals were set on a faster one, whose yardsticks are `GOAL_MACHINE`. A ratio to a yardstick
@@ -67,6 +67,8 @@ class Phase(NamedTuple):
     Attributes:
         method: "hold", "hold_many" (each hold a request of its own) or "hold_each" (one request for holds of one service).
         goal: Holds a second on the machine of the goals; 0 for none.
+        is_apart: Whether each caller has a client of its own; else the callers of a process share one, which gathers what they ask at the
+            same time.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Phase(NamedTuple):
     calls: int
     method: str = "hold"
     goal: int = 0
+    is_apart: bool = False
 
     @property
     def yardstick(self) -> str:
@@ -94,6 +97,7 @@ PHASES = (
     Phase("16 callers, 64 requests a message", 2, 8, 64, 50, "hold_many", goal=40_000),
     Phase("1 caller, 64 holds a request", 1, 1, 64, 600, "hold_each"),
     Phase("16 callers, 64 holds a request", 2, 8, 64, 58, "hold_each", goal=40_000),
+    Phase("32 callers, a client each", 2, 16, 1, 600, goal=5_800, is_apart=True),
 )
 
 
@@ -193,7 +197,8 @@ def requests_of(seats: list[tuple[str, str]], phase: Phase, key: str) -> Iterato
 
 def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, gate: Any, results: Any) -> None:
     """One process of callers: wait at the gate, hold every seat, report each call's seconds."""
-    stub = BalancerStub([Address(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in addresses])
+    listening = [Address(address.rpartition(":")[0], int(address.rpartition(":")[2])) for address in addresses]
+    shared = BalancerStub(listening)
     durations: list[float] = []
     refused = 0
     mutex = threading.Lock()
@@ -201,6 +206,7 @@ def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, g
     def caller(mine: list[tuple[str, str]]) -> None:
         nonlocal refused
         key = secrets.token_urlsafe(24)
+        stub = BalancerStub(listening) if phase.is_apart else shared
         took: list[float] = []
         wrong = 0
         for request in requests_of(mine, phase, key):
@@ -218,7 +224,7 @@ def call_all(addresses: list[str], seats: list[tuple[str, str]], phase: Phase, g
     share = phase.size * phase.calls
     threads = [threading.Thread(target=caller, args=(seats[number * share : (number + 1) * share],)) for number in range(phase.threads)]
     for service in {service for service, _ in seats}:  # What is worked out once for a service is not what is measured.
-        stub.call("query_seat", messages.QuerySeat(service_id=service, seat="R1S1"))
+        shared.call("query_seat", messages.QuerySeat(service_id=service, seat="R1S1"))
     gate.wait()
     cpu_before = time.process_time()
     for thread in threads:
@@ -321,6 +327,9 @@ The machine of the goals: {goal_machine}. Holds that travel alone are measured a
 rows in batches. "Of the goal" is holds/s divided by the goal scaled down by that yardstick; 100 % means that on the machine of
 the goals the goal would be met, as far as one yardstick can say. Yardsticks that differ much before and after mean that
 somebody else used the machine meanwhile.
+
+Callers are threads of two processes. Those of a process share a client, as a web server's threads do, and what they ask while a message
+is under way goes together in the next one (docs/decisions/0007); callers with "a client each" send every hold by itself.
 
 The shipped configuration flushes every write (`always`), because a lock
 server that forgets breaks the order of buyers; the rows beside each other say what that costs.

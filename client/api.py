@@ -6,7 +6,7 @@
 
 Every write carries a request_id; where the caller gives none, one is drawn. An error of a write carries it too, so after
 OutcomeUnknown the same call with the same `request_id` gives the answer to what happened, and nothing happens twice.
-A Holdfast may be shared by any number of threads.
+A Holdfast may be shared by any number of threads; what they hold at the same time travels together.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from datastore.errors import (
     WorldFailure,
     type_of_code,
 )
+from loadbalancer.gathering import Gathering
 
 # A balancer that hangs must not use up the whole deadline while its twin is well: one try gets this part of what is left.
 TRY_SHARE = 0.6
@@ -52,6 +53,7 @@ class BalancerStub:
         # Callers spread over the balancers; each stays with the one that answered last.
         self._preferred = random.randrange(len(self._clients))
         self._closed = threading.Event()
+        self._gathering = Gathering(self._ask_until)
 
     @property
     def addresses(self) -> list[Address]:
@@ -61,6 +63,8 @@ class BalancerStub:
     def call(self, method: str, request: messages.Request) -> messages.Answer:
         """Return the answer to `request`, asked again elsewhere while nobody answers and `request.deadline_ms` lasts.
 
+        Holds that several threads ask for at the same time travel together (`gathering.py`).
+
         Args:
             method: A key of `messages.METHODS`.
         Raises:
@@ -68,9 +72,17 @@ class BalancerStub:
             OutcomeUnknown: It was sent and no answer came in time: ask again with the same request_id.
             HoldfastError: The balancer's own answer is an error; a refusal had no effect.
         """
-        started = time.monotonic()
-        deadline = started + request.deadline_ms / 1000
-        unknown: OutcomeUnknown | None = None
+        if type(request) is messages.HoldSeats and method == "hold":
+            return self._gathering.hold(request)
+        return self._ask_until(method, request, None)
+
+    def _ask_until(self, method: str, request: messages.Request, unknown: OutcomeUnknown | None) -> messages.Answer:
+        """Ask until there is an answer or the time is over.
+
+        Args:
+            unknown: An earlier try without an answer.
+        """
+        deadline = time.monotonic() + request.deadline_ms / 1000
         unreachable = unavailable = 0
         silent: dict[str, None] = {}  # In the order of asking: who gave no answer at all.
         pause_ms = PAUSE_FIRST_MS
@@ -94,7 +106,7 @@ class BalancerStub:
                 unavailable += 1
             except (WorldFailure, RateLimited) as error:
                 # "Locked by others" is said of this try alone; it may be the earlier one's locks that stood in its way.
-                if unknown is None or not isinstance(request, messages.Write):
+                if unknown is None or not isinstance(request, messages.Write | messages.HoldMany):
                     raise
                 raise _naming(unknown, silent) from error
             else:

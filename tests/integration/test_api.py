@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -74,6 +77,42 @@ def test_bulk_holds_stand_or_fall_alone(cluster: ClusterUnderTest) -> None:
     for number, result in enumerate(results[:-1]):
         assert result.hold is not None
         clients[number % 8].release(result.hold.hold_id)
+
+
+def test_threads_that_share_a_client_hold_at_the_same_time(cluster: ClusterUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their holds travel together; each owner gets its own seats, and of all who want one and the same, one."""
+    shared = cluster.client()
+    one, *seats = shared.free_seats(SHOW)[:61]
+    sent: list[int] = []
+    ask = shared._stub._ask
+
+    def counted(client: Any, method: str, request: Any, try_ms: int) -> Any:
+        sent.append(len(request.holds) if method == "hold_many" else 1 if method == "hold" else 0)
+        return ask(client, method, request, try_ms)
+
+    monkeypatch.setattr(shared._stub, "_ask", counted)
+    owners = [api.Holdfast(shared._stub, f"one-of-many-owners-{number}") for number in range(12)]
+    start = threading.Barrier(len(owners))
+
+    def buy(number: int) -> tuple[list[str], str]:
+        start.wait(60)
+        mine = [owners[number].hold(SHOW, [seat], request_id=f"share-of-{seat}").hold_id for seat in seats[number::12]]
+        try:
+            return mine, owners[number].hold(SHOW, [one], request_id=f"fight-of-{number}").hold_id
+        except SeatUnavailable as error:
+            assert error.request_id == f"fight-of-{number}"
+            return mine, ""
+
+    with ThreadPoolExecutor(len(owners)) as pool:
+        bought = list(pool.map(buy, range(len(owners))))
+    assert sum(won != "" for _, won in bought) == 1
+    for owner, (mine, won) in zip(owners, bought, strict=True):
+        found = {hold.hold_id for hold in owner.my_holds().holds}
+        assert found == {*mine, won} - {""}
+        for hold_id in found:
+            owner.release(hold_id)
+    assert sum(sent) >= 60 + 12
+    assert max(sent) > 1
 
 
 def test_a_hold_of_each_seat_in_one_request(cluster: ClusterUnderTest) -> None:
