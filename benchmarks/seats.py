@@ -93,11 +93,11 @@ class Phase(NamedTuple):
 PHASES = (
     Phase("1 caller", 1, 1, 1, 1500, goal=600),
     Phase("32 callers", 2, 16, 1, 600, goal=5_800),
+    Phase("32 callers, a client each", 2, 16, 1, 600, goal=5_800, is_apart=True),
     Phase("1 caller, 64 requests a message", 1, 1, 64, 300, "hold_many"),
     Phase("16 callers, 64 requests a message", 2, 8, 64, 50, "hold_many", goal=40_000),
     Phase("1 caller, 64 holds a request", 1, 1, 64, 600, "hold_each"),
     Phase("16 callers, 64 holds a request", 2, 8, 64, 58, "hold_each", goal=40_000),
-    Phase("32 callers, a client each", 2, 16, 1, 600, goal=5_800, is_apart=True),
 )
 
 
