@@ -20,6 +20,7 @@ from datastore.errors import (
     OperatorUnavailable,
     OutcomeUnknown,
     SeatUnavailable,
+    StaleFence,
     error_from_data,
 )
 from loadbalancer import gathering
@@ -89,7 +90,9 @@ def test_nobody_waits_for_another_operator() -> None:
             assert len({seat[0] for seat in seats}) == 1
 
 
-@pytest.mark.parametrize("failure", [LockTimeout("locked"), OperatorUnavailable("no primary"), OutcomeUnknown("no answer")])
+@pytest.mark.parametrize(
+    "failure", [LockTimeout("locked"), OperatorUnavailable("no primary"), OutcomeUnknown("no answer"), StaleFence("a newer lock was seen")]
+)
 def test_what_a_message_did_not_decide_each_asks_for_itself(failure: HoldfastError) -> None:
     """With what is left of its time, and with the doubt that the first try left; the others have their answers before."""
     times: dict[str, int] = {}
@@ -196,6 +199,30 @@ def test_a_message_has_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
         assert scene.balancer.messages[1:] == [("hold_many", ["1B", "1C"]), ("hold", ["1D"])]
 
 
+def test_who_has_no_time_left_hears_what_is_sure() -> None:
+    """Nothing was done where nothing was; that it may have been, where it was sent. Neither is sent again."""
+    for failure, kind in ((InvalidRequest("a slip"), NodeUnreachable), (OutcomeUnknown("no reply"), OutcomeUnknown)):
+        with made() as scene:
+            scene.balancer.says_of_all = lambda failure=failure: failure
+            first = scene.under_way("1A")
+            rest = scene.ask_all("1B", "1C")
+            scene.gathering._lines["AR"].waiting[1].until -= DEADLINE_MS / 1000
+            scene.balancer.open("AR")
+            assert len(ids([first, rest[0]])) == 2
+            with pytest.raises(kind) as heard:
+                rest[1].result(60)
+            assert heard.value.request_id == "id-1C"
+            assert ("hold", ["1C"]) not in scene.balancer.messages
+
+
+def test_what_is_known_of_services_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "SERVICES_KNOWN", 3)
+    with made() as scene:
+        for number in range(10):
+            scene.gathering.hold(hold("1A", f"QR{number}"))
+            assert len(scene.gathering._operators) <= 3
+
+
 def test_a_refusal_of_the_first_frees_the_line() -> None:
     """Those behind it go on."""
     with made() as scene:
@@ -217,6 +244,7 @@ def test_one_that_is_held_up_keeps_the_others_for_a_moment() -> None:
         rest = [scene.ask(hold(seat)) for seat in ("1B", "1C", "1D")]
         assert len(ids(rest)) == 3
         sent = len(scene.balancer.messages)
+        assert set(scene.gathering._apart) == {"AR1"}
         assert len(ids([scene.ask(hold("1E")), scene.ask(hold("1F"))])) == 2
         assert sorted(scene.balancer.messages[sent:]) == [("hold", ["1E"]), ("hold", ["1F"])]
         assert not stuck.done()
@@ -248,6 +276,38 @@ def test_a_line_that_nobody_goes_on_with_is_taken_over() -> None:
         line.begin({"AR8"})
         assert len(ids([scene.ask(hold(seat)) for seat in ("1A", "1B", "1C")])) == 3
         assert not line.is_busy
+
+
+def test_the_last_one_to_leave_goes_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that left with the first would be without those who are on their way back; one from each would be many small ones."""
+    with made() as scene:
+        went_on: list[int] = []
+        go_on = scene.gathering._go_on
+
+        def counted(line: gathering._Line, number: int) -> None:
+            went_on.append(number)
+            go_on(line, number)
+
+        monkeypatch.setattr(scene.gathering, "_go_on", counted)
+        first = scene.under_way("1A")
+        rest = scene.ask_all("1B", "1C", "1D", "1E")
+        line = scene.gathering._lines["AR"]
+        scene.balancer.open("AR")
+        assert len(ids([first, *rest])) == 5
+        wait_until(lambda: not line.is_busy, "all to have left", 10)
+        assert went_on == [line.number - 1, line.number]
+
+
+def test_whose_line_was_taken_over_does_not_go_on() -> None:
+    """There would be two at it from then on."""
+    with made() as scene:
+        first = scene.under_way("1A")
+        rest = scene.ask_all("1B")
+        line = scene.gathering._lines["AR"]
+        scene.gathering._go_on(line, line.number - 1)
+        assert (scene.waiting(), scene.balancer.messages) == (1, [("hold", ["1A"])])
+        scene.balancer.open("AR")
+        assert len(ids([first, *rest])) == 2
 
 
 def test_what_was_not_decided_goes_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
