@@ -323,18 +323,30 @@ class BoundedChannel(Channel):  # type: ignore[misc]
 
     def whole_frame(self, data: bytes) -> bytes | None:
         """Return the body of the one frame that `data` is, None where it is anything else."""
-        head = FRAME_HEADER.size
-        if self._rest or len(data) <= head + len(FLUSHER):
+        if self._rest or len(data) < FRAME_HEADER.size:
             return None
-        size, compressed = FRAME_HEADER.unpack_from(data)
-        fits = size <= self._frame_bytes_max and len(data) == head + size + len(FLUSHER)
-        return data[head:-1] if fits and not compressed and data[-1] == FLUSHER[0] else None
+        try:
+            return _body(data, len(data)) if self._end(data) == len(data) else None
+        except ProtocolViolation:
+            return None
 
     def _complete(self, data: bytes, deadline: float) -> bytes:
         """Return the body of the frame that begins with `data`, and keep what follows it."""
-        head = FRAME_HEADER.size
-        if len(data) < head:
-            data = self._gather(data, head, deadline)
+        if len(data) < FRAME_HEADER.size:
+            data = self._gather(data, FRAME_HEADER.size, deadline)
+        end = self._end(data)
+        if len(data) < end:
+            data = self._gather(data, end, deadline)
+        body = _body(data, end)
+        self._rest = data[end:]
+        return body
+
+    def _end(self, data: bytes) -> int:
+        """Return where the frame ends that begins with `data`, its whole header at least.
+
+        Raises:
+            ProtocolViolation: This is no header of a frame.
+        """
         if data[1] == TLS_VERSION_MAJOR and data[0] in TLS_RECORDS:
             # As lengths these are over 300 MB, so no frame begins like that.
             raise ProtocolViolation(TLS_RECORDS[data[0]])
@@ -343,13 +355,7 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             raise ProtocolViolation("a compressed frame" if compressed == 1 else "bytes that are no frame header")
         if not 0 < size <= self._frame_bytes_max:
             raise ProtocolViolation(f"a frame of {size} bytes, limit {self._frame_bytes_max}")
-        end = head + size + len(FLUSHER)
-        if len(data) < end:
-            data = self._gather(data, end, deadline)
-        if data[end - 1] != FLUSHER[0]:
-            raise ProtocolViolation("a frame without its end mark")
-        self._rest = data[end:]
-        return data[head : end - 1]
+        return FRAME_HEADER.size + int(size) + len(FLUSHER)
 
     def _gather(self, begun: bytes, size: int, deadline: float) -> bytes:
         """Return at least `size` bytes that start with `begun`."""
@@ -367,6 +373,12 @@ class BoundedChannel(Channel):  # type: ignore[misc]
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+
+def _body(data: bytes, end: int) -> bytes:
+    if data[end - 1] != FLUSHER[0]:
+        raise ProtocolViolation("a frame without its end mark")
+    return data[FRAME_HEADER.size : end - 1]
 
 
 def int_head(number: int) -> bytes:
