@@ -156,3 +156,9 @@ def made(turn_s: float = 50.0) -> Iterator[Scene]:
 def ids(found: list[Future[messages.Answer]]) -> list[str]:
     answers = [one.result(60) for one in found]
     return [answer.hold_id for answer in answers if isinstance(answer, messages.HoldAnswer)]
+
+
+def once(seat: str, failure: HoldfastError) -> Verdict:
+    """Return who says that failure to the first who asks for the seat, and nothing against anybody else."""
+    left = [failure]
+    return lambda asked: left.pop() if asked == seat and left else None

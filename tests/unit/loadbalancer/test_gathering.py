@@ -25,7 +25,7 @@ from datastore.errors import (
 )
 from loadbalancer import gathering
 from loadbalancer.gathering import PATIENCE_MS
-from tests.unit.loadbalancer.gathering_scene import DEADLINE_MS, hold, ids, made
+from tests.unit.loadbalancer.gathering_scene import DEADLINE_MS, hold, ids, made, once
 from tests.waiting import wait_until
 
 
@@ -95,14 +95,8 @@ def test_nobody_waits_for_another_operator() -> None:
 )
 def test_what_a_message_did_not_decide_each_asks_for_itself(failure: HoldfastError) -> None:
     """With what is left of its time, and with the doubt that the first try left; the others have their answers before."""
-    times: dict[str, int] = {}
-
-    def says(seat: str) -> HoldfastError | None:
-        times[seat] = times.get(seat, 0) + 1
-        return failure if seat == "1C" and times[seat] == 1 else None
-
     with made() as scene:
-        scene.balancer.says = says
+        scene.balancer.says = once("1C", failure)
         first = scene.under_way("1A")
         rest = scene.ask_all("1B", "1C")
         scene.balancer.open("AR")
@@ -312,14 +306,8 @@ def test_whose_line_was_taken_over_does_not_go_on() -> None:
 
 def test_what_was_not_decided_goes_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """The services of such holds, not the others; and not for ever."""
-    times: dict[str, int] = {}
-
-    def says(seat: str) -> HoldfastError | None:
-        times[seat] = times.get(seat, 0) + 1
-        return LockTimeout("locked") if seat == "1C" and times[seat] == 1 else None
-
     with made() as scene:
-        scene.balancer.says = says
+        scene.balancer.says = once("1C", LockTimeout("locked"))
         first = scene.under_way("1A")
         rest = scene.ask_all("1B", "1C")
         scene.balancer.open("AR")
