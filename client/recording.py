@@ -14,10 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from datastore.errors import HoldfastError, InvalidRequest, InvariantBroken, TooNew, nearest
+from datastore.events import seats_in
 from datastore.ledger import Position, SealedEntry, check_follows, genesis, position_of, unseal
 from datastore.messages import SeatMapAnswer
 from datastore.model import Epoch, HoldState, OrderState, SeatState
-from datastore.rows import BulkRow, HoldRow, Kind, OrderRow, SeatRow, decode_row
+from datastore.rows import BulkRow, HoldRow, Kind, OrderRow, decode_row
 
 MAGIC = b"HFRECRD\n"
 VERSION = 100  # major * 100 + minor
@@ -243,9 +244,8 @@ def seat_changes(sealed: SealedEntry) -> dict[str, Seen]:
     """Return "service/seat" -> what an entry makes of it."""
     found: dict[str, Seen] = {}
     for kind, key, value in sealed.entry.events:
-        if kind == Kind.SEAT and value:
-            row: SeatRow = decode_row(kind, value)
-            found[key] = (SEAT_WORDS[SeatState(row.state)], row.reason)
+        for seat_key, row in seats_in(kind, key, value, sealed.entry.lsn).items():
+            found[seat_key] = (SEAT_WORDS[SeatState(row.state)], row.reason)
     return found
 
 

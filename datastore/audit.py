@@ -6,19 +6,21 @@ It looks at row images only, not at how the engine came to them:
   to an order that is cancelled, or no longer claims the seat (its order was changed), at the end of the same entry at the latest;
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
 - what a standing hold claims is what the seat's row says;
-- a hold of a bulk leaves its row in the very entry that gives it a row of its own, and not otherwise;
+- a hold of a bulk leaves its row in the very entry that gives it, and each of its seats, a row of its own, and not otherwise;
+- a bulk's row is written by the entry that it says made it, and from then on only loses holds;
 - a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
   decision's evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
+from datastore.events import seats_in
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
 from datastore.model import HoldState, OrderState, SeatState, place_in_bulk
-from datastore.rows import HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row, holds_in
+from datastore.rows import BulkRow, HoldRow, Kind, LegRow, OrderRow, SeatRow, decode_row
 
 
 class Report(NamedTuple):
@@ -42,7 +44,7 @@ class Audit:
         self._events = 0
         self._owner: dict[str, tuple[SeatState, str]] = {}  # seat key -> (state, hold id)
         self._holds: dict[str, HoldRow] = {}
-        self._bulks: dict[str, dict[str, HoldRow]] = {}
+        self._bulks: dict[str, BulkRow] = {}
         self._orders: dict[str, OrderRow] = {}
         self._standing: dict[str, str] = {}  # seat key -> hold that claims it
         self._violations: list[str] = []
@@ -86,24 +88,28 @@ class Audit:
         lsn = sealed.entry.lsn
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
-        bulks: dict[str, dict[str, HoldRow]] = {}
+        bulks: dict[str, BulkRow | None] = {}
+        written: set[str] = set()  # seats whose row this entry writes
         smaller: list[HoldRow] = []  # sold holds that gave seats up
         followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
             self._events += 1
+            for seat_key, row in seats_in(kind, key, value, lsn).items():
+                left += self._take_seat(seat_key, row)
             if kind == Kind.SEAT:
-                row: SeatRow = decode_row(kind, value)
-                before = self._owner.get(key)
-                if before is not None and before[1] and before[1] != row.hold_id:
-                    left.append((key, before[1]))
-                self._owner[key] = (row.state, row.hold_id)
+                written.add(key)
+                if not value:
+                    self._violations.append(f"entry {lsn}: the row of seat {key} is deleted, and its fence with it")
             elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) and value:
                 hold: HoldRow = decode_row(kind, value)
                 if self._forget_given_up(hold):
                     smaller.append(hold)
                 holds[hold.hold_id] = self._holds[hold.hold_id] = hold
             elif kind == Kind.BULK:
-                bulks[key] = {one.hold_id: one for one in (holds_in(kind, value) if value else ())}
+                bulk: BulkRow | None = decode_row(kind, value) if value else None
+                bulks[key] = bulk
+                if bulk is not None and (key in self._bulks) == (bulk.lsn == lsn):
+                    self._violations.append(f"entry {lsn}: bulk {key} says that entry {bulk.lsn} made it")
             elif kind == Kind.CLOSED_LEG or (kind == Kind.LEG and value):
                 leg: LegRow = decode_row(kind, value)
                 if all(leg.evidence):
@@ -114,17 +120,17 @@ class Audit:
                 if order.hold_id in self._holds:
                     holds[order.hold_id] = self._holds[order.hold_id]
         own = list(holds)
-        for bulk_id, members in bulks.items():
-            for hold_id in self._bulks.get(bulk_id, members).keys() - members.keys() - holds.keys():
-                self._violations.append(f"entry {lsn}: {hold_id} left its bulk without a row of its own")
-            self._bulks[bulk_id] = members
-            if not members:
-                del self._bulks[bulk_id]
+        for bulk_id, bulk in bulks.items():
+            members = {hold.hold_id: hold for hold in bulk.holds()} if bulk is not None else {}
+            self._compare_bulk(lsn, self._bulks.pop(bulk_id, None), members, holds, written)
+            if bulk is not None:
+                self._bulks[bulk_id] = bulk
             holds.update(members)
             self._holds.update(members)
         for hold_id in own:
             place = place_in_bulk(hold_id)
-            if place is not None and hold_id in self._bulks.get(place[0], ()):
+            bulk = self._bulks.get(place[0]) if place is not None else None
+            if place is not None and bulk is not None and place[1] in bulk.numbers:
                 self._violations.append(f"entry {lsn}: {hold_id} has a row of its own and is still in its bulk")
         for key, hold_id in left:
             if self._stands(hold_id) and self._claims(hold_id, key):
@@ -137,6 +143,28 @@ class Audit:
             if not hold.anchor and (changed is None or changed.changed_lsn != lsn):
                 self._violations.append(f"entry {lsn}: {hold.hold_id} gave seats up, and its order {hold.reference} was not changed")
         self._compare_claims(lsn, holds)
+
+    def _take_seat(self, key: str, row: SeatRow) -> list[tuple[str, str]]:
+        """Take in who has a seat; return (seat key, hold) if it left one."""
+        _, before = self._owner.get(key, (SeatState.FREE, ""))
+        self._owner[key] = (row.state, row.hold_id)
+        return [(key, before)] if before and before != row.hold_id else []
+
+    def _compare_bulk(
+        self, lsn: int, before: BulkRow | None, members: Mapping[str, HoldRow], holds: Mapping[str, HoldRow], written: Set[str]
+    ) -> None:
+        """Look at what left a bulk: rows of the holds and of their seats have to say from now on what its own said."""
+        if before is None:
+            return
+        implied = before.seat_rows().keys()
+        for hold in before.holds():
+            if hold.hold_id in members:
+                continue
+            if hold.hold_id not in holds:
+                self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk without a row of its own")
+            for key in (f"{hold.service_id}/{seat_id}" for seat_id in hold.seats if seat_id in implied):
+                if key not in written:
+                    self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk and seat {key} has no row")
 
     def _forget_given_up(self, hold: HoldRow) -> bool:
         """Drop the claims that a sold hold has no longer; return whether there were any."""

@@ -1,7 +1,7 @@
 """Holds in bulk: one command, one answer and one row for many holds of a service, each of which stands or falls alone. Pure.
 
 What a hold alone costs, in rows, names and answers, is mostly the same for its neighbours; said once for all of them it costs
-a fraction. Nothing is shared that a promise rests on: every seat has its own row with its own fence, and every hold its own id.
+a fraction. Nothing is decided together: every seat is looked at alone and keeps its own fence, and every hold has its own id.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 from datastore import errors
 from datastore.commands import HoldEach
-from datastore.model import SeatState, bulk_hold_id
+from datastore.model import bulk_hold_id
 from datastore.overlay import Batch
-from datastore.rows import BulkRow, HoldRow, SeatRow
+from datastore.rows import BulkRow, HoldRow
 from datastore.taking import Claim, check_free_to_take, check_on_sale, check_seats, expire, look, room_for, unavailable
 
 
@@ -28,6 +28,8 @@ def hold_each(batch: Batch, command: HoldEach) -> dict[str, Any]:
     beside = list(map(len, command.prices)) == list(map(len, command.seats)) and len(command.refundable_percents) == count
     if not beside or not all(command.seats) or command.ttl_ms <= 0:
         raise errors.InvalidRequest("a hold needs a price for each seat and a time above zero", field="ttl_ms")
+    if command.generation < 0:  # The bulk's row would say nothing of its seats.
+        raise errors.InvalidRequest("a fence is not negative", field="generation")
     check_on_sale(batch, facts)
     if batch.bulk(command.bulk_id) is not None or batch.knows_any([bulk_hold_id(command.bulk_id, number + 1) for number in range(count)]):
         raise errors.IdempotencyKeyReused(f"holds {errors.shown(command.bulk_id)} exist already", hold_id=command.bulk_id)
@@ -84,16 +86,6 @@ def _told(refusal: errors.HoldfastError, command: HoldEach) -> dict[str, Any]:
 
 
 def _open(batch: Batch, command: HoldEach, numbers: list[int], expires_ms: int) -> None:
-    holds = [(bulk_hold_id(command.bulk_id, number), command.seats[number - 1]) for number in numbers]
-    fence = (command.generation, command.counter, command.nonce)
-    batch.put_seats(
-        command.service_id,
-        {
-            seat_id: SeatRow(SeatState.HELD, hold_id, batch.lsn, command.owner, *fence)
-            for hold_id, seats in holds
-            for seat_id in seats
-        },
-    )
     batch.put_bulk(
         BulkRow(
             command.bulk_id,
@@ -104,8 +96,11 @@ def _open(batch: Batch, command: HoldEach, numbers: list[int], expires_ms: int) 
             expires_ms,
             command.currency,
             tuple(numbers),
-            tuple([seats for _, seats in holds]),
+            tuple([command.seats[number - 1] for number in numbers]),
             tuple([command.prices[number - 1] for number in numbers]),
             tuple([command.refundable_percents[number - 1] for number in numbers]),
+            command.generation,
+            command.counter,
+            command.nonce,
         )
     )

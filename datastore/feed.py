@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from datastore.events import makes_bulk
 from datastore.ledger import Position, SealedEntry
 from datastore.model import SeatState
 from datastore.recent import RecentEntries
@@ -19,10 +20,10 @@ from datastore.store_port import Store
 from datastore.wire import FeedPart, FeedRequest, SnapshotPage
 
 # What no view follows: holds and orders are asked for by name, and the configuration is the managers' matter.
-# Open baskets, legs and payments are followed: they are what every balancer's reconciler has to finish.
+# Open baskets, legs and payments are followed: they are what every balancer's reconciler has to finish. And bulks, as far as they
+# say which seats are taken: when they are made.
 HIDDEN = (
     Kind.OPEN_HOLD,
-    Kind.BULK,
     Kind.CLOSED_HOLD,
     Kind.ORDER,
     Kind.CONFIG,
@@ -47,6 +48,7 @@ SNAPSHOT_KINDS = tuple(
             Kind.SCHEDULE,
             Kind.SERVICE,
             Kind.SEAT,
+            Kind.BULK,
             Kind.BASKET,
             Kind.LEG,
             Kind.PAYMENT,
@@ -58,6 +60,7 @@ ENTRIES_MAX = 500
 PART_BYTES_MAX = 1024 * 1024
 PAGE_BYTES_MAX = 1024 * 1024
 PAGE_ROWS_MAX = 10_000
+BULKS_READ = 32  # at once: one may have as many seats as some thousand rows of other kinds
 
 
 def part_of(operator: str, entries: Iterable[SealedEntry]) -> FeedPart | None:
@@ -68,7 +71,7 @@ def part_of(operator: str, entries: Iterable[SealedEntry]) -> FeedPart | None:
     part: FeedPart | None = None
     size_bytes = 0
     for sealed in entries:
-        events = [event for event in sealed.entry.events if event[0] not in KINDS_HIDDEN]
+        events = [event for event in sealed.entry.events if _is_followed(event, sealed.entry.lsn)]
         size_bytes += sum(len(event[1]) + len(event[2]) for event in events)
         if part is not None and size_bytes > PART_BYTES_MAX:
             break
@@ -77,6 +80,11 @@ def part_of(operator: str, entries: Iterable[SealedEntry]) -> FeedPart | None:
         part.events += events
         part.lsn, part.hash, part.stamp_ms = sealed.entry.lsn, sealed.hash, sealed.entry.stamp_ms
     return part
+
+
+def _is_followed(event: tuple[int, str, bytes], lsn: int) -> bool:
+    kind = event[0]
+    return kind not in KINDS_HIDDEN and (kind != Kind.BULK or makes_bulk(event[2], lsn))
 
 
 def news_after(store: Store, recent: RecentEntries, committed: Position, lsn: int, digest: bytes) -> FeedPart | None:
@@ -118,7 +126,7 @@ def page_of(store: StoreReader, position: Position, after: tuple[int, str], limi
     size_bytes = 0
     for kind in kinds:
         while True:
-            asked = limit - len(page.rows)
+            asked = min(limit - len(page.rows), BULKS_READ if kind == Kind.BULK else limit)
             found = store.scan(kind, "", key, asked)
             for key, value in found:
                 if kind != Kind.SEAT or not _is_free(value):

@@ -2,8 +2,8 @@
 
 A store's file that was lost, or put back from a backup, comes up as if nothing had happened since; but it may have promised
 and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It is
-not flushed, as it must survive the process, and a power failure that takes it back loses no more than this check; but one that
-names another store than the record before it is: else that store would be put aside after a power failure, with what it acknowledged.
+not flushed for every entry, as it must survive the process, and a power failure that takes it back loses no more than that check; but
+one that names another store, or tells of a new promise, is (`remembered.must_last` says why).
 
 A record is JSON: the fields of `Remembered` and a sum over them (none in those of before); one that fails it is as good as none.
 """
@@ -19,7 +19,7 @@ import msgspec
 
 from datastore.errors import DiskFailed
 from datastore.ledger import LedgerDamaged
-from datastore.remembered import Remembered, names_another
+from datastore.remembered import Remembered, must_last
 from datastore.segments import Disk
 
 
@@ -57,13 +57,13 @@ class Identities:
             raise LedgerDamaged(f"the record of {operator} cannot be read: {error}", file=path.name) from error
 
     def write(self, operator: str, remembered: Remembered) -> None:
-        """Replace one operator's record; one that names another store is on the disk when this returns.
+        """Replace one operator's record; one that has to last (`must_last`) is on the disk when this returns.
 
         Raises:
             DiskFailed: It is as it was.
         """
         path = self._path(operator)
-        flushed = names_another(self.read(operator), remembered)
+        flushed = must_last(self.read(operator), remembered)
         draft = path.with_name(f".{path.name}.new")
         try:
             fields = msgspec.to_builtins(remembered)

@@ -25,6 +25,7 @@ class OpenHolds:
     rows: dict[str, HoldRow] = field(default_factory=dict)
     _of_owner: dict[str, set[str]] = field(default_factory=dict)  # ids of rows and of bulks
     _counts: dict[str, int] = field(default_factory=dict)  # owner -> holds, those in bulks included
+    _on_service: dict[str, set[str]] = field(default_factory=dict)  # service -> ids of bulks
     _due: list[tuple[int, str]] = field(default_factory=list, compare=False)  # (expires_ms, id of a row or of a bulk), and some that were
 
     def __len__(self) -> int:
@@ -57,6 +58,10 @@ class OpenHolds:
             bulk = self.bulks.get(one)
             found += [one] if bulk is None else bulk.hold_ids()
         return sorted(found, key=in_order)
+
+    def bulks_on(self, service_id: str) -> list[BulkRow]:
+        """Return the bulks of a service; no two of them name one seat."""
+        return [self.bulks[bulk_id] for bulk_id in self._on_service.get(service_id, ())]
 
     def due(self, now_ms: int, limit: int) -> list[HoldRow]:
         """Return up to `limit` open holds whose time is over and that are decided here, oldest first."""
@@ -105,6 +110,12 @@ class OpenHolds:
             self.bulks[bulk_id] = row
             if old is None:
                 heapq.heappush(self._due, (row.expires_ms, bulk_id))
+                self._on_service.setdefault(row.service_id, set()).add(bulk_id)
+        elif old is not None:
+            here = self._on_service[old.service_id]
+            here.discard(bulk_id)
+            if not here:
+                del self._on_service[old.service_id]
         one = row or old
         if one is not None:
             more = (len(row.numbers) if row is not None else 0) - (len(old.numbers) if old is not None else 0)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from copy import copy
 
 from datastore import errors
-from datastore.model import BasketState, HoldState, PaymentState, place_in_bulk
+from datastore.model import BasketState, HoldState, PaymentState, SeatState, place_in_bulk
 from datastore.rows import (
     BasketRow,
     BulkRow,
@@ -140,12 +140,6 @@ class Batch:
         self._seats.setdefault(service_id, {})[seat_id] = row
         self.events.append(Event(Kind.SEAT, f"{service_id}/{seat_id}", encode_row(row)))
 
-    def put_seats(self, service_id: str, rows: dict[str, SeatRow]) -> None:
-        """Write several seats of one service."""
-        self._seats.setdefault(service_id, {}).update(rows)
-        head = f"{service_id}/"
-        self.events += [Event(Kind.SEAT, head + seat_id, encode_row(row)) for seat_id, row in rows.items()]
-
     def put_open_hold(self, row: HoldRow) -> None:
         if not self._leave_bulk(row.hold_id) and self.open_hold(row.hold_id) is None:
             self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + 1
@@ -153,16 +147,24 @@ class Batch:
         self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, encode_row(row)))
 
     def put_bulk(self, row: BulkRow) -> None:
-        """Open the holds of a new bulk."""
+        """Open the holds of a new bulk, which says of their seats all that there is to say."""
         self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + len(row.numbers)
+        self._seats.setdefault(row.service_id, {}).update(row.seat_rows())
         self._bulks[row.bulk_id] = row
 
     def _leave_bulk(self, hold_id: str) -> bool:
-        """Take a hold that is about to change out of its bulk, if it is still in one; return whether it was."""
+        """Take a hold that is about to change out of its bulk, if it is still in one; return whether it was.
+
+        Of its seats the bulk says nothing any more, so they get rows of their own, unless this batch wrote them already.
+        """
         place = place_in_bulk(hold_id)
         bulk = self.bulk(place[0]) if place is not None else None
         if place is None or bulk is None or place[1] not in bulk.numbers:
             return False
+        for seat_id in bulk.seats[bulk.numbers.index(place[1])]:
+            row = self.seat(bulk.service_id, seat_id)
+            if row is not None and row.state == SeatState.HELD and row.hold_id == hold_id:
+                self.put_seat(bulk.service_id, seat_id, row)
         self._bulks[bulk.bulk_id] = bulk.without(place[1]) if len(bulk.numbers) > 1 else None
         return True
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from datastore.model import Epoch
+from datastore.model import EPOCH_NONE, Epoch
 
 
 class Remembered(NamedTuple):
@@ -43,10 +43,14 @@ def went_back(remembered: Remembered | None, store_uuid: str, promised: Epoch, l
     return ""
 
 
-def names_another(before: Remembered | None, remembered: Remembered) -> bool:
-    """Return whether a record names a store that the one before did not: it must be on the disk before anybody counts on that store.
+def must_last(before: Remembered | None, remembered: Remembered) -> bool:
+    """Return whether a record has to be on the disk before anybody counts on what it says, and not only in the next process's sight.
 
-    A power failure that loses a record loses one check. One that leaves an older record there would have its successor put aside.
+    One that names a store which the one before did not: an older record would have that store put aside after a power failure. And
+    one that tells of a new promise or reign, which are rare: else a power failure and then a file from a backup, of before the
+    promise, would come up as a store that may promise the same epoch again. Of the lsn alone a power failure may lose the check.
     """
+    promised, led = (before.promised, before.led) if before is not None else (EPOCH_NONE, EPOCH_NONE)
     known = {before.store_uuid, before.next_uuid} if before is not None else {remembered.store_uuid}
-    return not known >= {remembered.store_uuid, remembered.next_uuid or remembered.store_uuid}
+    names = {remembered.store_uuid, remembered.next_uuid or remembered.store_uuid}
+    return not known >= names or remembered.promised > promised or remembered.led > led

@@ -53,7 +53,7 @@ class Kind(IntEnum):
     CLOSED_PAYMENT = 18
     REIGN = 19  # key: the lsn that began it, 16 digits: one row a promotion, kept for good
     COUNTER = 20  # key: its name; the smallest thing that is replicated (examples/counter.py)
-    BULK = 21  # key: the bulk's id; open holds of one request that are still as it made them
+    BULK = 21  # key: the bulk's id; open holds of one request that are still as it made them, and who has their seats
 
 
 class Event(NamedTuple):
@@ -63,7 +63,7 @@ class Event(NamedTuple):
 
 
 class SeatRow(msgspec.Struct, array_like=True):
-    """A touched seat. It is never deleted: its fence stays (Z7).
+    """A touched seat. It is never deleted: its fence stays (Z7). Over it stands what a `BulkRow` says, while that names the seat.
 
     Attributes:
         hold_id: Who holds or booked it, "" when free or blocked.
@@ -117,11 +117,14 @@ class HoldRow(msgspec.Struct, array_like=True):
 class BulkRow(msgspec.Struct, array_like=True, frozen=True):
     """Holds of one HOLD_EACH that are still as they were made, in one row: each is a hold of its own, with its own id.
 
-    One that changes in any way leaves in the same entry, for a row of its own among the open holds or the closed ones. So a hold
-    is in one place, and what was sold by the hundred costs a row each only when something happens to it.
+    One that changes in any way leaves in the same entry, for a row of its own among the open holds or the closed ones, and its
+    seats get rows of their own. So a hold is in one place, and what was sold by the hundred costs a row each only when something
+    happens to it. While a seat is named here, it is held by that hold, whatever a row of its own, from before, may say.
 
     Attributes:
         numbers: Of those that are left, ascending; what stands beside them are their seats, prices and refundable percentages.
+        generation, counter, nonce: The fence of all their seats; a generation of -1 (files of format 3.2) leaves all that is to be
+            said of the seats to rows of their own.
     """
 
     bulk_id: str
@@ -135,6 +138,21 @@ class BulkRow(msgspec.Struct, array_like=True, frozen=True):
     seats: tuple[tuple[str, ...], ...]
     prices: tuple[tuple[int, ...], ...]
     refundable_percents: tuple[int, ...]
+    generation: int = -1
+    counter: int = -1
+    nonce: str = ""
+
+    def seat_rows(self) -> dict[str, SeatRow]:
+        """Return what this row says of its service's seats: seat id -> the row that the seat would have."""
+        if self.generation < 0:
+            return {}
+        held, lsn, owner, generation, counter, nonce = SeatState.HELD, self.lsn, self.owner, self.generation, self.counter, self.nonce
+        found: dict[str, SeatRow] = {}
+        for number, seats in zip(self.numbers, self.seats, strict=True):
+            hold_id = bulk_hold_id(self.bulk_id, number)
+            for seat_id in seats:
+                found[seat_id] = SeatRow(held, hold_id, lsn, owner, generation, counter, nonce)
+        return found
 
     def hold(self, number: int) -> HoldRow | None:
         """Return one of the holds as a row of its own, or None if it is not here (any more)."""
@@ -455,14 +473,6 @@ _decoders = {kind: msgspec.msgpack.Decoder(row_type) for kind, row_type in ROW_T
 _encoder = msgspec.msgpack.Encoder()
 decode_seat = _decoders[Kind.SEAT].decode  # Of all rows these are the many: without a look at the kind and a call in between.
 encode_row = _encoder.encode
-
-
-def holds_in(kind: int, value: bytes) -> list[HoldRow]:
-    """Return the holds that a row image tells of, open or closed: one, those of a bulk, or none of another kind."""
-    if kind == Kind.BULK:
-        bulk: BulkRow = decode_row(kind, value)
-        return bulk.holds()
-    return [decode_row(kind, value)] if kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) else []
 
 
 def decode_row(kind: int, value: bytes) -> Any:

@@ -110,6 +110,8 @@ class AppliedState:
             return rows
         cut = len(service_id) + 1
         rows = {key[cut:]: decode_row(Kind.SEAT, value) for key, value in self.store.scan(Kind.SEAT, service_id + "/")}
+        for bulk in self.open_holds.bulks_on(service_id):
+            rows.update(bulk.seat_rows())
         self._seats[service_id] = rows
         if len(self._seats) > SERVICES_CACHED:
             self._seats.popitem(last=False)
@@ -163,6 +165,8 @@ class AppliedState:
                 if decode_row(Kind.SEAT, value).state != SeatState.FREE:
                     service_id, _, seat_id = key.rpartition("/")
                     taken.setdefault(service_id, set()).add(seat_id)
+        for bulk in self.open_holds.bulks.values():
+            taken.setdefault(bulk.service_id, set()).update(seat_id for seats in bulk.seats for seat_id in seats)
         return taken
 
     # --- following the log ----------------------------------------------------------------------------------------
@@ -181,7 +185,9 @@ class AppliedState:
                 rows = self._seats.get(service_id)
                 if rows is not None:
                     rows[seat_id] = decode_seat(value)
-            elif kind in HOLD_KINDS:
+            elif kind == Kind.BULK:
+                self._apply_bulk(key, value)
+            elif kind == Kind.OPEN_HOLD:
                 self.open_holds.apply(kind, key, value)
             elif kind in OPEN_KINDS:
                 rows_by_id: dict[str, Any] = (self.baskets, self.legs, self.payments)[OPEN_KINDS.index(kind)]
@@ -193,6 +199,16 @@ class AppliedState:
                     self._apply_basket(key)
             elif kind not in CLOSED_KINDS:
                 self._apply_inventory(kind, key, value)
+
+    def _apply_bulk(self, bulk_id: str, value: bytes) -> None:
+        is_new = bulk_id not in self.open_holds.bulks
+        self.open_holds.apply(Kind.BULK, bulk_id, value)
+        # What leaves a bulk later has rows of its own from then on, which came before this in the same entry.
+        if is_new and value:
+            bulk = self.open_holds.bulks[bulk_id]
+            rows = self._seats.get(bulk.service_id)
+            if rows is not None:
+                rows.update(bulk.seat_rows())
 
     def _apply_basket(self, basket_id: str) -> None:
         row = self.baskets.get(basket_id)

@@ -26,8 +26,10 @@ from datastore.model import EPOCH_NONE
 from datastore.segments import Disk
 
 APPLICATION_ID = 0x484F4C44  # "HOLD"
-FORMAT = 302  # major * 100 + minor; 301 added the sum over `meta`, 302 holds in bulk, which an older program would overlook
-FORMATS_WITH_SUM = (301, 302)
+# major * 100 + minor; 301 added the sum over `meta`, 302 holds in bulk, and 303 lets their row speak for their seats: what an older
+# program would overlook, so that it leaves such a file alone.
+FORMAT = 303
+FORMATS_WITH_SUM = (301, 302, 303)
 FORMAT_WITHOUT_SUM = 300
 FORMATS_BEFORE = (1, 2)  # what the key "format" said before the file's header did
 

@@ -18,7 +18,19 @@ import msgspec
 
 from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownOperator, UnknownService, nearest, shown
 from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id, seat_key
-from datastore.rows import BasketRow, DatasetRow, Kind, LegRow, OperatorRow, PaymentRow, SeatRow, ServiceRow, decode_row
+from datastore.rows import (
+    BasketRow,
+    BulkRow,
+    DatasetRow,
+    Kind,
+    LegRow,
+    OperatorRow,
+    PaymentRow,
+    SeatRow,
+    ServiceRow,
+    decode_row,
+    encode_row,
+)
 from datastore.timetable import Timetable
 from loadbalancer.fares import PriceTable, days_ahead, price_table
 from loadbalancer.nearby import hint
@@ -123,8 +135,22 @@ class OperatorView:
                         del taken[service_id]
                         if service_id not in self.services:
                             self.touched[service_id[DATE_AT:]].discard(service_id)
+            elif kind == Kind.BULK and value:
+                self._apply_bulk(decode_row(kind, value))
             else:
                 self._apply_rare(kind, key, value)
+
+    def _apply_bulk(self, bulk: BulkRow) -> None:
+        """Take in holds that were made in bulk: what it says of their seats, as if each had a row that says it."""
+        rows = bulk.seat_rows()
+        if rows:
+            service_id = bulk.service_id
+            self.seat_changes[service_id] = self.seat_changes.get(service_id, 0) + 1
+            seats = self.taken.get(service_id)
+            if seats is None:
+                seats = self.taken[service_id] = {}
+                self.touched.setdefault(service_id[DATE_AT:], set()).add(service_id)
+            seats.update({seat_id: encode_row(row) for seat_id, row in rows.items()})
 
     def _apply_rare(self, kind: int, key: str, value: bytes) -> None:
         row = decode_row(kind, value) if value else None

@@ -36,15 +36,22 @@ class Noting(Disk):
         super().flush_names(folder)
 
 
-def record(store_uuid: str, next_uuid: str = "", lsn: int = 0) -> Remembered:
-    return Remembered(store_uuid, next_uuid, Epoch(1, "m"), EPOCH_NONE, lsn)
+ONE, TWO = Epoch(1, "m"), Epoch(2, "m")
+
+
+def record(store_uuid: str, next_uuid: str = "", lsn: int = 0, promised: Epoch = ONE, led: Epoch = EPOCH_NONE) -> Remembered:
+    return Remembered(store_uuid, next_uuid, promised, led, lsn)
 
 
 @pytest.mark.parametrize(
     ("before", "now", "flushed"),
     [
-        (None, record("one"), False),
+        (None, record("one", promised=EPOCH_NONE), False),
+        (None, record("one"), True),
         (None, record("one", "two"), True),
+        (record("one"), record("one", promised=TWO, lsn=7), True),
+        (record("one"), record("one", led=ONE), True),
+        (record("one", led=ONE), record("one", led=ONE, lsn=7), False),
         (record("one"), record("one", lsn=7), False),
         (record("one"), record("two"), True),
         (record("one"), record("one", "two"), True),
@@ -54,8 +61,8 @@ def record(store_uuid: str, next_uuid: str = "", lsn: int = 0) -> Remembered:
         (record("one", "two"), record("two", "three"), True),
     ],
 )
-def test_a_record_that_names_another_store_is_flushed(tmp_path: Path, before: Remembered | None, now: Remembered, flushed: bool) -> None:
-    """A power failure may take back what was not flushed: an older record of the same store, never one of another's."""
+def test_a_record_of_another_store_or_promise_is_flushed(tmp_path: Path, before: Remembered | None, now: Remembered, flushed: bool) -> None:
+    """A power failure may take back what was not flushed: an older record of the same store and promise, never one of another's."""
     disk = Noting()
     identities = Identities(tmp_path, disk)
     if before is not None:

@@ -14,9 +14,10 @@ from client import api
 from datastore import messages, wire, wire_ledger
 from datastore.edge import Address
 from datastore.errors import HoldfastError, NodeUnreachable, OutcomeUnknown
+from datastore.events import seats_in
 from datastore.ledger import unseal
 from datastore.model import SeatState
-from datastore.rows import Kind, SeatRow, decode_row
+from datastore.rows import SeatRow
 from datastore.stub import NodeStub
 from datastore.verification import verify_store
 from tests.checkers import Answer, Final, History, Operation, check
@@ -267,10 +268,11 @@ def seat_rows(cluster: ClusterUnderTest, operator: str, service_id: str) -> dict
         while page := stub.entries(wire_ledger.EntriesRequest(operator, lsn), 10_000):
             for sealed in map(unseal, page):
                 lsn = sealed.entry.lsn + 1
-                for kind, key, value in sealed.entry.events:
+                said = [seats_in(kind, key, value, sealed.entry.lsn) for kind, key, value in sealed.entry.events]
+                for key, row in itertools.chain.from_iterable(rows.items() for rows in said):
                     service, _, seat = key.rpartition("/")
-                    if kind == Kind.SEAT and service == service_id:
-                        found.setdefault(seat, []).append(decode_row(kind, value))
+                    if service == service_id:
+                        found.setdefault(seat, []).append(row)
     finally:
         for one in stubs.values():
             one.close()

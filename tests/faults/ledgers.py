@@ -9,7 +9,7 @@ from typing import Any
 from datastore import wire_ledger
 from datastore.ledger import unseal
 from datastore.model import BasketState, HoldState, Leg, OrderState, Part, SeatState
-from datastore.rows import Kind, OrderRow, decode_row
+from datastore.rows import Kind, OrderRow, SeatRow, decode_row
 from tests.faults.buyers import node_stubs, primary_of
 from tests.integration.harness import ClusterUnderTest
 from tests.waiting import wait_until
@@ -26,6 +26,13 @@ class Ledger:
 
     def of(self, *kinds: Kind) -> dict[str, Any]:
         return {key: row for (kind, key), row in self.rows.items() if kind in kinds}
+
+    def seats(self) -> dict[str, SeatRow]:
+        """Return "service/seat" -> who has it, whichever row says so."""
+        found = self.of(Kind.SEAT)
+        for bulk in self.of(Kind.BULK).values():
+            found.update({f"{bulk.service_id}/{seat_id}": row for seat_id, row in bulk.seat_rows().items()})
+        return found
 
     def take(self, data: bytes) -> int:
         sealed = unseal(data)
@@ -95,14 +102,14 @@ def faults_of(ledgers: dict[str, Ledger]) -> list[str]:
             for hold_id, leg, seats in booked_by(order):
                 if order.state == OrderState.CONFIRMED:
                     sold[hold_id] = order.reference
-                rows = ledgers[leg.operator].of(Kind.SEAT)
+                rows = ledgers[leg.operator].seats()
                 for seat in seats:
                     row = rows.get(f"{leg.service_id}/{seat}")
                     booked = row is not None and (row.state, row.hold_id) == (SeatState.BOOKED, hold_id)
                     if booked != (order.state == OrderState.CONFIRMED):
                         faults.append(f"order {order.reference} ({OrderState(order.state).name}), {leg.service_id} {seat}: {row}")
     for ledger in ledgers.values():
-        for key, row in ledger.of(Kind.SEAT).items():
+        for key, row in ledger.seats().items():
             if ".trip." in row.hold_id and row.state == SeatState.BOOKED and row.hold_id not in sold:
                 faults.append(f"{key} is booked by {row.hold_id}, which was not sold")
             if ".trip." in row.hold_id and row.state == SeatState.HELD:

@@ -42,7 +42,7 @@ def left_free(cluster: ClusterUnderTest, service: str, count: int) -> list[str]:
 
 
 def booked_seats(ledgers: dict[str, Ledger], services: list[str]) -> set[str]:
-    rows = [item for ledger in ledgers.values() for item in ledger.of(Kind.SEAT).items()]
+    rows = [item for ledger in ledgers.values() for item in ledger.seats().items()]
     return {key for key, row in rows if row.state == SeatState.BOOKED and key.rpartition("/")[0] in services}
 
 

@@ -126,7 +126,7 @@ def left_free(cluster: ClusterUnderTest, service: str, count: int) -> list[str]:
 
 
 def taken_by_trips(cluster: ClusterUnderTest, service: str) -> int:
-    rows = read_ledgers(cluster, [cluster.client().seat_map(service).service.operator]).popitem()[1].of(Kind.SEAT)
+    rows = read_ledgers(cluster, [cluster.client().seat_map(service).service.operator]).popitem()[1].seats()
     return sum(key.startswith(service + "/") and row.state == SeatState.BOOKED for key, row in rows.items())
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from datastore import bulk, engine, errors, folding, taking
+from datastore.open_holds import OpenHolds
 from datastore.overlay import Batch
 from datastore.recent import RecentEntries
 from datastore.state import AppliedState
@@ -51,6 +52,24 @@ def _bulk_takes_all(_: Parts, stack: ExitStack) -> None:
 @mutation("a hold that changes stays in its bulk", "I1, I3", "mixed", quick=True)
 def _stays_in_bulk(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(Batch, "_leave_bulk", lambda batch, hold_id: False))
+
+
+@mutation("the seats of a hold that leaves its bulk get no rows", "I1, Z7", "mixed", quick=True)
+def _leaves_without_seats(_: Parts, stack: ExitStack) -> None:
+    whole = Batch._leave_bulk
+
+    def leave(batch: Batch, hold_id: str) -> bool:
+        events = len(batch.events)
+        left = whole(batch, hold_id)
+        del batch.events[events:]
+        return left
+
+    stack.enter_context(replaced(Batch, "_leave_bulk", leave))
+
+
+@mutation("a new primary overlooks what bulks say of seats", "I1", "mixed", quick=True)
+def _overlooks_bulks(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(OpenHolds, "bulks_on", lambda holds, service_id: []))
 
 
 @mutation("a stale fence is accepted", "Z7, I7", "tardy", quick=True)

@@ -18,9 +18,10 @@ from typing import Any
 
 from datastore import wire
 from datastore.audit import Audit
+from datastore.events import holds_in, seats_in
 from datastore.ledger import SealedEntry, genesis, outcome_at
 from datastore.model import HoldState, SeatState
-from datastore.rows import ConfigRow, HoldRow, Kind, SeatRow, decode_row, holds_in
+from datastore.rows import ConfigRow, HoldRow, Kind, SeatRow, decode_row
 from tests.checkers import Answer, Final, check_operations
 from tests.simulation.buyers import Asked, Seen
 from tests.simulation.lockclients import LockHeld
@@ -43,9 +44,9 @@ def check_ledger(operator: str, entries: Sequence[SealedEntry]) -> list[Fault]:
             faults.append(("stamps never fall", f"entry {entry.lsn} is stamped {entry.stamp_ms}, after {stamp_ms}"))
         stamp_ms = entry.stamp_ms
         for kind, key, value in entry.events:
-            if kind == Kind.SEAT:
-                faults += _check_fence(entry.lsn, key, decode_row(kind, value), fences)
-            elif kind in (Kind.OPEN_HOLD, Kind.BULK) and value:
+            for seat, row in seats_in(kind, key, value, entry.lsn).items():
+                faults += _check_fence(entry.lsn, seat, row, fences)
+            if kind in (Kind.OPEN_HOLD, Kind.BULK) and value:
                 ends.update({hold.hold_id: hold.expires_ms for hold in holds_in(kind, value)})
             elif kind == Kind.CLOSED_HOLD:
                 faults += _check_end(entry.lsn, entry.stamp_ms, decode_row(kind, value), ends.get(key, 0))
@@ -150,9 +151,10 @@ def seat_states(entries: Sequence[SealedEntry], service_id: str) -> Callable[[in
     for sealed in entries:
         state = after[-1]
         for kind, key, value in sealed.entry.events:
-            head, _, seat_id = key.rpartition("/")
-            if kind == Kind.SEAT and head == service_id:
-                row: SeatRow = decode_row(kind, value)
+            for seat, row in seats_in(kind, key, value, sealed.entry.lsn).items():
+                head, _, seat_id = seat.rpartition("/")
+                if head != service_id:
+                    continue
                 state = {seat: was for seat, was in state.items() if seat != seat_id}
                 if row.state != SeatState.FREE:
                     state[seat_id] = [int(row.state), row.hold_id]

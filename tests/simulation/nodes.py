@@ -20,7 +20,7 @@ from datastore.ledger import LedgerDamaged
 from datastore.links import Outgoing
 from datastore.model import Epoch
 from datastore.partition import Partition
-from datastore.remembered import Remembered, names_another, went_back
+from datastore.remembered import Remembered, must_last, went_back
 from datastore.replication import Replica
 from datastore.replication_steps import ReplicationSettings
 from datastore.sealing import SealingLimits
@@ -172,7 +172,7 @@ class DataNode(Process):
 
     def write_identity(self, operator: str, remembered: Remembered) -> None:
         """As `datastore.identities` does: what is not flushed may be taken back when the power goes."""
-        if names_another(self.identities.get(operator), remembered):
+        if must_last(self.identities.get(operator), remembered):
             self._flushed[operator] = remembered
         self.identities[operator] = remembered
 

@@ -49,6 +49,7 @@ PAST = [
     (1_795_316_894, "drivers"),
     # R11: a store in the place of a lost one was a voter before the record beside it named it; the power went, and it was put aside too.
     (1_795_336_560, "mixed"),
+    (84, "mixed"),  # R11: the power took the record of a new promise, and a file from a backup came up as if it had never been given.
     (4, "replication"),  # R17: a reign's clock lagged by what its manager waited for a silent store, and the next one leapt.
 ]
 
