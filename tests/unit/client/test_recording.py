@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from client.recording import Replay, read
 from datastore.errors import InvalidRequest, TooNew
 from datastore.model import SeatState
-from tests.recordings import ledger, recorded
+from datastore.rows import BulkRow, Event, Kind, SeatRow, encode_row
+from tests.recordings import ledger, recorded, sealed
 
-SEATS = [f"AR1-EZE-2026-12-01/{number}A" for number in range(1, 5)]
+SERVICE = "AR1-EZE-2026-12-01"
+SEATS = [f"{SERVICE}/{number}A" for number in range(1, 5)]
 CHANGES = st.lists(st.dictionaries(st.sampled_from(SEATS), st.sampled_from(list(SeatState)), max_size=3), min_size=1, max_size=12)
 WORDS = {SeatState.HELD: "held", SeatState.BOOKED: "occupied", SeatState.BLOCKED: "blocked"}
 
@@ -39,8 +42,23 @@ def test_every_place_shows_what_the_ledger_says(changes: list[dict[str, SeatStat
     touched = any(changes[number] for number in range(first - 1, last))
     for lsn in data.draw(st.lists(st.integers(first - 1, last), max_size=6)):
         replay.go_to_lsn(lsn)
-        shown = {seat: state for seat, state, _, _ in replay.taken("AR1-EZE-2026-12-01")}
+        shown = {seat: state for seat, state, _, _ in replay.taken(SERVICE)}
         assert (plain(changes[:lsn]) if touched else {}) == shown
+
+
+def test_seats_of_holds_in_bulk_are_shown() -> None:
+    """Their bulk's row says that they are taken, when it is made; of one that leaves its own row tells."""
+    bulk = BulkRow("AR.b", "ann", SERVICE, 1, 0, 9, "USD", (1, 2), (("1A",), ("2A", "3A")), ((1,), (1, 1)), (0, 0), 1, 1, "n")
+    left = msgspec.structs.replace(bulk, numbers=(1,), seats=(("1A",),), prices=((1,),), refundable_percents=(0,))
+    free = [Event(Kind.SEAT, f"{SERVICE}/{seat}", encode_row(SeatRow(SeatState.FREE, "", 0, "", 1, 1, "n"))) for seat in ("2A", "3A")]
+    events = [[Event(Kind.BULK, "AR.b", encode_row(bulk))], [*free, Event(Kind.BULK, "AR.b", encode_row(left))]]
+    replay = opened(recorded(sealed(events), {}))
+    shown = []
+    for lsn in (0, 1, 2, 1):
+        replay.go_to_lsn(lsn)
+        shown.append({seat for seat, state, _, _ in replay.taken(SERVICE) if state == "held"})
+    assert shown == [set(), {"1A", "2A", "3A"}, {"1A"}, {"1A", "2A", "3A"}]
+    assert replay.steps[0].words == f"2 holds AR.b: 1A 2A 3A on {SERVICE}"
 
 
 @given(st.data())

@@ -95,13 +95,64 @@ def test_a_hold_whose_seat_says_otherwise_is_seen() -> None:
     assert any("ghost claims" in sentence for sentence in ledger.violations())
 
 
-def test_holds_in_bulk_leave_their_row_one_by_one() -> None:
-    """One that goes without a row of its own is seen, as is one that stays behind while it is released."""
+def sold_in_bulk() -> Ledger:
+    """... and two holds in bulk, of 2A and of 2B."""
     ledger = sold()
     seats = (("2A",), ("2B",))
     ledger.decide(HoldEach("e", b"d", "AR.e", "owner", SERVICE, seats, 60_000, 1, 50, "n50", "USD", ((1,), (1,)), (0, 0), 50, 50))
+    assert [] == ledger.violations()
+    return ledger
+
+
+def test_seats_that_a_bulk_leaves_to_nobody_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the entry in which a hold leaves its bulk nobody would say any more that its seats are taken."""
+    ledger = sold_in_bulk()
+    put_seat = Batch.put_seat
+    monkeypatch.setattr(Batch, "put_seat", lambda batch, service_id, seat_id, row: None)
+    ledger.decide(wire.Extend("x", b"", "AR.e-1", "owner", 90_000, 600_000))
+    monkeypatch.setattr(Batch, "put_seat", put_seat)
+    assert [f"entry {ledger.tail().lsn}: AR.e-1 left its bulk and seat {SERVICE}/2A has no row"] == ledger.violations()
+
+
+def test_a_bulk_over_a_seat_of_another_is_seen() -> None:
+    ledger = sold_in_bulk()
+    bulk: BulkRow = decode_row(Kind.BULK, ledger.store.get(Kind.BULK, "AR.e") or b"")
+    ledger.forge(Event(Kind.BULK, "AR.f", encode_row(msgspec.structs.replace(bulk, bulk_id="AR.f", lsn=ledger.tail().lsn + 1))))
+    found = ledger.violations()
+    assert any(f"seat {SERVICE}/2A left AR.e-1, which stands" in sentence for sentence in found)
+    assert any("2B belongs to AR.e-2 and to AR.f-2" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_bulk_that_says_another_entry_made_it_is_seen(again: bool) -> None:
+    """Views are told of a bulk's seats by the entry that it names, and by no other."""
+    ledger = sold_in_bulk()
+    bulk: BulkRow = decode_row(Kind.BULK, ledger.store.get(Kind.BULK, "AR.e") or b"")
+    lsn = ledger.tail().lsn + 1
+    if again:
+        ledger.forge(Event(Kind.BULK, "AR.e", encode_row(msgspec.structs.replace(bulk, lsn=lsn))))
+    else:
+        other = msgspec.structs.replace(bulk, bulk_id="AR.f", seats=(("3A",), ("3B",)))
+        ledger.forge(Event(Kind.BULK, "AR.f", encode_row(other)))
+    assert any(f"entry {lsn}: bulk AR.{'e' if again else 'f'} says that entry" in sentence for sentence in ledger.violations())
+
+
+def test_a_seat_whose_row_is_deleted_is_seen() -> None:
+    ledger = sold()
+    key = f"{SERVICE}/1B"
+    audit = Audit("AR", genesis("AR"))
+    tail = ledger.tail()
+    gone = Event(Kind.SEAT, key, b"")
+    audit.take([*ledger.entries, seal(Entry(EPOCH, tail.lsn + 1, ledger.now_ms, BATCH, events=[gone]), tail.hash)])
+    assert [f"entry {tail.lsn + 1}: the row of seat {key} is deleted, and its fence with it"] == audit.report().violations
+
+
+def test_holds_in_bulk_leave_their_row_one_by_one() -> None:
+    """One that goes without a row of its own is seen, as is one that stays behind while it is released."""
+    ledger = sold_in_bulk()
     ledger.decide(wire.Release("r", b"d", bulk_hold_id("AR.e", 1), "owner"))
     assert [] == ledger.violations()
+    seats = (("2A",), ("2B",))
     left: BulkRow = decode_row(Kind.BULK, ledger.store.get(Kind.BULK, "AR.e") or b"")
     ledger.forge(Event(Kind.BULK, "AR.e", b""))
     assert any("AR.e-2 left its bulk without a row of its own" in sentence for sentence in ledger.violations())
@@ -122,9 +173,7 @@ def test_holds_in_bulk_leave_their_row_one_by_one() -> None:
 )
 def test_a_hold_that_stays_behind_in_its_bulk_is_seen(change: wire.AnyCommand, old_image: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has a row of its own by then; whether the bulk was not written at all or as it was, it is in two places."""
-    ledger = sold()
-    seats = (("2A",), ("2B",))
-    ledger.decide(HoldEach("e", b"d", "AR.e", "owner", SERVICE, seats, 60_000, 1, 50, "n50", "USD", ((1,), (1,)), (0, 0), 50, 50))
+    ledger = sold_in_bulk()
 
     def finish(batch: Batch) -> list[Event]:
         old = ledger.store.get(Kind.BULK, "AR.e") or b""
