@@ -309,7 +309,7 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     store._db.execute(f"PRAGMA user_version = {store_file.FORMAT + 1}")
     store._db.close()
     before = path.read_bytes()
-    with pytest.raises(TooNew, match=r"version 3\.3; this program knows 3\.2"):
+    with pytest.raises(TooNew, match=r"version 3\.4; this program knows 3\.3"):
         open_store(path, "AR")
     assert before == path.read_bytes()
     data = bytearray((store.folder.path / segment.name).read_bytes())
@@ -318,12 +318,13 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
         opened(bytes(data), segment, "AR")
 
 
+@pytest.mark.parametrize("older", [301, 302])
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_file_of_an_older_minor_version_is_marked_and_its_sum_still_tells_of_damage(tmp_path: Path, damaged: bool) -> None:
+def test_a_file_of_an_older_minor_version_is_marked_and_its_sum_still_tells_of_damage(tmp_path: Path, damaged: bool, older: int) -> None:
     path = tmp_path / "AR.sqlite"
     store = SqliteStore(path, "AR")
     fill(store, chain(3))
-    store._db.execute("PRAGMA user_version = 301")
+    store._db.execute(f"PRAGMA user_version = {older}")
     if damaged:
         store._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'promised_counter'")
     store._db.close()
