@@ -21,7 +21,7 @@ from datastore.model import Epoch, HoldState, OrderState, SeatState
 from datastore.rows import BulkRow, HoldRow, Kind, OrderRow, decode_row
 
 MAGIC = b"HFRECRD\n"
-VERSION = 100  # major * 100 + minor
+VERSION = 101  # major * 100 + minor; 101: the row of holds in bulk speaks for their seats
 OPENING, LENGTH = 10, 4
 PAGE_ENTRIES = 500
 PART_BYTES_MAX = 256 * 1024 * 1024

@@ -7,15 +7,18 @@ It looks at row images only, not at how the engine came to them:
 - no seat is claimed by two holds that stand (open, or converted to an order that is not cancelled);
 - what a standing hold claims is what the seat's row says;
 - a hold of a bulk leaves its row in the very entry that gives it, and each of its seats, a row of its own, and not otherwise;
-- a bulk's row is written by the entry that it says made it, and from then on only loses holds;
+- a bulk's row is written by the entry that it says made it, and from then on only loses holds; while it names a seat, no other row of
+  that seat is written, and afterwards none with an older fence;
 - a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
   decision's evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from datastore.events import seats_in
 from datastore.ledger import BATCH, ERASE, Position, SealedEntry, check_follows
@@ -89,15 +92,20 @@ class Audit:
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
         bulks: dict[str, BulkRow | None] = {}
-        written: set[str] = set()  # seats whose row this entry writes
+        written: dict[str, SeatRow] = {}  # rows of seats that this entry writes
+        named: list[tuple[str, str]] = []  # (seat key, hold in whose bulk it was named when its row was written)
         smaller: list[HoldRow] = []  # sold holds that gave seats up
         followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
             self._events += 1
             for seat_key, row in seats_in(kind, key, value, lsn).items():
+                if kind == Kind.SEAT:
+                    written[key] = row
+                    _, hold_id = self._owner.get(key, (SeatState.FREE, ""))
+                    if self._is_in_bulk(hold_id):
+                        named.append((key, hold_id))
                 left += self._take_seat(seat_key, row)
             if kind == Kind.SEAT:
-                written.add(key)
                 if not value:
                     self._violations.append(f"entry {lsn}: the row of seat {key} is deleted, and its fence with it")
             elif kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) and value:
@@ -108,8 +116,8 @@ class Audit:
             elif kind == Kind.BULK:
                 bulk: BulkRow | None = decode_row(kind, value) if value else None
                 bulks[key] = bulk
-                if bulk is not None and (key in self._bulks) == (bulk.lsn == lsn):
-                    self._violations.append(f"entry {lsn}: bulk {key} says that entry {bulk.lsn} made it")
+                if bulk is not None and (bulk.bulk_id != key or (key in self._bulks) == (bulk.lsn == lsn)):
+                    self._violations.append(f"entry {lsn}: bulk {key} says that it is {bulk.bulk_id} and that entry {bulk.lsn} made it")
             elif kind == Kind.CLOSED_LEG or (kind == Kind.LEG and value):
                 leg: LegRow = decode_row(kind, value)
                 if all(leg.evidence):
@@ -121,17 +129,20 @@ class Audit:
                     holds[order.hold_id] = self._holds[order.hold_id]
         own = list(holds)
         for bulk_id, bulk in bulks.items():
-            members = {hold.hold_id: hold for hold in bulk.holds()} if bulk is not None else {}
-            self._compare_bulk(lsn, self._bulks.pop(bulk_id, None), members, holds, written)
+            before = self._bulks.pop(bulk_id, None)
+            if before is not None:
+                self._compare_bulk(lsn, before, bulk, holds, written)
             if bulk is not None:
                 self._bulks[bulk_id] = bulk
+            members = {hold.hold_id: hold for hold in bulk.holds()} if bulk is not None else {}
             holds.update(members)
             self._holds.update(members)
         for hold_id in own:
-            place = place_in_bulk(hold_id)
-            bulk = self._bulks.get(place[0]) if place is not None else None
-            if place is not None and bulk is not None and place[1] in bulk.numbers:
+            if self._is_in_bulk(hold_id):
                 self._violations.append(f"entry {lsn}: {hold_id} has a row of its own and is still in its bulk")
+        for key, hold_id in named:
+            if self._is_in_bulk(hold_id):
+                self._violations.append(f"entry {lsn}: the row of seat {key} is written while {hold_id} is in its bulk")
         for key, hold_id in left:
             if self._stands(hold_id) and self._claims(hold_id, key):
                 self._violations.append(f"entry {lsn}: seat {key} left {hold_id}, which stands")
@@ -144,6 +155,12 @@ class Audit:
                 self._violations.append(f"entry {lsn}: {hold.hold_id} gave seats up, and its order {hold.reference} was not changed")
         self._compare_claims(lsn, holds)
 
+    def _is_in_bulk(self, hold_id: str) -> bool:
+        """Return whether a hold stands in the row of a bulk."""
+        place = place_in_bulk(hold_id) if self._bulks else None
+        bulk = self._bulks.get(place[0]) if place is not None else None
+        return place is not None and bulk is not None and place[1] in bulk.numbers
+
     def _take_seat(self, key: str, row: SeatRow) -> list[tuple[str, str]]:
         """Take in who has a seat; return (seat key, hold) if it left one."""
         _, before = self._owner.get(key, (SeatState.FREE, ""))
@@ -151,20 +168,26 @@ class Audit:
         return [(key, before)] if before and before != row.hold_id else []
 
     def _compare_bulk(
-        self, lsn: int, before: BulkRow | None, members: Mapping[str, HoldRow], holds: Mapping[str, HoldRow], written: Set[str]
+        self, lsn: int, before: BulkRow, after: BulkRow | None, holds: Mapping[str, HoldRow], written: Mapping[str, SeatRow]
     ) -> None:
-        """Look at what left a bulk: rows of the holds and of their seats have to say from now on what its own said."""
-        if before is None:
-            return
-        implied = before.seat_rows().keys()
-        for hold in before.holds():
-            if hold.hold_id in members:
+        """Look at what left a bulk: rows of their own have to speak for it from now on."""
+        still = set(after.numbers) if after is not None else set()
+        if after is not None and not _only_lost_holds(before, after):
+            self._violations.append(f"entry {lsn}: bulk {before.bulk_id} changed otherwise than by losing holds")
+        fence = (before.generation, before.counter)
+        for hold, number in zip(before.holds(), before.numbers, strict=True):
+            if number in still:
                 continue
             if hold.hold_id not in holds:
                 self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk without a row of its own")
-            for key in (f"{hold.service_id}/{seat_id}" for seat_id in hold.seats if seat_id in implied):
-                if key not in written:
+            if before.generation < 0:
+                continue  # The seats had rows of their own all the time.
+            for key in (f"{hold.service_id}/{seat_id}" for seat_id in hold.seats):
+                row = written.get(key)
+                if row is None:
                     self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk and seat {key} has no row")
+                elif (row.generation, row.counter) < fence:
+                    self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk and seat {key} has an older fence")
 
     def _forget_given_up(self, hold: HoldRow) -> bool:
         """Drop the claims that a sold hold has no longer; return whether there were any."""
@@ -208,3 +231,15 @@ class Audit:
             return False
         order = self._orders.get(hold.reference)
         return order is None or order.state != OrderState.CANCELLED
+
+
+def _only_lost_holds(before: BulkRow, after: BulkRow) -> bool:
+    """Return whether a bulk's row is that of before but for holds that it has no longer."""
+    rest = msgspec.structs.replace(before, numbers=(), seats=(), prices=(), refundable_percents=())
+    return rest == msgspec.structs.replace(after, numbers=(), seats=(), prices=(), refundable_percents=()) and set(_members(after)) <= set(
+        _members(before)
+    )
+
+
+def _members(bulk: BulkRow) -> list[tuple[int, tuple[str, ...], tuple[int, ...], int]]:
+    return list(zip(bulk.numbers, bulk.seats, bulk.prices, bulk.refundable_percents, strict=True))

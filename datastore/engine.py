@@ -26,7 +26,7 @@ from datastore.ledger import KEPT_LONG, KEPT_SHORT, KEPT_WITH_ORDER
 from datastore.model import Epoch, HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import hold_value, order_value
 from datastore.overlay import Batch
-from datastore.rows import ErasedRow, Event, HoldRow, OrderRow, SeatRow
+from datastore.rows import ROWS_FORM, ErasedRow, Event, HoldRow, OrderRow, SeatRow
 from datastore.state import AppliedState
 from datastore.taking import (
     cancel_order,
@@ -74,7 +74,13 @@ class Decision(NamedTuple):
 
 
 def decide(
-    state: AppliedState, commands: Sequence[wire.AnyCommand], now_ms: int, lsn: int, epoch: Epoch, first_answer: FirstAnswer
+    state: AppliedState,
+    commands: Sequence[wire.AnyCommand],
+    now_ms: int,
+    lsn: int,
+    epoch: Epoch,
+    first_answer: FirstAnswer,
+    rows_form: int = ROWS_FORM,
 ) -> Decision:
     """Fold `commands` in order.
 
@@ -82,10 +88,11 @@ def decide(
         now_ms: The log's stamp of the entry to be written (R17).
         lsn: The entry's number.
         first_answer: An applied request's (digest, outcome), or None.
+        rows_form: The newest form of rows that every copy reads.
     Raises:
         InvariantBroken: The applied state contradicts itself; the node must stop.
     """
-    batch = Batch(state, now_ms, lsn)
+    batch = Batch(state, now_ms, lsn, rows_form)
     outcomes: list[wire.Outcome] = []
     requests: list[tuple[str, bytes]] = []
     keeps = bytearray()

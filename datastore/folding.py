@@ -34,7 +34,13 @@ class Folded(NamedTuple):
 
 
 def fold(
-    state: AppliedState, submissions: Sequence[Submission], tail: Position, epoch: Epoch, stamp_ms: int, first_answer: FirstAnswer
+    state: AppliedState,
+    submissions: Sequence[Submission],
+    tail: Position,
+    epoch: Epoch,
+    stamp_ms: int,
+    first_answer: FirstAnswer,
+    rows_form: int,
 ) -> Folded:
     """Decide all commands in order and seal what is to be recorded; changes nothing.
 
@@ -44,7 +50,7 @@ def fold(
     commands = [command for submission in submissions for command in submission.commands]
     state.prefetch(commands)
     lsn = tail.lsn + 1
-    decision = decide(state, commands, stamp_ms, lsn, epoch, first_answer)
+    decision = decide(state, commands, stamp_ms, lsn, epoch, first_answer, rows_form)
     answers: list[tuple[Submission, bytes]] = []
     start = 0
     for submission in submissions:

@@ -1,9 +1,9 @@
 """What a node writes down beside its stores, one small file an operator: to notice a store that went back (R11, R14).
 
 A store's file that was lost, or put back from a backup, comes up as if nothing had happened since; but it may have promised
-and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It is
-not flushed for every entry, as it must survive the process, and a power failure that takes it back loses no more than that check; but
-one that names another store, or tells of a new promise, is (`remembered.must_last` says why).
+and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It must
+survive the process: a power failure may put an older one in its place, and loses no more than that check. But one that names another
+store, or tells of a new promise, is there for good before anybody counts on it (`remembered.must_last` says why).
 
 A record is JSON: the fields of `Remembered` and a sum over them (none in those of before); one that fails it is as good as none.
 """
@@ -63,15 +63,14 @@ class Identities:
             DiskFailed: It is as it was.
         """
         path = self._path(operator)
-        flushed = must_last(self.read(operator), remembered)
+        lasts = must_last(self.read(operator), remembered)
         draft = path.with_name(f".{path.name}.new")
         try:
             fields = msgspec.to_builtins(remembered)
             self._disk.write(draft, msgspec.json.encode([*fields, _sum(fields)]))
-            if flushed:
-                self._disk.flush(draft)
+            self._disk.flush(draft)  # Not every file system keeps what a rename replaced until the new bytes are there.
             self._disk.rename(draft, path)
-            if flushed:
+            if lasts:
                 self._disk.flush_names(self._folder)
         except OSError as cause:
             raise DiskFailed(f"{path}: cannot be written: {cause}", file=str(path)) from cause

@@ -142,7 +142,7 @@ def count(batch: Batch, command: wire.Count) -> dict[str, Any]:
 
 
 def import_timetable(batch: Batch, command: wire.Import) -> dict[str, Any]:
-    if batch.events and not command.dry_run:
+    if batch.changed and not command.dry_run:
         # An import is checked against applied state; behind other changes of the same batch it comes again, alone.
         raise errors.RequestInProgress("the import waits for the changes before it")
     events, value = decide_import(batch.state, command, batch.now_ms)
@@ -154,7 +154,7 @@ def import_timetable(batch: Batch, command: wire.Import) -> dict[str, Any]:
 
 def retire(batch: Batch, _command: commands.Retire) -> dict[str, Any]:
     """Take the operator out of sale. Like an import it is decided on applied state alone, and what comes after on the next."""
-    if batch.events:
+    if batch.changed:
         raise errors.RequestInProgress("it waits for the changes before it")
     state = batch.state
     row = state.operator_row

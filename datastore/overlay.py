@@ -8,6 +8,8 @@ from copy import copy
 from datastore import errors
 from datastore.model import BasketState, HoldState, PaymentState, SeatState, place_in_bulk
 from datastore.rows import (
+    BULKS_SPEAK,
+    ROWS_FORM,
     BasketRow,
     BulkRow,
     CounterRow,
@@ -28,10 +30,11 @@ from datastore.state import AppliedState, ServiceFacts
 class Batch:
     """The overlay over the applied state in which a batch is folded."""
 
-    def __init__(self, state: AppliedState, now_ms: int, lsn: int) -> None:
+    def __init__(self, state: AppliedState, now_ms: int, lsn: int, rows_form: int = ROWS_FORM) -> None:
         self.state = state
         self.now_ms = now_ms
         self.lsn = lsn
+        self._rows_form = rows_form  # the newest that every copy reads
         self.events: list[Event] = []
         self._seats: dict[str, dict[str, SeatRow]] = {}
         self._open: dict[str, HoldRow | None] = {}
@@ -47,9 +50,14 @@ class Batch:
         self._erased: set[bytes] = set()
         self.timetable_changed = False  # What comes after an import is decided in the next entry, on the new timetable.
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be written so far; bulks become events at the end only."""
+        return bool(self.events or self._bulks)
+
     def trial(self) -> Batch:
         """Return a copy, in which several steps are taken that are to stand together or not at all."""
-        made = Batch(self.state, self.now_ms, self.lsn)
+        made = Batch(self.state, self.now_ms, self.lsn, self._rows_form)
         for name, value in vars(self).items():
             if isinstance(value, dict | list | set):  # The rest is shared (the state) or of no change.
                 setattr(made, name, copy(value))
@@ -147,9 +155,15 @@ class Batch:
         self.events.append(Event(Kind.OPEN_HOLD, row.hold_id, encode_row(row)))
 
     def put_bulk(self, row: BulkRow) -> None:
-        """Open the holds of a new bulk, which says of their seats all that there is to say."""
+        """Open the holds of a new bulk, which says of their seats all that there is to say; if every copy reads such rows."""
         self._more_holds[row.owner] = self._more_holds.get(row.owner, 0) + len(row.numbers)
-        self._seats.setdefault(row.service_id, {}).update(row.seat_rows())
+        seats = row.seat_rows()
+        if self._rows_form >= BULKS_SPEAK:
+            self._seats.setdefault(row.service_id, {}).update(seats)
+        else:
+            row = row.silent()
+            for seat_id, seat in seats.items():
+                self.put_seat(row.service_id, seat_id, seat)
         self._bulks[row.bulk_id] = row
 
     def _leave_bulk(self, hold_id: str) -> bool:

@@ -56,7 +56,7 @@ from datastore.replication_steps import (
     Summary,
     Write,
 )
-from datastore.rows import Kind, ReignRow, encode_row
+from datastore.rows import ROWS_FORM, Kind, ReignRow, encode_row
 
 
 class Replica(ReplicatedLog):
@@ -126,6 +126,11 @@ class Replica(ReplicatedLog):
             return "it leads"
         heard = self.heard_ms is not None and now_ms - self.heard_ms < self._settings.suspicion_ms
         return "it hears a primary" if heard else ""
+
+    @property
+    def rows_form(self) -> int:
+        """The newest form of rows that every copy reads, for all that is known: one not heard in this reign may be of an older program."""
+        return min([ROWS_FORM, *(one.rows_form for one in self._followers.values() if not one.leaving_lsn)])
 
     def followers(self, now_ms: int) -> dict[str, tuple[int, int, bool]]:
         """Return store uuid -> (lsn up to which it has the log, ms since it was heard, whether it is caught up)."""
@@ -242,6 +247,8 @@ class Replica(ReplicatedLog):
         follower = self._followers.get(change.store_uuid)
         if change.kind == ADD_VOTER and follower is not None and not follower.is_caught_up(self.tail.lsn, now_ms):
             return f"the learner on {follower.node} has {follower.match_lsn} of {self.tail.lsn} entries, it is not caught up"
+        if change.kind == ADD_VOTER and follower is not None and follower.rows_form < ROWS_FORM:
+            return f"the program on {follower.node} is an older one, which does not read every row"
         return ""
 
     def hand_over(self, epoch: Epoch, store_uuid: str, pause_ms: int, now_ms: int) -> HandedOver:
@@ -309,6 +316,7 @@ class Replica(ReplicatedLog):
         follower.holding = answer.store_uuid != store_uuid or answer.status == "snapshot"
         if answer.epoch != self.epoch or follower.holding:
             return Plan([])
+        follower.rows_form = answer.rows_form
         if awaited:
             follower.heard_ms = follower.sent_ms
         follower.acked_seq = max(follower.acked_seq, seq)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from datastore.ledger import Position, SealedEntry
 from datastore.model import Epoch
-from datastore.rows import ConfigRow
+from datastore.rows import ROWS_FORM, ConfigRow
 
 # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -98,7 +98,10 @@ class Append(NamedTuple):
 
 
 class AppendAnswer(NamedTuple):
-    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from first_lsn), "snapshot"."""
+    """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from first_lsn), "snapshot".
+
+    `rows_form`: The newest form of rows that the follower's program reads.
+    """
 
     status: str
     epoch: Epoch
@@ -106,6 +109,7 @@ class AppendAnswer(NamedTuple):
     store_uuid: str
     promised: Epoch
     first_lsn: int = 0
+    rows_form: int = ROWS_FORM
 
 
 class Promised(NamedTuple):
@@ -213,6 +217,7 @@ class Follower:
     round_end_lsn: int = 0
     round_began_ms: int = 0
     round_ms: int = -1  # of the last one that ended; -1: none has
+    rows_form: int = 0  # the newest form of rows that it has told to read
     leaving_lsn: int = 0  # the entry that removed it: it is served until it has that, so that it knows
 
     def acknowledged(self, tail_lsn: int, now_ms: int) -> None:

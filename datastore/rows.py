@@ -56,6 +56,12 @@ class Kind(IntEnum):
     BULK = 21  # key: the bulk's id; open holds of one request that are still as it made them, and who has their seats
 
 
+# The forms of rows. Followers tell their primary which they read: nothing is written in a form that a copy might have to lead with
+# and does not know. 1: a bulk's row speaks for its seats.
+BULKS_SPEAK = 1
+ROWS_FORM = BULKS_SPEAK
+
+
 class Event(NamedTuple):
     kind: int
     key: str
@@ -123,8 +129,8 @@ class BulkRow(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         numbers: Of those that are left, ascending; what stands beside them are their seats, prices and refundable percentages.
-        generation, counter, nonce: The fence of all their seats; a generation of -1 (files of format 3.2) leaves all that is to be
-            said of the seats to rows of their own.
+        generation, counter, nonce: The fence of all their seats; a generation of -1 (files of format 3.2, copies that read no other form)
+            leaves all that is to be said of the seats to rows of their own.
     """
 
     bulk_id: str
@@ -153,6 +159,10 @@ class BulkRow(msgspec.Struct, array_like=True, frozen=True):
             for seat_id in seats:
                 found[seat_id] = SeatRow(held, hold_id, lsn, owner, generation, counter, nonce)
         return found
+
+    def silent(self) -> BulkRow:
+        """Return the row that leaves its seats to rows of their own."""
+        return msgspec.structs.replace(self, generation=-1, counter=-1, nonce="")
 
     def hold(self, number: int) -> HoldRow | None:
         """Return one of the holds as a row of its own, or None if it is not here (any more)."""

@@ -19,7 +19,7 @@ from datastore.partition import Partition
 from datastore.recovery import HASHES_MAX
 from datastore.reporting import promotions
 from datastore.store import SqliteStore
-from datastore.stub import METHODS, NODE_LIMITS, ROLES
+from datastore.stub import FEED_BYTES, METHODS, NODE_LIMITS, ROLES, feed_bytes
 from datastore.submission import Question, Reconfiguration, Submission
 from datastore.wire_recovery import HashesAsk, RecoverAsk, RecoverReport, SnapshotAsk, SnapshotOffer, SnapshotPart, SnapshotRead
 
@@ -139,8 +139,8 @@ class NodeServer:
             if part is None:
                 continue
             parts.append(part)
-            size_bytes += sum(len(event[1]) + len(event[2]) for event in part.events)
-            if size_bytes > NODE_LIMITS.frame_bytes_max // 4:
+            size_bytes += feed_bytes(part)
+            if size_bytes > FEED_BYTES:
                 break  # The others come with the next request, which is on its way at once.
         return parts
 

@@ -71,7 +71,8 @@ def item_of(
 
 
 def reply_of(operator: str, answer: AppendAnswer) -> AppendReply:
-    return AppendReply(operator, answer.status, answer.epoch, answer.match_lsn, answer.store_uuid, answer.promised, answer.first_lsn)
+    status, epoch, match_lsn, store_uuid, promised, first_lsn, rows_form = answer
+    return AppendReply(operator, status, epoch, match_lsn, store_uuid, promised, first_lsn, rows_form)
 
 
 def promise_of(operator: str, promised: Promised, machine: Replica, wall_ms: int) -> PromiseReply:
@@ -90,4 +91,7 @@ def promise_of(operator: str, promised: Promised, machine: Replica, wall_ms: int
 
 
 def answer_of(reply: AppendReply) -> AppendAnswer:
-    return AppendAnswer(reply.status, Epoch(*reply.epoch), reply.match_lsn, reply.store_uuid, Epoch(*reply.promised), reply.first_lsn)
+    promised = Epoch(*reply.promised)
+    return AppendAnswer(
+        reply.status, Epoch(*reply.epoch), reply.match_lsn, reply.store_uuid, promised, reply.first_lsn, reply.rows_form
+    )

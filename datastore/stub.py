@@ -51,8 +51,15 @@ ROLES: dict[str, tuple[str, ...]] = {
 # A node that has lost a copy looks among its peers for who has it.
 ROLES["status"] = ("manager", "admin", "node")
 
+# The operator that brings the answer to a feed over this is its last: whoever is left out then may have news all the same.
+FEED_BYTES = NODE_LIMITS.frame_bytes_max // 4
 # A feed is asked to wait; its answer needs time of its own after that.
 FEED_ANSWER_MS = 2000
+
+
+def feed_bytes(part: wire.FeedPart) -> int:
+    """Return how much of `FEED_BYTES` a part takes."""
+    return sum(len(key) + len(value) for _, key, value in part.events)
 
 
 class NodeStub:

@@ -401,8 +401,7 @@ class AppendItem(msgspec.Struct, array_like=True):
 
 class AppendReply(msgspec.Struct, array_like=True):
     """`status`: "ack" (durable up to match_lsn), "epoch" (promised is higher), "gap" (send from `first_lsn`), "disk",
-    "snapshot" (the log cannot bring it up: it takes a snapshot and wants no entries until then).
-    """
+    "snapshot" (the log cannot bring it up: it takes one and wants no entries until then). `rows_form`: the newest that it reads."""
 
     operator: str
     status: str
@@ -411,6 +410,7 @@ class AppendReply(msgspec.Struct, array_like=True):
     store_uuid: str
     promised: tuple[int, str] = (0, "")
     first_lsn: int = 0
+    rows_form: int = 0
 
 
 # --- manager's own answers ----------------------------------------------------------------------------------------

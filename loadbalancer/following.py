@@ -15,6 +15,7 @@ from typing import Protocol
 
 from datastore import wire
 from datastore.errors import HoldfastError, UnknownOperator
+from datastore.stub import FEED_BYTES, feed_bytes
 from loadbalancer.view import Catalogue, OperatorView
 
 TOPOLOGY_EVERY_MS = 1_000
@@ -25,7 +26,6 @@ PAUSE_S = 0.1
 # second each question would bring one, and cost every tier between as much as the sale itself.
 GATHER_S = 0.03
 SNAPSHOT_ROWS = 5_000
-EVENTS_SURELY_WHOLE = 1_000  # Fewer than this fit into any answer.
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Follower:
                 behind.append(part.operator)
         # Silence about an operator is an answer too: the node had nothing after the position that it was asked from.
         # Unless the answer was cut for its size: then the rest comes with the next.
-        if sum(len(part.events) for part in parts) < EVENTS_SURELY_WHOLE:
+        if sum(map(feed_bytes, parts)) <= FEED_BYTES:
             for operator in views.keys() - {part.operator for part in parts}:
                 views[operator].heard_ms = now
         if parts:

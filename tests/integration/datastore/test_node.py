@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from datastore import wire, wire_ledger
+from datastore.commands import HoldEach
 from datastore.errors import HoldfastError, InvalidRequest, NotPrimary, OutcomeUnknown, QuorumLost, SeatUnavailable
+from datastore.ledger import unseal
+from datastore.rows import Kind
 from tests.integration.datastore.nodes import CALL_MS, CALM, HASTY, NAMES, OPERATOR, Nodes
 from tests.unit.datastore.inventory import SERVICE
 from tests.waiting import wait_until
@@ -59,6 +62,44 @@ def test_a_repeated_request_gets_the_first_answer_also_from_the_next_primary(nod
     assert first == nodes.submit("node-1", taken, refused)
     nodes.promote("node-2")
     assert first == nodes.submit("node-2", taken, refused)
+
+
+def hold_each(nodes: Nodes, bulk_id: str, *seats: str) -> list[int]:
+    """Hold each seat at node-1, in bulk; return the kinds of the rows that were written."""
+    nodes.request += 1
+    fence = (1, nodes.request, f"nonce-{nodes.request}")
+    prices, percents = tuple((100,) for _ in seats), tuple(0 for _ in seats)
+    groups = tuple((seat,) for seat in seats)
+    command = HoldEach(bulk_id, b"d", bulk_id, "owner", SERVICE, groups, 900_000, *fence, "USD", prices, percents, 1000, 1000)
+    value = nodes.submit("node-1", command)[0].unwrap()
+    assert value["refused"] == []
+    return [kind for kind, _, _ in unseal(ledger(nodes, "node-1")[value["lsn"] - 1]).entry.events]
+
+
+def wait_heard(nodes: Nodes) -> None:
+    """Wait until node-1 has heard of both others that they have everything."""
+
+    def is_heard() -> bool:
+        status = nodes.partition("node-1")
+        return [lsn for lsn, _, _ in status.followers.values()] == [status.last_lsn] * 2
+
+    wait_until(is_heard, "both followers to be heard", CATCH_UP_S)
+
+
+def test_holds_in_bulk_are_written_as_every_copy_reads_them(nodes: Nodes) -> None:
+    """A copy that is down may come back with an older program and lead; once all have told theirs one row is enough for all seats."""
+    wait_heard(nodes)
+    assert hold_each(nodes, "AR.first", "1A") == [Kind.BULK]
+    nodes.kill("node-3")
+    nodes.promote("node-1")
+    assert sorted(hold_each(nodes, "AR.down", "1B", "1C")) == [Kind.SEAT, Kind.SEAT, Kind.BULK]
+    nodes.start("node-3")
+    wait_heard(nodes)
+    assert hold_each(nodes, "AR.up", "2A", "2B") == [Kind.BULK]
+    nodes.promote("node-2")
+    for seat in ("1A", "1B", "1C", "2A", "2B"):
+        with pytest.raises(SeatUnavailable):
+            nodes.submit("node-2", nodes.hold(seat))[0].unwrap()
 
 
 def test_a_node_that_is_not_primary_says_who_is(nodes: Nodes) -> None:

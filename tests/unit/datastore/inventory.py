@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datastore import wire
 from datastore.engine import Decision, decide
 from datastore.model import Epoch, LayoutSpec, Place, Schedule, Section
-from datastore.rows import Event
+from datastore.rows import ROWS_FORM, Event
 from datastore.state import AppliedState
 
 EPOCH = Epoch(1, "m")
@@ -79,6 +79,7 @@ class Partition:
         self.now_ms = DAY_START_MS - 10 * 86_400_000
         self.history: list[Event] = []
         self.counter = 0
+        self.rows_form = ROWS_FORM
         self.submit(import_command(schedules or [schedule()]))[0].unwrap()
 
     def submit(self, *commands: wire.AnyCommand) -> list[wire.Outcome]:
@@ -86,7 +87,7 @@ class Partition:
         return self.decide(*commands).outcomes
 
     def decide(self, *commands: wire.AnyCommand) -> Decision:
-        decision = decide(self.state, commands, self.now_ms, self.lsn + 1, EPOCH, self.answers.get)
+        decision = decide(self.state, commands, self.now_ms, self.lsn + 1, EPOCH, self.answers.get, self.rows_form)
         if decision.changed:
             self.lsn += 1
             self.rows.store(decision.events)

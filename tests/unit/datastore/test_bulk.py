@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from datastore import errors, wire
-from datastore.commands import HoldEach
+from datastore.commands import HoldEach, Retire
 from datastore.model import HoldState, SeatState, bulk_hold_id, place_in_bulk
 from datastore.reading import Reader
-from datastore.rows import BulkRow, HoldRow, Kind, decode_row
+from datastore.rows import ROWS_FORM, BulkRow, HoldRow, Kind, decode_row
 from datastore.state import AppliedState
-from tests.unit.datastore.inventory import SERVICE, Partition
+from tests.unit.datastore.inventory import SERVICE, Partition, import_command, schedule
 
 ID = "AR.bulk"
 
@@ -241,6 +241,19 @@ def test_what_can_never_be_held_is_refused_whole(
 def test_a_closed_service_sells_none(partition: Partition) -> None:
     partition.submit(wire.SetService("close-1", b"", SERVICE, 1, "test"))
     assert partition.submit(each(partition, ("1A",)))[0].error["code"] == "service_closed"
+
+
+@pytest.mark.parametrize("rows_form", range(ROWS_FORM + 1))
+def test_what_is_decided_on_applied_state_alone_waits_for_them(partition: Partition, rows_form: int) -> None:
+    """An import behind them in one batch would take the service from under them, and an operator be retired that has open holds."""
+    partition.rows_form = rows_form
+    assert not partition.submit(wire.SetOperator("operator", b"", "AR", "Air", "airline", b"k" * 32))[0].error
+    others = (import_command([schedule("999")], request_id="import"), Retire("retire", b""))
+    outcomes = partition.submit(each(partition, ("1A",), ("1B",)), *others)
+    assert [outcome.error.get("code") for outcome in outcomes] == [None, "request_in_progress", "request_in_progress"]
+    confirm = wire.Confirm("confirm", b"", bulk_hold_id(ID, 1), "ann", ("R00001",), b"token", b"side")
+    assert not partition.submit(confirm)[0].error
+    assert partition.submit(Retire("retire", b""))[0].error["code"] == "invalid_request"
 
 
 def test_a_cancelled_service_releases_all(partition: Partition) -> None:

@@ -15,14 +15,14 @@ from datastore import commands, wire
 from datastore.commands import HoldEach
 from datastore.events import holds_in
 from datastore.model import PaymentState, bulk_hold_id
-from datastore.rows import HoldRow, Kind, decode_row
+from datastore.rows import ROWS_FORM, HoldRow, Kind, decode_row
 from datastore.state import AppliedState
-from tests.unit.datastore.inventory import SERVICE, Partition
+from tests.unit.datastore.inventory import SERVICE, Partition, import_command, schedule
 
 SEATS = [f"{row}{column}" for row in "123" for column in "ABCD"]
 OWNERS = ("ann", "bob")
 KINDS = ("hold", "each", "each", "release", "release", "extend", "extend", "confirm", "confirm", "cancel", "block", "unblock", "sweep")
-RARE = ("close", "paying", "paying", "settle", "cancel service")
+RARE = ("close", "paying", "paying", "settle", "cancel service", "import")
 COMPARED = (Kind.CLOSED_HOLD, Kind.ORDER, Kind.PAYMENT, Kind.CLOSED_PAYMENT, Kind.SERVICE)
 INTENTS = tuple(f"pi{number}" for number in range(6))
 
@@ -39,6 +39,7 @@ class Twins:
     def step(self) -> None:
         """Let both decide one batch and compare what came of it."""
         pairs = [self._pair() for _ in range(self.dice.randint(1, 5))]
+        self.bulky.rows_form = self.dice.choice([ROWS_FORM, ROWS_FORM, 0])  # Now and then a copy may be of an older program.
         one = self.bulky.decide(*(command for command, _ in pairs)).outcomes
         others = iter(self.single.decide(*(command for _, alike in pairs for command in alike)).outcomes)
         for outcome, (command, alike) in zip(one, pairs, strict=True):
@@ -135,6 +136,7 @@ class Twins:
             "paying": commands.Paying(
                 "", b"", hold_id, owner, dice.choice(INTENTS), sum(held.prices) if held else 1, "USD", (), 4_000, 20_000
             ),
+            "import": import_command([schedule()], request_id=request_id, dataset="again"),
             "settle": commands.Settle("", b"", dice.choice(INTENTS), int(dice.choice([PaymentState.CAPTURE, PaymentState.VOID])), "note"),
         }
         return makers[kind]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import pytest
@@ -10,15 +9,13 @@ import pytest
 from datastore import errors, wire
 from datastore.commands import Paying
 from datastore.events import makes_bulk, seats_in
-from datastore.feed import BULKS_READ, page_of, part_of
-from datastore.ledger import BATCH, Entry, Position, SealedEntry, genesis, position_of, seal
+from datastore.feed import BULKS_READ, page_of
+from datastore.ledger import genesis
 from datastore.model import SeatState, bulk_hold_id
-from datastore.rows import BulkRow, Event, Kind, SeatRow, decode_row, encode_row
+from datastore.rows import BULKS_SPEAK, ROWS_FORM, BulkRow, Event, Kind, SeatRow, decode_row, encode_row
 from datastore.state import AppliedState
-from loadbalancer.view import OperatorView
-from tests.unit.datastore.inventory import EPOCH, SERVICE, Partition
+from tests.unit.datastore.inventory import SERVICE, Partition
 from tests.unit.datastore.test_bulk import ID, bulk_row, each
-from tests.unit.datastore.test_bulk_differential import Twins
 
 CHANGES: dict[str, Callable[[str], wire.AnyCommand]] = {
     "release": lambda hold_id: wire.Release("change", b"", hold_id, "ann"),
@@ -44,11 +41,12 @@ def both(partition: Partition) -> list[AppliedState]:
     return [partition.state, AppliedState("AR", partition.rows)]
 
 
-def test_one_row_says_it_for_all(partition: Partition) -> None:
-    command = each(partition, ("1A",), ("1B", "1C"))
+@pytest.mark.parametrize("generation", [0, 1])
+def test_one_row_says_it_for_all(partition: Partition, generation: int) -> None:
+    command = each(partition, ("1A",), ("1B", "1C"), generation=generation)
     decision = partition.decide(command)
     assert [event.kind for event in decision.events] == [Kind.BULK]
-    fence = (1, command.counter, command.nonce)
+    fence = (generation, command.counter, command.nonce)
     held = {
         seat: SeatRow(SeatState.HELD, bulk_hold_id(ID, number), partition.lsn, "ann", *fence)
         for number, seat in [(1, "1A"), (2, "1B"), (2, "1C")]
@@ -132,6 +130,21 @@ def test_bulks_of_format_3_2_leave_their_seats_to_rows_of_their_own(partition: P
         assert [state.seats(SERVICE)[seat_id].state for seat_id in ("1A", "1B")] == [SeatState.FREE, SeatState.HELD]
 
 
+def test_a_copy_that_does_not_read_such_rows_gets_rows_of_seats(partition: Partition) -> None:
+    """What an older program would have written, so that it may lead; the row that it makes of the bulk is the same."""
+    partition.rows_form = BULKS_SPEAK - 1
+    command = each(partition, ("1A",), ("1B",))
+    assert sorted(event.kind for event in partition.decide(command).events) == [Kind.SEAT, Kind.SEAT, Kind.BULK]
+    row = bulk_row(partition)
+    assert row is not None and row.seat_rows() == {}
+    for state in both(partition):
+        seats = state.seats(SERVICE)
+        assert [(seats[seat_id].state, seats[seat_id].counter) for seat_id in ("1A", "1B")] == [(SeatState.HELD, command.counter)] * 2
+    partition.rows_form = ROWS_FORM
+    partition.submit(wire.Release("r", b"", bulk_hold_id(ID, 1), "ann"))
+    assert [both(partition)[1].seats(SERVICE)[seat_id].state for seat_id in ("1A", "1B")] == [SeatState.FREE, SeatState.HELD]
+
+
 def test_an_event_tells_of_seats_when_its_bulk_is_made(partition: Partition) -> None:
     """... and not when some have left: by then others may have said more of the seats that are named."""
     made = partition.decide(each(partition, ("1A",), ("1B",))).events[0]
@@ -141,68 +154,6 @@ def test_an_event_tells_of_seats_when_its_bulk_is_made(partition: Partition) -> 
     assert seats_in(*bulk, partition.lsn) == {} and not makes_bulk(b"", partition.lsn)
     assert [key for event in left for key in seats_in(*event, partition.lsn)] == [f"{SERVICE}/1A"]
     assert seats_in(Kind.SEAT, "S/1", b"", 1) == {}
-
-
-class Followed:
-    """A partition under random commands, its sealed entries, and views that begin to follow while it goes on."""
-
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        self.twins = Twins(seed)
-        self.partition = self.twins.bulky
-        self.entries: list[SealedEntry] = []
-        self._note()
-
-    @property
-    def position(self) -> Position:
-        return position_of(self.entries[-1]) if self.entries else genesis("AR")
-
-    def step(self) -> None:
-        self.twins.step()
-        self._note()
-
-    def _note(self) -> None:
-        done = sum(len(sealed.entry.events) for sealed in self.entries)
-        events = [(int(kind), key, value) for kind, key, value in self.partition.history[done:]]
-        while self.position.lsn < self.partition.lsn:
-            last = self.position.lsn + 1 == self.partition.lsn
-            entry = Entry(EPOCH, self.position.lsn + 1, self.partition.now_ms, BATCH, events=events if last else [])
-            self.entries.append(seal(entry, self.position.hash))
-
-    def view(self) -> tuple[OperatorView, int]:
-        """Return a view from pages that are read at different times, and the lsn from which it has to follow."""
-        view = OperatorView("AR")
-        after: tuple[int, str] | None = (0, "")
-        first = 0
-        while after is not None:
-            page = page_of(self.partition.rows, self.position, after, self.dice.choice([1, 2, 3, 50]))
-            first = first or page.lsn
-            view.apply(page.rows)
-            after = page.next
-            if self.dice.random() < 0.4:
-                self.step()
-        return view, first
-
-    def taken(self) -> dict[str, SeatRow]:
-        return {seat_id: row for seat_id, row in self.partition.state.seats(SERVICE).items() if row.state != SeatState.FREE}
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_a_view_ends_where_the_partition_is(seed: int) -> None:
-    """Whatever was decided while its pages were read, and however the feed is cut (Z14)."""
-    followed = Followed(seed)
-    for _ in range(followed.dice.randint(3, 15)):
-        followed.step()
-    view, lsn = followed.view()
-    for _ in range(followed.dice.randint(0, 5)):
-        followed.step()
-    while lsn < followed.position.lsn:
-        part = part_of("AR", followed.entries[lsn : lsn + followed.dice.randint(1, 4)])
-        assert part is not None
-        view.apply(part.events)
-        lsn = part.lsn
-    assert view.seats_taken(SERVICE) == followed.taken()
-    assert (SERVICE in view.touched.get(SERVICE[-10:], ())) == bool(followed.taken() or SERVICE in view.services)
 
 
 def test_pages_read_few_bulks_at_once(partition: Partition) -> None:

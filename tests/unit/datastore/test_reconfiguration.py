@@ -6,7 +6,7 @@ from datastore.configuration import ADD_LEARNER, ADD_VOTER, DROP_LEARNER, REMOVE
 from datastore.ledger import SealedEntry, unseal
 from datastore.model import EPOCH_NONE
 from datastore.replication_steps import Append, Commit, HandedOver, Plan, Reconfigured, Send
-from datastore.rows import ConfigRow
+from datastore.rows import ROWS_FORM, ConfigRow
 from tests.unit.datastore.test_replication import CONFIG_ROW, ONE, TWO, Site, sends, serving
 
 NEW = ConfigChange(ADD_LEARNER, "d", "node-d")
@@ -19,13 +19,13 @@ def configure(site: Site, change: ConfigChange, config_lsn: int = -1) -> tuple[R
     return plan.reply, site.carry_out(Plan(plan.steps))
 
 
-def acknowledge(site: Site, name: str) -> list[object]:
-    """Let `name` answer everything that is on its way to it."""
+def acknowledge(site: Site, name: str, rows_form: int = ROWS_FORM) -> list[object]:
+    """Let `name` answer everything that is on its way to it; `rows_form`: what its program reads."""
     follower = site.machine._followers[name]
     if not follower.busy:
         site.now_ms += 100
         site.carry_out(site.machine.tick(site.now_ms))
-    steps = site.ack(name, follower.busy, site.machine.tail.lsn)
+    steps = site.ack(name, follower.busy, site.machine.tail.lsn, rows_form)
     return steps
 
 
@@ -46,6 +46,35 @@ def test_a_learner_is_followed_at_once_and_has_no_vote() -> None:
     assert "d" in sends(steps) and "d" in site.machine.config.learners
     assert not [one for one in acknowledge(site, "d") if isinstance(one, Commit)]
     assert [Commit(2)] == [one for one in acknowledge(site, "b") if isinstance(one, Commit)]
+
+
+def test_rows_are_of_a_form_that_every_copy_reads() -> None:
+    """Whoever has not been heard in this reign may be of an older program, a learner too: it may have to lead one day."""
+    site = serving()
+    acknowledge(site, "b")
+    assert site.machine.rows_form == 0
+    acknowledge(site, "c")
+    assert site.machine.rows_form == ROWS_FORM
+    assert configure(site, NEW)[0].accepted
+    acknowledge(site, "b")
+    assert site.machine.rows_form == 0
+    acknowledge(site, "d")
+    assert site.machine.rows_form == ROWS_FORM
+    acknowledge(site, "c", rows_form=0)
+    assert site.machine.rows_form == 0
+    alone = Site(config=ConfigRow({"a": "node-a"}))
+    alone.lead()
+    assert alone.machine.rows_form == ROWS_FORM
+
+
+def test_a_learner_of_an_older_program_does_not_become_a_voter() -> None:
+    """What is in the log by then, it might not read, and lead."""
+    site = with_learner()
+    for rows_form, accepted in ((0, False), (ROWS_FORM, True)):
+        acknowledge(site, "d", rows_form)
+        acknowledge(site, "b")
+        reply, _ = configure(site, ConfigChange(ADD_VOTER, "d"))
+        assert reply.accepted == accepted and ("older" in reply.reason) == (not accepted)
 
 
 def test_one_change_at_a_time_and_none_before_the_own_epoch_is_committed() -> None:

@@ -24,7 +24,7 @@ from datastore.replication_steps import (
     StepDown,
     Write,
 )
-from datastore.rows import ConfigRow
+from datastore.rows import ROWS_FORM, ConfigRow
 
 ONE, TWO, THREE = Epoch(1, "m"), Epoch(2, "m"), Epoch(3, "m")
 CONFIG_ROW = ConfigRow({"a": "node-a", "b": "node-b", "c": "node-c"})
@@ -55,8 +55,8 @@ class Site:
         self.carry_out(self.machine.promise(epoch, self.now_ms))
         return self.carry_out(self.machine.become(epoch, self.machine.store_uuid, 5000, self.now_ms))
 
-    def ack(self, name: str, seq: int, lsn: int) -> list[object]:
-        answer = AppendAnswer("ack", self.machine.epoch, lsn, name, self.machine.epoch)
+    def ack(self, name: str, seq: int, lsn: int, rows_form: int = ROWS_FORM) -> list[object]:
+        answer = AppendAnswer("ack", self.machine.epoch, lsn, name, self.machine.epoch, rows_form=rows_form)
         return self.carry_out(self.machine.answered(name, seq, answer, self.now_ms))
 
     def propose(self) -> list[object]:
