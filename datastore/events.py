@@ -1,4 +1,4 @@
-"""What an event of the log says of seats and of holds, whichever row it stands in. Pure.
+"""What an event of the log says of seats, whichever row it stands in. Pure.
 
 A seat's row says who has it, and so does the row of a bulk, once, for all seats of its holds: see `rows.BulkRow`.
 """
@@ -7,15 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from datastore.rows import BulkRow, HoldRow, Kind, SeatRow, decode_row
-
-
-def holds_in(kind: int, value: bytes) -> list[HoldRow]:
-    """Return the holds that a row image tells of, open or closed: one, those of a bulk, or none of another kind."""
-    if kind == Kind.BULK:
-        bulk: BulkRow = decode_row(kind, value)
-        return bulk.holds()
-    return [decode_row(kind, value)] if kind in (Kind.OPEN_HOLD, Kind.CLOSED_HOLD) else []
+from datastore.rows import BulkRow, Kind, SeatRow, decode_row
 
 
 def seats_in(kind: int, key: str, value: bytes, lsn: int) -> dict[str, SeatRow]:

@@ -314,9 +314,9 @@ class Replica(ReplicatedLog):
             follower.busy = 0
         # A node that lost its disk answers with another identity: it never counts as the old one (R14).
         follower.holding = answer.store_uuid != store_uuid or answer.status == "snapshot"
+        follower.rows_form = answer.rows_form  # Its program's, also while it takes a snapshot.
         if answer.epoch != self.epoch or follower.holding:
             return Plan([])
-        follower.rows_form = answer.rows_form
         if awaited:
             follower.heard_ms = follower.sent_ms
         follower.acked_seq = max(follower.acked_seq, seq)

@@ -18,11 +18,12 @@ from typing import Any
 
 from datastore import wire
 from datastore.audit import Audit
-from datastore.events import holds_in, seats_in
+from datastore.events import seats_in
 from datastore.ledger import SealedEntry, genesis, outcome_at
 from datastore.model import HoldState, SeatState
 from datastore.rows import ConfigRow, HoldRow, Kind, SeatRow, decode_row
 from tests.checkers import Answer, Final, check_operations
+from tests.holds_told import holds_in
 from tests.simulation.buyers import Asked, Seen
 from tests.simulation.lockclients import LockHeld
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from datastore.events import holds_in
 from datastore.ledger import SealedEntry
 from datastore.model import BasketState, HoldState, OrderState, PaymentState, is_basket
 from datastore.rows import BasketRow, HoldRow, Kind, LegRow, OrderRow, PaymentRow, decode_row
 from tests.checkers import Answer
+from tests.holds_told import holds_in
 from tests.simulation.invariants import Fault
 from tests.simulation.travellers import TripAsked
 

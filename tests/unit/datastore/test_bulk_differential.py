@@ -13,10 +13,10 @@ import pytest
 
 from datastore import commands, wire
 from datastore.commands import HoldEach
-from datastore.events import holds_in
 from datastore.model import PaymentState, bulk_hold_id
 from datastore.rows import ROWS_FORM, HoldRow, Kind, decode_row
 from datastore.state import AppliedState
+from tests.holds_told import holds_in
 from tests.unit.datastore.inventory import SERVICE, Partition, import_command, schedule
 
 SEATS = [f"{row}{column}" for row in "123" for column in "ABCD"]

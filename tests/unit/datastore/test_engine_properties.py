@@ -8,10 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from datastore import wire
 from datastore.commands import HoldEach
-from datastore.events import holds_in, seats_in
+from datastore.events import seats_in
 from datastore.model import HoldState, SeatState, bulk_hold_id
 from datastore.rows import Kind, decode_row
 from datastore.state import AppliedState
+from tests.holds_told import holds_in
 from tests.unit.datastore.inventory import SERVICE, Partition, import_command, schedule
 
 SEATS = ["1A", "1B", "1C", "1D", "2A"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datastore.configuration import ADD_LEARNER, ADD_VOTER, DROP_LEARNER, REMOVE_VOTER, ConfigChange, changed
 from datastore.ledger import SealedEntry, unseal
 from datastore.model import EPOCH_NONE
-from datastore.replication_steps import Append, Commit, HandedOver, Plan, Reconfigured, Send
+from datastore.replication_steps import Append, AppendAnswer, Commit, HandedOver, Plan, Reconfigured, Send
 from datastore.rows import ROWS_FORM, ConfigRow
 from tests.unit.datastore.test_replication import CONFIG_ROW, ONE, TWO, Site, sends, serving
 
@@ -62,6 +62,9 @@ def test_rows_are_of_a_form_that_every_copy_reads() -> None:
     assert site.machine.rows_form == ROWS_FORM
     acknowledge(site, "c", rows_form=0)
     assert site.machine.rows_form == 0
+    seq = site.machine._followers["c"].busy or 1
+    site.machine.answered("c", seq, AppendAnswer("snapshot", ONE, 0, "c", ONE), site.now_ms)
+    assert site.machine.rows_form == ROWS_FORM
     alone = Site(config=ConfigRow({"a": "node-a"}))
     alone.lead()
     assert alone.machine.rows_form == ROWS_FORM
