@@ -8,14 +8,15 @@ It looks at row images only, not at how the engine came to them:
 - what a standing hold claims is what the seat's row says;
 - a hold of a bulk leaves its row in the very entry that gives it, and each of its seats, a row of its own, and not otherwise;
 - a bulk's row is written by the entry that it says made it, and from then on only loses holds; while it names a seat, no other row of
-  that seat is written, and afterwards none with an older fence;
+  that seat is written;
+- no seat takes an older fence than it had (Z7);
 - a leg of a basket that another operator decides ends, in either way, or gives seats up, only in an entry that carries that
   decision's evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
 import msgspec
@@ -46,6 +47,7 @@ class Audit:
         self._entries = 0
         self._events = 0
         self._owner: dict[str, tuple[SeatState, str]] = {}  # seat key -> (state, hold id)
+        self._fences: dict[str, tuple[int, int]] = {}
         self._holds: dict[str, HoldRow] = {}
         self._bulks: dict[str, BulkRow] = {}
         self._orders: dict[str, OrderRow] = {}
@@ -92,15 +94,18 @@ class Audit:
         left: list[tuple[str, str]] = []  # (seat key, hold it left)
         holds: dict[str, HoldRow] = {}
         bulks: dict[str, BulkRow | None] = {}
-        written: dict[str, SeatRow] = {}  # rows of seats that this entry writes
+        written: set[str] = set()  # seats whose row this entry writes
         named: list[tuple[str, str]] = []  # (seat key, hold in whose bulk it was named when its row was written)
         smaller: list[HoldRow] = []  # sold holds that gave seats up
         followed: set[str] = set()  # baskets anchored elsewhere whose decision this entry carries
         for kind, key, value in sealed.entry.events:
             self._events += 1
             for seat_key, row in seats_in(kind, key, value, lsn).items():
+                if (row.generation, row.counter) < self._fences.get(seat_key, (0, 0)):
+                    self._violations.append(f"entry {lsn}: seat {seat_key} takes an older fence than it had")
+                self._fences[seat_key] = (row.generation, row.counter)
                 if kind == Kind.SEAT:
-                    written[key] = row
+                    written.add(key)
                     _, hold_id = self._owner.get(key, (SeatState.FREE, ""))
                     if self._is_in_bulk(hold_id):
                         named.append((key, hold_id))
@@ -115,6 +120,8 @@ class Audit:
                 holds[hold.hold_id] = self._holds[hold.hold_id] = hold
             elif kind == Kind.BULK:
                 bulk: BulkRow | None = decode_row(kind, value) if value else None
+                if key in bulks:
+                    self._violations.append(f"entry {lsn}: bulk {key} is written twice")
                 bulks[key] = bulk
                 if bulk is not None and (bulk.bulk_id != key or (key in self._bulks) == (bulk.lsn == lsn)):
                     self._violations.append(f"entry {lsn}: bulk {key} says that it is {bulk.bulk_id} and that entry {bulk.lsn} made it")
@@ -168,13 +175,12 @@ class Audit:
         return [(key, before)] if before and before != row.hold_id else []
 
     def _compare_bulk(
-        self, lsn: int, before: BulkRow, after: BulkRow | None, holds: Mapping[str, HoldRow], written: Mapping[str, SeatRow]
+        self, lsn: int, before: BulkRow, after: BulkRow | None, holds: Mapping[str, HoldRow], written: Set[str]
     ) -> None:
         """Look at what left a bulk: rows of their own have to speak for it from now on."""
         still = set(after.numbers) if after is not None else set()
         if after is not None and not _only_lost_holds(before, after):
             self._violations.append(f"entry {lsn}: bulk {before.bulk_id} changed otherwise than by losing holds")
-        fence = (before.generation, before.counter)
         for hold, number in zip(before.holds(), before.numbers, strict=True):
             if number in still:
                 continue
@@ -183,11 +189,8 @@ class Audit:
             if before.generation < 0:
                 continue  # The seats had rows of their own all the time.
             for key in (f"{hold.service_id}/{seat_id}" for seat_id in hold.seats):
-                row = written.get(key)
-                if row is None:
+                if key not in written:
                     self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk and seat {key} has no row")
-                elif (row.generation, row.counter) < fence:
-                    self._violations.append(f"entry {lsn}: {hold.hold_id} left its bulk and seat {key} has an older fence")
 
     def _forget_given_up(self, hold: HoldRow) -> bool:
         """Drop the claims that a sold hold has no longer; return whether there were any."""

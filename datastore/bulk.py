@@ -31,7 +31,7 @@ def hold_each(batch: Batch, command: HoldEach) -> dict[str, Any]:
     if command.generation < 0:  # The bulk's row would say nothing of its seats.
         raise errors.InvalidRequest("a fence is not negative", field="generation")
     check_on_sale(batch, facts)
-    if batch.bulk(command.bulk_id) is not None or batch.knows_any([bulk_hold_id(command.bulk_id, number + 1) for number in range(count)]):
+    if batch.knows_bulk(command.bulk_id) or batch.knows_any([bulk_hold_id(command.bulk_id, number + 1) for number in range(count)]):
         raise errors.IdempotencyKeyReused(f"holds {errors.shown(command.bulk_id)} exist already", hold_id=command.bulk_id)
     refused, due = _conflicts(batch, command)
     for hold in due.values():

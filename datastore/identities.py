@@ -3,7 +3,8 @@
 A store's file that was lost, or put back from a backup, comes up as if nothing had happened since; but it may have promised
 and acknowledged more. The record is written after the store, never before, so a store is never behind it by itself. It must
 survive the process: a power failure may put an older one in its place, and loses no more than that check. But one that names another
-store, or tells of a new promise, is there for good before anybody counts on it (`remembered.must_last` says why).
+store, or tells of a new promise, is there for good before anybody counts on it (`remembered.must_last` says why). The bytes of each are
+flushed before they take the record's name, so that none is torn: a third of a millisecond, twice a second while an operator sells.
 
 A record is JSON: the fields of `Remembered` and a sum over them (none in those of before); one that fails it is as good as none.
 """
@@ -29,6 +30,7 @@ class Identities:
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._folder = folder
         self._disk = disk or Disk()
+        self._lasting: set[str] = set()  # operators whose record this process has put on the disk for good
         folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, operator: str) -> Remembered | None:
@@ -63,7 +65,8 @@ class Identities:
             DiskFailed: It is as it was.
         """
         path = self._path(operator)
-        lasts = must_last(self.read(operator), remembered)
+        # The process before may have ended between a rename and the flush of the names: then what is read may not be there for good.
+        lasts = operator not in self._lasting or must_last(self.read(operator), remembered)
         draft = path.with_name(f".{path.name}.new")
         try:
             fields = msgspec.to_builtins(remembered)
@@ -71,7 +74,9 @@ class Identities:
             self._disk.flush(draft)  # Not every file system keeps what a rename replaced until the new bytes are there.
             self._disk.rename(draft, path)
             if lasts:
+                self._lasting.discard(operator)
                 self._disk.flush_names(self._folder)
+                self._lasting.add(operator)
         except OSError as cause:
             raise DiskFailed(f"{path}: cannot be written: {cause}", file=str(path)) from cause
 

@@ -106,6 +106,10 @@ class Batch:
         """Return the holds of a bulk that are still as they were made; None where there are none."""
         return self._bulks[bulk_id] if bulk_id in self._bulks else self.state.open_holds.bulks.get(bulk_id)
 
+    def knows_bulk(self, bulk_id: str) -> bool:
+        """Return whether a bulk is open, or was until this batch emptied it: one entry writes its row once, and cannot make it anew."""
+        return bulk_id in self._bulks or bulk_id in self.state.open_holds.bulks
+
     def closed_hold(self, hold_id: str) -> HoldRow | None:
         return self._closed.get(hold_id) or self.state.closed_hold(hold_id)
 

@@ -133,9 +133,17 @@ class Replica(ReplicatedLog):
         return min([ROWS_FORM, *(one.rows_form for one in self._followers.values() if not one.leaving_lsn)])
 
     def followers(self, now_ms: int) -> dict[str, tuple[int, int, bool]]:
-        """Return store uuid -> (lsn up to which it has the log, ms since it was heard, whether it is caught up)."""
+        """Return store uuid -> (lsn up to which it has the log, ms since it was heard, whether it is caught up).
+
+        A learner of an older program is never caught up: it may not become a voter.
+        """
+        voters = self.config.voters
         return {
-            uuid: (one.match_lsn, max(0, now_ms - one.heard_ms), one.is_caught_up(self.tail.lsn, now_ms))
+            uuid: (
+                one.match_lsn,
+                max(0, now_ms - one.heard_ms),
+                one.is_caught_up(self.tail.lsn, now_ms) and (uuid in voters or one.rows_form >= ROWS_FORM),
+            )
             for uuid, one in self._followers.items()
             if not one.leaving_lsn
         }
@@ -314,7 +322,8 @@ class Replica(ReplicatedLog):
             follower.busy = 0
         # A node that lost its disk answers with another identity: it never counts as the old one (R14).
         follower.holding = answer.store_uuid != store_uuid or answer.status == "snapshot"
-        follower.rows_form = answer.rows_form  # Its program's, also while it takes a snapshot.
+        if awaited and answer.store_uuid == store_uuid:
+            follower.rows_form = answer.rows_form  # Also while it takes a snapshot. It cannot fall: an older program leaves its file alone.
         if answer.epoch != self.epoch or follower.holding:
             return Plan([])
         if awaited:

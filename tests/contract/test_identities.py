@@ -46,7 +46,6 @@ def record(store_uuid: str, next_uuid: str = "", lsn: int = 0, promised: Epoch =
 @pytest.mark.parametrize(
     ("before", "now", "flushed"),
     [
-        (None, record("one", promised=EPOCH_NONE), False),
         (None, record("one"), True),
         (None, record("one", "two"), True),
         (record("one"), record("one", promised=TWO, lsn=7), True),
@@ -71,6 +70,17 @@ def test_a_record_of_another_store_or_promise_is_flushed(tmp_path: Path, before:
     identities.write("AR", now)
     assert disk.done == ["write", "flush", "rename", *(["flush names"] if flushed else [])]
     assert identities.read_whole("AR") == now
+
+
+def test_the_first_record_of_a_process_is_flushed(tmp_path: Path) -> None:
+    """The one before may have ended between the rename and the flush of the names: what is read need not be there for good."""
+    Identities(tmp_path, Noting()).write("AR", record("one"))
+    disk = Noting()
+    identities = Identities(tmp_path, disk)
+    for operator, flushed in (("AR", True), ("AR", False), ("LA", True)):
+        disk.done.clear()
+        identities.write(operator, record("one"))
+        assert flushed == ("flush names" in disk.done)
 
 
 def test_a_record_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from datastore import wire
 from datastore.commands import HoldEach
+from datastore.engine import decide
 from datastore.model import HoldState, SeatState
-from datastore.rows import BulkRow, Event, Kind, SeatRow, decode_row, encode_row
+from datastore.rows import BULKS_SPEAK, BulkRow, Event, Kind, SeatRow, decode_row, encode_row
 from tests.unit.datastore.inventory import SERVICE
-from tests.unit.datastore.test_audit import Ledger, sold
+from tests.unit.datastore.test_audit import EPOCH, Ledger, sold
 
 
 def made() -> tuple[Ledger, BulkRow]:
@@ -82,3 +84,46 @@ def test_a_bulk_under_anothers_key_is_seen() -> None:
     row = replace(bulk, lsn=ledger.tail().lsn + 1, bulk_id="AR.x", numbers=(1,), seats=(("3A",),), prices=((1,),), refundable_percents=(0,))
     ledger.forge(Event(Kind.BULK, "AR.y", encode_row(row)))
     assert ledger.violations()
+
+
+@pytest.mark.parametrize("state", [SeatState.FREE, SeatState.HELD])
+def test_a_bulk_and_a_row_of_its_seat_with_another_fence_in_one_entry_are_seen(state: SeatState) -> None:
+    """Whoever follows the entries takes the later word, one who reads the rows the bulk's."""
+    ledger, bulk = made()
+    row = another(bulk, ledger.tail().lsn + 1, "3A")
+    hold_id, owner = ("", "") if state == SeatState.FREE else ("AR.f-1", "owner")
+    ledger.forge(Event(Kind.BULK, "AR.f", encode_row(row)), seat("3A", state, hold_id, 0, owner, 1, 5, "other"))
+    assert ledger.violations()
+
+
+def test_a_bulk_with_an_older_fence_than_its_seat_had_is_seen() -> None:
+    ledger, bulk = made()
+    ledger.forge(seat("3A", SeatState.FREE, "", 0, "", 9, 1, "n"))
+    assert ledger.violations() == []
+    ledger.forge(Event(Kind.BULK, "AR.f", encode_row(another(bulk, ledger.tail().lsn + 1, "3A"))))
+    assert any("takes an older fence" in sentence for sentence in ledger.violations())
+
+
+def test_a_bulk_that_is_written_twice_is_seen() -> None:
+    ledger, bulk = made()
+    row = another(bulk, ledger.tail().lsn + 1, "3A")
+    ledger.forge(Event(Kind.BULK, "AR.f", encode_row(row)), Event(Kind.BULK, "AR.f", encode_row(row)))
+    assert any("is written twice" in sentence for sentence in ledger.violations())
+
+
+def test_what_leaves_a_silent_bulk_as_programs_of_format_3_2_let_it_is_no_violation() -> None:
+    """Extended: its seat had a row of its own all the time, and those programs wrote none again."""
+    ledger = sold()
+    each = HoldEach("e", b"d", "AR.e", "owner", SERVICE, (("2A",), ("2B",)), 60_000, 1, 50, "n", "USD", ((1,), (1,)), (0, 0), 50, 50)
+    for command in (each, wire.Extend("x", b"", "AR.e-2", "owner", 9_000, 90_000)):
+        lsn = ledger.tail().lsn + 1
+        events = decide(ledger.state, [command], ledger.now_ms, lsn, EPOCH, lambda _: None, BULKS_SPEAK - 1).events
+        ledger.forge(*[event for event in events if event.kind != Kind.SEAT or command is each])
+    assert ledger.violations() == []
+
+
+def another(bulk: BulkRow, lsn: int, seat_id: str) -> BulkRow:
+    """Return the row of a new bulk over one seat."""
+    return replace(
+        bulk, lsn=lsn, bulk_id="AR.f", numbers=(1,), seats=((seat_id,),), prices=((1,),), refundable_percents=(0,), counter=60
+    )

@@ -216,6 +216,17 @@ def test_ids_are_given_once(partition: Partition, how: str) -> None:
     assert seat_state(partition, "2A") == (SeatState.FREE, "")
 
 
+def test_an_id_is_not_given_again_in_the_entry_that_empties_its_bulk(partition: Partition) -> None:
+    """The bulk's row would be written once for both; whoever follows the entries took it for the old one with a hold less."""
+    partition.submit(partition.hold("one", "1A", owner="bob"))
+    assert len(partition.submit(each(partition, ("1A",), ("1B",)))[0].unwrap()["refused"]) == 1
+    release = wire.Release("release-1", b"", bulk_hold_id(ID, 2), "ann")
+    outcomes = partition.submit(release, each(partition, ("2A",), request_id="bulk-2"))
+    assert [outcome.error.get("code") for outcome in outcomes] == [None, "idempotency_key_reused"]
+    assert partition.state.seats(SERVICE) == AppliedState("AR", partition.rows).seats(SERVICE)
+    assert not partition.submit(partition.hold("two", "2A", owner="bob"))[0].error
+
+
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [

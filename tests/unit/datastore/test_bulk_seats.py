@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from datastore import errors, wire
@@ -12,6 +13,7 @@ from datastore.events import makes_bulk, seats_in
 from datastore.feed import BULKS_READ, page_of
 from datastore.ledger import genesis
 from datastore.model import SeatState, bulk_hold_id
+from datastore.overlay import Batch
 from datastore.rows import BULKS_SPEAK, ROWS_FORM, BulkRow, Event, Kind, SeatRow, decode_row, encode_row
 from datastore.state import AppliedState
 from tests.unit.datastore.inventory import SERVICE, Partition
@@ -143,6 +145,19 @@ def test_a_copy_that_does_not_read_such_rows_gets_rows_of_seats(partition: Parti
     partition.rows_form = ROWS_FORM
     partition.submit(wire.Release("r", b"", bulk_hold_id(ID, 1), "ann"))
     assert [both(partition)[1].seats(SERVICE)[seat_id].state for seat_id in ("1A", "1B")] == [SeatState.FREE, SeatState.HELD]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_trial_and_what_is_adopted_keep_the_form_of_rows(partition: Partition, adopted: bool) -> None:
+    partition.submit(each(partition, ("1A",)))
+    row = bulk_row(partition)
+    assert row is not None
+    batch = Batch(partition.state, partition.now_ms, partition.lsn + 1, BULKS_SPEAK - 1)
+    trial = batch.trial()
+    trial.put_bulk(msgspec.structs.replace(row, bulk_id="AR.two", lsn=partition.lsn + 1, seats=(("2A",),)))
+    if adopted:
+        batch.adopt(trial)
+    assert [event.kind for event in (batch if adopted else trial).finish()] == [Kind.SEAT, Kind.BULK]
 
 
 def test_an_event_tells_of_seats_when_its_bulk_is_made(partition: Partition) -> None:

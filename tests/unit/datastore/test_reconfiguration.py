@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datastore import shipping, wire
 from datastore.configuration import ADD_LEARNER, ADD_VOTER, DROP_LEARNER, REMOVE_VOTER, ConfigChange, changed
 from datastore.ledger import SealedEntry, unseal
 from datastore.model import EPOCH_NONE
@@ -62,12 +63,44 @@ def test_rows_are_of_a_form_that_every_copy_reads() -> None:
     assert site.machine.rows_form == ROWS_FORM
     acknowledge(site, "c", rows_form=0)
     assert site.machine.rows_form == 0
-    seq = site.machine._followers["c"].busy or 1
-    site.machine.answered("c", seq, AppendAnswer("snapshot", ONE, 0, "c", ONE), site.now_ms)
+    site.now_ms += 100
+    site.carry_out(site.machine.tick(site.now_ms))
+    site.machine.answered("c", site.machine._followers["c"].busy, AppendAnswer("snapshot", ONE, 0, "c", ONE), site.now_ms)
     assert site.machine.rows_form == ROWS_FORM
     alone = Site(config=ConfigRow({"a": "node-a"}))
     alone.lead()
     assert alone.machine.rows_form == ROWS_FORM
+
+
+def test_what_an_older_program_answers_is_taken_for_form_0() -> None:
+    """It has a field less; what this program answers travels."""
+    old = wire.encode(["AR", "ack", (1, "m"), 7, "b", (0, ""), 0])
+    assert shipping.answer_of(wire.decode(wire.AppendReply, old)).rows_form == 0
+    new = shipping.reply_of("AR", AppendAnswer("ack", ONE, 7, "b", ONE))
+    assert shipping.answer_of(wire.decode(wire.AppendReply, wire.encode(new))).rows_form == ROWS_FORM
+
+
+def test_a_voter_that_leaves_has_no_say_in_the_form_of_rows() -> None:
+    """Nothing is decided before its removal is committed."""
+    site = serving()
+    acknowledge(site, "b")
+    acknowledge(site, "c", rows_form=0)
+    assert configure(site, ConfigChange(REMOVE_VOTER, "c"))[0].accepted
+    assert not site.machine.may_propose
+    acknowledge(site, "b")
+    assert (True, ROWS_FORM) == (site.machine.may_propose, site.machine.rows_form)
+
+
+def test_only_a_stores_own_awaited_answer_tells_its_form_of_rows() -> None:
+    site = serving()
+    acknowledge(site, "b")
+    late = site.machine._followers["c"].busy
+    assert late
+    site.machine.answered("c", late, AppendAnswer("ack", ONE, 0, "other", ONE), site.now_ms)
+    assert site.machine.rows_form == 0
+    acknowledge(site, "c", rows_form=0)
+    site.machine.answered("c", late, AppendAnswer("ack", ONE, 1, "c", ONE), site.now_ms)
+    assert site.machine.rows_form == 0
 
 
 def test_a_learner_of_an_older_program_does_not_become_a_voter() -> None:
@@ -76,6 +109,7 @@ def test_a_learner_of_an_older_program_does_not_become_a_voter() -> None:
     for rows_form, accepted in ((0, False), (ROWS_FORM, True)):
         acknowledge(site, "d", rows_form)
         acknowledge(site, "b")
+        assert site.machine.followers(site.now_ms)["d"][2] == accepted  # So that no manager asks for it again and again.
         reply, _ = configure(site, ConfigChange(ADD_VOTER, "d"))
         assert reply.accepted == accepted and ("older" in reply.reason) == (not accepted)
 
