@@ -101,15 +101,13 @@ class Audit:
         for kind, key, value in sealed.entry.events:
             self._events += 1
             for seat_key, row in seats_in(kind, key, value, lsn).items():
-                if (row.generation, row.counter) < self._fences.get(seat_key, (0, 0)):
-                    self._violations.append(f"entry {lsn}: seat {seat_key} takes an older fence than it had")
-                self._fences[seat_key] = (row.generation, row.counter)
+                had = self._take_seat(lsn, seat_key, row)
+                if had and had != row.hold_id:
+                    left.append((seat_key, had))
                 if kind == Kind.SEAT:
                     written.add(key)
-                    _, hold_id = self._owner.get(key, (SeatState.FREE, ""))
-                    if self._is_in_bulk(hold_id):
-                        named.append((key, hold_id))
-                left += self._take_seat(seat_key, row)
+                    if self._is_in_bulk(had):
+                        named.append((key, had))
             if kind == Kind.SEAT:
                 if not value:
                     self._violations.append(f"entry {lsn}: the row of seat {key} is deleted, and its fence with it")
@@ -168,11 +166,15 @@ class Audit:
         bulk = self._bulks.get(place[0]) if place is not None else None
         return place is not None and bulk is not None and place[1] in bulk.numbers
 
-    def _take_seat(self, key: str, row: SeatRow) -> list[tuple[str, str]]:
-        """Take in who has a seat; return (seat key, hold) if it left one."""
-        _, before = self._owner.get(key, (SeatState.FREE, ""))
+    def _take_seat(self, lsn: int, key: str, row: SeatRow) -> str:
+        """Take in who has a seat, and under which fence; return the hold that had it before, "" for none."""
+        fence = (row.generation, row.counter)
+        if fence < self._fences.get(key, (0, 0)):
+            self._violations.append(f"entry {lsn}: seat {key} takes an older fence than it had")
+        self._fences[key] = fence
+        _, had = self._owner.get(key, (SeatState.FREE, ""))
         self._owner[key] = (row.state, row.hold_id)
-        return [(key, before)] if before and before != row.hold_id else []
+        return had
 
     def _compare_bulk(
         self, lsn: int, before: BulkRow, after: BulkRow | None, holds: Mapping[str, HoldRow], written: Set[str]

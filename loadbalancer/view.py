@@ -126,8 +126,7 @@ class OperatorView:
                 if value and _decode_state(value).state != SeatState.FREE:
                     seats = taken.get(service_id)
                     if seats is None:
-                        seats = taken[service_id] = {}
-                        self.touched.setdefault(service_id[DATE_AT:], set()).add(service_id)
+                        seats = self._first_taken(service_id)
                     seats[seat_id] = value
                 elif (seats := taken.get(service_id)) is not None:
                     seats.pop(seat_id, None)
@@ -140,6 +139,12 @@ class OperatorView:
             else:
                 self._apply_rare(kind, key, value)
 
+    def _first_taken(self, service_id: str) -> dict[str, bytes]:
+        """Return where to note the seats of a service of which none was taken."""
+        self.touched.setdefault(service_id[DATE_AT:], set()).add(service_id)
+        seats = self.taken[service_id] = {}
+        return seats
+
     def _apply_bulk(self, bulk: BulkRow) -> None:
         """Take in holds that were made in bulk: what it says of their seats, as if each had a row that says it."""
         rows = bulk.seat_rows()
@@ -148,8 +153,7 @@ class OperatorView:
             self.seat_changes[service_id] = self.seat_changes.get(service_id, 0) + 1
             seats = self.taken.get(service_id)
             if seats is None:
-                seats = self.taken[service_id] = {}
-                self.touched.setdefault(service_id[DATE_AT:], set()).add(service_id)
+                seats = self._first_taken(service_id)
             seats.update({seat_id: encode_row(row) for seat_id, row in rows.items()})
 
     def _apply_rare(self, kind: int, key: str, value: bytes) -> None:

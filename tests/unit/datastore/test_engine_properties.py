@@ -150,8 +150,9 @@ class Sales(RuleBasedStateMachine):
         newest: dict[str, tuple[int, int]] = {}
         for event in self.partition.history:
             # Of a bulk's row that some have left, the others' seats are said again: their fence must not have risen meanwhile.
-            said = {f"{SERVICE}/{seat}": row for seat, row in decode_row(Kind.BULK, event.value).seat_rows().items()} if (
-                event.kind == Kind.BULK and event.value) else seats_in(*event, lsn=0)
+            said = seats_in(*event, lsn=0)
+            if event.kind == Kind.BULK and event.value:
+                said = {f"{SERVICE}/{seat}": row for seat, row in decode_row(Kind.BULK, event.value).seat_rows().items()}
             for key, row in said.items():
                 assert newest.get(key, (0, 0)) <= (row.generation, row.counter)
                 newest[key] = (row.generation, row.counter)
