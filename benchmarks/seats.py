@@ -2,6 +2,7 @@
 
     python -m benchmarks.seats                       # 3 lock servers, 1 balancer, 1 manager, 3 nodes, AOF off
     python -m benchmarks.seats --appendfsync always  # what durable lock servers cost
+    python -m benchmarks.seats --turns 1             # a first impression
     python -m benchmarks.seats --report docs/benchmarks.md
     python -m benchmarks.seats --json
 
@@ -11,9 +12,10 @@ client, unless it is said that they have one each. Everything shares the machine
 Prints operations per second, p50 and p99 in milliseconds, the mean batch (holds in one entry of the log), and the CPU time that a
 hold costs each tier and its caller in microseconds.
 
-Beside them stands what the machine does with nothing of ours in it (`calibration.py`), measured before and after, and each goal
-as it would be on this machine: the goals were set on a faster one, whose yardsticks are `GOAL_MACHINE`. A ratio to a yardstick
-of the same run may be compared with another machine's, a number of holds may not.
+Beside them stands what the machine does with nothing of ours in it (`calibration.py`), measured before and after each turn, and each
+goal as it would be on this machine: the goals were set on a faster one, whose yardsticks are `phases.GOAL_MACHINE`. A ratio to a yardstick
+of the same turn may be compared with another machine's, a number of holds may not. Of several turns, each with a new cluster, the one with
+the median of those ratios is told, and the lowest and highest: what somebody else did on the machine meanwhile is in one turn, not in all.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tomlkit
 
-from benchmarks.calibration import Calibration, calibrate, mean_of
+from benchmarks.calibration import calibrate
+from benchmarks.phases import GOAL_MACHINE, PHASES, Phase, Turn, told_of
 from client.api import connect
 from client.folders import Folders
 from client.keys import digest, ensure_admin
@@ -55,50 +58,7 @@ ROWS, COLUMNS = 200, 100
 SERVICES = 3
 TIERS = ("balancer", "lock", "manager", "primary", "followers")
 TIER_OF_NAME = {"node-1": "primary", "node-2": "followers", "node-3": "followers"}
-
-
-# The yardsticks of the machine on which the goals were set, measured with its prototype.
-GOAL_MACHINE = Calibration(rpyc_calls=12_600, sqlite_commits=8_000, sqlite_rows=277_000)
-
-
-class Phase(NamedTuple):
-    """One measurement: `processes` × `threads` callers, `size` holds a call, `calls` calls of each.
-
-    Attributes:
-        method: "hold", "hold_many" (each hold a request of its own) or "hold_each" (one request for holds of one service).
-        goal: Holds a second on the machine of the goals; 0 for none.
-        is_apart: Whether each caller has a client of its own; else the callers of a process share one, which gathers what they ask at the
-            same time.
-    """
-
-    name: str
-    processes: int
-    threads: int
-    size: int
-    calls: int
-    method: str = "hold"
-    goal: int = 0
-    is_apart: bool = False
-
-    @property
-    def yardstick(self) -> str:
-        """Which field of `Calibration` bounds it: calls where each hold travels alone, rows in batches where many do."""
-        return "rpyc_calls" if self.size == 1 else "sqlite_rows"
-
-    def goal_on(self, machine: Calibration) -> float:
-        """Return the goal as it would be on a machine with those yardsticks."""
-        return self.goal * float(getattr(machine, self.yardstick)) / float(getattr(GOAL_MACHINE, self.yardstick))
-
-
-PHASES = (
-    Phase("1 caller", 1, 1, 1, 1500, goal=600),
-    Phase("32 callers", 2, 16, 1, 600, goal=5_800),
-    Phase("32 callers, a client each", 2, 16, 1, 600, goal=5_800, is_apart=True),
-    Phase("1 caller, 64 requests a message", 1, 1, 64, 300, "hold_many"),
-    Phase("16 callers, 64 requests a message", 2, 8, 64, 50, "hold_many", goal=40_000),
-    Phase("1 caller, 64 holds a request", 1, 1, 64, 600, "hold_each"),
-    Phase("16 callers, 64 holds a request", 2, 8, 64, 58, "hold_each", goal=40_000),
-)
+TURNS = 5
 
 
 def configuration(appendfsync: str) -> str:
@@ -310,7 +270,8 @@ REPORT = """# Benchmarks
 
 Written by `python -m benchmarks.seats --report docs/benchmarks.md` on {date}: a whole cluster of ten processes and its callers on
 one machine ({machine}), seats of three services of one operator, each commit on the disks of two of three copies. The
-machine is shared with others, so one column of one run may be compared with another, not a figure with another day's.
+machine is shared with others, so one column of one run may be compared with another, not a figure with another day's. Each row was
+measured in {turns} turns, each with a new cluster, `no` and `always` one after the other, and is that of the turn in the middle.
 
 | callers | lock servers | holds/s | p50 ms | p99 ms | holds an entry | holds for 1,000 of the yardstick | of the goal |
 |---|---|---:|---:|---:|---:|---:|---:|
@@ -318,15 +279,15 @@ machine is shared with others, so one column of one run may be compared with ano
 
 The design asks for 600 holds/s of one caller, 5,800 of 32 and 40,000 of callers that send 64 at a time, in this shape with
 lock servers that do not flush (`appendfsync no`). Those numbers were set on a faster machine, so each is measured against a
-yardstick of the same run: what this machine does with nothing of ours in it (`python -m benchmarks.calibration`). It was, before
-and after each half of the table:
+yardstick of the same turn: what this machine does with nothing of ours in it (`python -m benchmarks.calibration`). It was, before
+and after each turn:
 
 {yardsticks}
 
 The machine of the goals: {goal_machine}. Holds that travel alone are measured against RPyC calls, those in bulk against SQLite
-rows in batches. "Of the goal" is holds/s divided by the goal scaled down by that yardstick; 100 % means that on the machine of
-the goals the goal would be met, as far as one yardstick can say. Yardsticks that differ much before and after mean that
-somebody else used the machine meanwhile.
+rows in batches. "Of the goal" is holds/s divided by the goal scaled down by that yardstick, and in parentheses the turns with the least
+and the most; 100 % means that on the machine of the goals the goal would be met, as far as one yardstick can say. Yardsticks that
+differ much before and after mean that somebody else used the machine meanwhile.
 
 Callers are threads of two processes. Those of a process share a client, as a web server's threads do, and what they ask while a message
 is under way goes together in the next one (docs/decisions/0007); callers with "a client each" send every hold by itself.
@@ -346,42 +307,42 @@ edge beside plain RPyC), `python -m benchmarks.importing FOLDER --cluster` (a la
 """
 
 
-def of_goal(row: dict[str, Any], phase: Phase, machine: Calibration) -> tuple[str, str]:
-    """Return what to print of a row beside the yardstick: holds for 1,000 of it, and the share of the scaled goal or "-"."""
-    ratio = 1000 * row["holds_per_second"] / getattr(machine, phase.yardstick)
-    return f"{ratio:,.1f}", f"{row['holds_per_second'] / phase.goal_on(machine):.0%}" if phase.goal else "-"
-
-
-def calibrated(appendfsync: str) -> tuple[list[dict[str, Any]], list[Calibration]]:
-    """Return the figures of a run, and the machine's yardsticks from before and after it."""
+def take_turn(appendfsync: str) -> Turn:
+    """Measure every phase once, between two looks at the machine."""
     before = calibrate()
-    figures = run(appendfsync)
-    return figures, [before, calibrate()]
+    rows = run(appendfsync)
+    return Turn(before, rows, calibrate())
 
 
 def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
-def report(file: Path) -> None:
-    """Measure with and without flushing lock servers and write the page."""
+def report(file: Path, number: int) -> None:
+    """Measure with and without flushing lock servers, in turns, and write the page."""
+    ways: dict[str, list[Turn]] = {"no": [], "always": []}
+    for _ in range(number):
+        for appendfsync, turns in ways.items():
+            turns.append(take_turn(appendfsync))
     lines: list[str] = []
     costs: list[str] = []
     yardsticks: list[str] = []
-    for appendfsync in ("no", "always"):
-        figures, runs = calibrated(appendfsync)
-        yardsticks += [f"- `{appendfsync}`, {when}: {one.line()}" for when, one in zip(("before", "after"), runs, strict=True)]
-        for phase, row in zip(PHASES, figures, strict=True):
+    for appendfsync, turns in ways.items():
+        for place, turn in enumerate(turns, 1):
+            yardsticks += [f"- `{appendfsync}`, turn {place}, before: {turn.before.line()}; after: {turn.after.line()}"]
+        for told in told_of(turns):
+            row, cpu = told.row, told.row["cpu_us"]
             first = f"| {row['callers']} | `{appendfsync}` | "
-            told = [f"{row['holds_per_second']:,}", row["p50_ms"], row["p99_ms"], row["mean_batch"], *of_goal(row, phase, mean_of(runs))]
-            lines.append(f"{first}{' | '.join(map(str, told))} |")
-            cpu = row["cpu_us"]
+            ratio = f"{told.per_thousand:,.1f}"
+            cells = [f"{row['holds_per_second']:,}", row["p50_ms"], row["p99_ms"], row["mean_batch"], ratio, told.share()]
+            lines.append(f"{first}{' | '.join(map(str, cells))} |")
             costs.append(f"{first}{' | '.join(map(str, cpu.values()))} | {sum(cpu.values())} |")
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     kept = re.search(r"\n## .*", before, re.S)  # Every section is written by a benchmark of its own.
     page = REPORT.format(
         date=date.today().isoformat(),
         machine=machine(),
+        turns=number,
         rows="\n".join(lines),
         costs="\n".join(costs),
         yardsticks="\n".join(yardsticks),
@@ -394,31 +355,42 @@ def report(file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--appendfsync", choices=("no", "everysec", "always"), default="no")
+    parser.add_argument("--turns", type=_positive, default=TURNS, metavar="N", help=f"how often to measure each phase (default: {TURNS})")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--report", type=Path, metavar="FILE", help="measure both ways and write the page of the docs")
     options = parser.parse_args()
     if options.report:
-        report(options.report)
+        report(options.report, options.turns)
         return
-    figures, runs = calibrated(options.appendfsync)
+    turns = [take_turn(options.appendfsync) for _ in range(options.turns)]
     if options.json:
-        yardsticks = [one._asdict() for one in runs]
-        told = {"machine": machine(), "appendfsync": options.appendfsync, "yardsticks": yardsticks, "phases": figures}
-        print(json.dumps(told, indent=2))
+        figures = {"machine": machine(), "appendfsync": options.appendfsync, "turns": [_as_json(turn) for turn in turns]}
+        print(json.dumps(figures, indent=2))
         return
-    print(f"{machine()}, appendfsync {options.appendfsync}")
-    for when, one in zip(("before", "after"), runs, strict=True):
-        print(f"{when}: {one.line()}")
+    print(f"{machine()}, appendfsync {options.appendfsync}, the middle of {options.turns} turn{'s' if options.turns > 1 else ''}")
+    for place, turn in enumerate(turns, 1):
+        print(f"turn {place}, before: {turn.before.line()}\n{' ' * len(f'turn {place}')}   after: {turn.after.line()}")
     print(
-        f"{'callers':<34}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}{'per 1,000':>11}{'of goal':>9}"
+        f"{'callers':<34}{'holds/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'batch':>8}{'refused':>9}{'CPU us':>8}{'per 1,000':>11}{'of goal':>18}"
     )
-    for phase, row in zip(PHASES, figures, strict=True):
-        ratio, share = of_goal(row, phase, mean_of(runs))
+    for told in told_of(turns):
+        row = told.row
         print(
             f"{row['callers']:<34}{row['holds_per_second']:>10,}{row['p50_ms']:>9}{row['p99_ms']:>9}{row['mean_batch']:>8}{row['refused']:>9}"
-            f"{sum(row['cpu_us'].values()):>8}{ratio:>11}{share:>9}"
+            f"{sum(row['cpu_us'].values()):>8}{told.per_thousand:>11,.1f}{told.share():>18}"
         )
     print("per 1,000: holds for 1,000 RPyC calls (alone) or SQLite rows (bulk) of this machine; of goal: of the goal scaled by that")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least one turn")
+    return number
+
+
+def _as_json(turn: Turn) -> dict[str, Any]:
+    return {"before": turn.before._asdict(), "phases": turn.rows, "after": turn.after._asdict()}
 
 
 if __name__ == "__main__":
