@@ -252,7 +252,9 @@ def run(appendfsync: str) -> list[dict[str, Any]]:
         config.write_text(text)
         addresses = [f"127.0.0.1:{tomlkit.parse(text)['loadbalancer']['balancer'][0]['port']}"]  # type: ignore[index]
         command = [sys.executable, "-m", "client", "--config", str(config), "--data", str(data), "cluster"]
-        subprocess.run([*command, "up", "--detach"], check=True, stdout=subprocess.DEVNULL)
+        started = subprocess.run([*command, "up", "--detach"], check=False, capture_output=True, text=True)
+        if started.returncode:
+            raise SystemExit(f"the cluster did not start:\n{started.stderr}")
         try:
             import_hall(addresses, data, first)
             with connect(addresses) as holdfast:
@@ -263,7 +265,7 @@ def run(appendfsync: str) -> list[dict[str, Any]]:
 
                 return [measure(addresses, number, phase, first, operator_lsn, data) for number, phase in enumerate(PHASES)]
         finally:
-            subprocess.run([*command, "down"], check=False, stdout=subprocess.DEVNULL)
+            subprocess.run([*command, "down"], check=False, capture_output=True)
 
 
 REPORT = """# Benchmarks
@@ -321,8 +323,9 @@ def machine() -> str:
 def report(file: Path, number: int) -> None:
     """Measure with and without flushing lock servers, in turns, and write the page."""
     ways: dict[str, list[Turn]] = {"no": [], "always": []}
-    for _ in range(number):
+    for place in range(1, number + 1):
         for appendfsync, turns in ways.items():
+            print(f"turn {place} of {number}, {appendfsync}", file=sys.stderr)
             turns.append(take_turn(appendfsync))
     lines: list[str] = []
     costs: list[str] = []
