@@ -94,7 +94,9 @@ class Holdfast(Changes, BulkHolds):
         except UnicodeEncodeError as error:
             raise InvalidRequest(f"{shown(error.object)} is not valid Unicode", field="text") from error
         except OverflowError as error:
-            raise InvalidRequest(f"{method}: a number in it has more than 64 bits", field="number") from error
+            large = [name for name in request.__struct_fields__ if _is_beyond_64_bits(getattr(request, name))]
+            field = large[0] if large else "number"
+            raise InvalidRequest(f"{field}: a number of at most 64 bits is expected", field=field) from error
         if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
             request = msgspec.structs.replace(request, min_lsn=self.written.get(request.service_id, 0))
         try:
@@ -470,3 +472,7 @@ class Holdfast(Changes, BulkHolds):
     def locks(self, limit: int = 200) -> messages.LocksAnswer:
         """Return which locks stand on the lock servers now, whose, for how long yet and on how many; at most `limit` (1 to 1,000)."""
         return self._ask("locks", messages.Locks(limit=limit), messages.LocksAnswer)
+
+
+def _is_beyond_64_bits(value: object) -> bool:
+    return isinstance(value, int) and not -(1 << 63) <= value < 1 << 64

@@ -62,7 +62,7 @@ def read_config(path: Path, profile: str = profiles.DEFAULT) -> dict[str, Any]:
     except OSError as error:
         raise ConfigInvalid(f"{path}: {error.strerror}", file=str(path), key="-", reason=str(error.strerror)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path}: {error}", file=str(path), key="-", reason=str(error)) from error
+        raise ConfigInvalid(f"{path}: is not TOML: {error}", file=str(path), key="-", reason=f"is not TOML: {error}") from error
     return _with_whole_paths(profiles.resolve(mapping, profile, str(path)), path.resolve().parent)
 
 

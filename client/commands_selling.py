@@ -71,7 +71,14 @@ def newest(mine: HoldsAnswer) -> str:
 
 
 def reference_of(session: Session, word: str) -> str:
-    """Return a booking reference; "last" is the newest of those kept here, which no operator need answer for."""
+    """Return a booking reference; "last" is the newest of those kept here, which no operator need answer for.
+
+    Raises:
+        InvalidRequest: It is empty.
+        UnknownOrder: No booking is kept here.
+    """
+    if not word.strip():
+        raise InvalidRequest("name a booking by its reference, or the newest one: last", field="reference")
     if word.lower() != LAST:
         return word.upper()
     kept = session.wallet.orders()
@@ -247,7 +254,7 @@ def holds(context: typer.Context, again: Watch = False, json: Json = False) -> i
     if answer.holds:
         show.holds(session.console(), answer.holds)
     else:
-        tell("no open holds")
+        tell("no open holds" + (" at the operators that answered" if answer.partial else ""))
     return session.done(answer)
 
 
@@ -421,5 +428,6 @@ def orders(context: typer.Context, json: Json = False) -> int:
         return session.done(answer)
     from client import show
 
-    show.orders(session.console(), answer.orders)
+    if answer.orders:
+        show.orders(session.console(), answer.orders)
     return session.done(answer)

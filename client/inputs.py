@@ -102,7 +102,13 @@ def passenger(text: str) -> Passenger:
 
 
 def seats(words: Sequence[str]) -> list[str]:
-    """Return seat ids as the layouts have them: upper case, split at commas."""
+    """Return seat ids as the layouts have them: upper case, split at commas.
+
+    Raises:
+        InvalidRequest: A word is empty.
+    """
+    if not all(word.strip() for word in words):
+        raise InvalidRequest("one of the seats is empty: name each, e.g. 12A 12B", field="seats")
     return [part.strip().upper() for word in words for part in word.split(",") if part.strip()]
 
 
@@ -114,7 +120,7 @@ def trip_leg(word: str, today: date) -> tuple[str, list[str] | int]:
     """
     service, colon, wanted = word.strip().partition(":")
     count = re.fullmatch(r"any(\d{1,3})", wanted.strip().lower(), re.ASCII)
-    named = [] if count else seats([wanted])
+    named = seats([wanted]) if wanted.strip() and not count else []
     if not service or not colon or not (named or (count and int(count[1]))):
         raise InvalidRequest(f"{shown(word)} is not a leg: write SERVICE:12A,12B or SERVICE:any2", field="legs")
     return service_id(service, today), int(count[1]) if count else named

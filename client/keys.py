@@ -31,8 +31,12 @@ def read_secret(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"{path}: {error.__class__.__name__}: cannot be read as a key", file=str(path), reason=str(error)) from error
+    except OSError as error:
+        reason = f"cannot be read as a key: {(error.strerror or str(error)).lower()}"
+        raise ConfigInvalid(f"{path}: {reason}", file=str(path), reason=reason) from error
+    except ValueError as error:
+        reason = "is no key: one is plain text"
+        raise ConfigInvalid(f"{path}: {reason}", file=str(path), reason=reason) from error
     if mode & 0o077:
         reason = f"others may read it (mode {mode & 0o777:03o}); chmod 600 it, and replace it if others may have"
         raise ConfigInvalid(f"{path}: {reason}", file=str(path), reason=reason)

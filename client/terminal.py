@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from client import exit_codes
 from client.folders import Folders
-from datastore.errors import ConfigInvalid, HoldfastError
+from datastore.errors import ConfigInvalid, HoldfastError, InvalidRequest
 from datastore.model import Money
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Session:
             ConfigInvalid: There is none.
         """
         if self.config is not None:
+            if not self.config.is_file():
+                reason = f"there is no file {self.config}"
+                raise ConfigInvalid(reason, file=str(self.config), key="-", reason=reason)
             return self.config
         shipped = Path(__file__).resolve().parent.parent / "cluster.toml"
         installed = Path(sys.prefix) / "share" / "holdfast" / "cluster.toml"
@@ -82,8 +85,10 @@ class Session:
         from client import profiles
         from client.cluster import read_config
 
-        if not self.folders.config.exists():
-            return read_config(self.config_file, self.profile)
+        if self.config is not None or not self.folders.config.exists():
+            file = self.config_file  # One that was named must be there, also where that of the cluster that runs is read.
+            if not self.folders.config.exists():
+                return read_config(file, self.profile)
         if self.profile != profiles.DEFAULT and self.config_file.resolve() != self.folders.config.resolve():
             read_config(self.config_file, self.profile)  # A slip in its name is told, though the cluster that runs has its own.
         return read_config(self.folders.config)
@@ -143,9 +148,16 @@ class Session:
         return caller_tls(self.mapping, self.folders.data, str(self.config_file))
 
     def balancers(self) -> list[api.Address]:
-        """Return the addresses of the balancers, as asked for or configured."""
+        """Return the addresses of the balancers, as asked for or configured.
+
+        Raises:
+            InvalidRequest: A data folder is named in which no cluster was ever started: that of the cluster.toml here is not meant.
+        """
         from client.addresses import balancers_of
 
+        if self.data is not None and self.config is None and not self.folders.config.exists():
+            reason = f"no cluster was started with the data folder {self.data}; for one elsewhere name its --config FILE too"
+            raise InvalidRequest(reason, field="data")
         rows = self.mapping.get("loadbalancer", {}).get("balancer", [])
         return balancers_of([f"{row.get('host', '127.0.0.1')}:{row.get('port', '')}" for row in rows])
 

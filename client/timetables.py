@@ -261,18 +261,17 @@ class TimetableReader:
         stated = row.get("fares") or {}
         if not isinstance(stated, Mapping):
             raise InvalidRequest('fares: an object such as {"Y": 12900, "Y/EXIT": 15900} is expected')
+        stated = {key: value for key, value in stated.items() if value not in ("", None)}
         if not stated:
             return ()
         if not currency:
-            raise InvalidRequest("fares: without a currency")
+            raise InvalidRequest("fares: without a currency; state one in the row, or in dataset.json for all of them")
         known = self._fare_keys.get(layout_id)
         if known is None:
             zones = {(section.cabin, section.zone) for section in self._specs[layout_id].sections}
             known = self._fare_keys[layout_id] = frozenset(zones | {(cabin, "") for cabin, _ in zones})
         fares: list[tuple[str, str, int]] = []
-        for key, value in stated.items():
-            if value in ("", None):
-                continue
+        for key in stated:
             cabin, _, zone = str(key).partition("/")
             if (cabin, zone) not in known:
                 words = [f"{cabin}/{zone}" if zone else cabin for cabin, zone in known]

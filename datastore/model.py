@@ -126,7 +126,9 @@ def parse_service_id(service_id: str, operators: Sequence[str] | frozenset[str])
     """
     head, _, rest = service_id.partition("-")
     origin, _, day = rest.partition("-")
-    if len(service_id) > 64 or not (PLACE_PATTERN.fullmatch(origin) and is_date(day)):
+    if len(service_id) > 64 or not PLACE_PATTERN.fullmatch(origin) or not is_date(day):
+        if DATE_PATTERN.fullmatch(day):
+            raise InvalidRequest(f"{shown(service_id)}: {day} is no day of the calendar", field="service_id")
         raise InvalidRequest(f"{shown(service_id)} is not a service id: expected e.g. AR1140-EZE-2026-12-01", field="service_id")
     for length in range(min(8, len(head) - 1), 1, -1):
         if head[:length] in operators and NUMBER_PATTERN.fullmatch(head[length:]):

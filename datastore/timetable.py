@@ -86,6 +86,11 @@ class Timetable:
         """Return every (number, origin) that some row has."""
         return self._by_number.keys()
 
+    def nearest_valid(self, number: str, origin: str, day: str) -> str:
+        """Return the date nearest to `day` for which a row with that number and origin is valid, on whatever weekdays; "" without a row."""
+        rows = [self.schedules[row][1] for row in self._by_number.get((number, origin), ())]
+        return min(max(day, min(row.valid_from for row in rows)), max(row.valid_to for row in rows)) if rows else ""
+
     def routes(self) -> Iterable[tuple[str, str]]:
         """Return every (origin, destination) that some row has."""
         return self._by_route.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from datastore.errors import UnknownSeat, nearest, shown
@@ -21,8 +22,9 @@ def hint(near: Sequence[str]) -> str:
 
 def nearest_seats(layout: Layout, word: str) -> list[str]:
     """Return designators like `word`: by their letters, else ("99Z") the seats of the row whose number is nearest."""
+    word = unicodedata.normalize("NFKC", word[:64]).strip().upper()  # Full-width digits of a keyboard for Chinese are digits too.
     near = nearest(word, layout.by_designator)
-    parts = NUMBERED.fullmatch(word.strip().upper()[:16])
+    parts = NUMBERED.fullmatch(word[:16])
     if near or not parts:
         return near
     number, letters = int(parts[1]), parts[2]

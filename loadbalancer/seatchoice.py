@@ -4,9 +4,11 @@ A row falls into blocks: seats side by side without an aisle or a gap between th
 
 1. all in one block, if it can be; else in one row; else in rows close to each other (never if `together` is asked);
 2. leaving no single seat between taken ones, or between one and a wall, where it can be avoided: such an orphan is hard
-   to sell. An orphan that was there before does not count, and filling one is a merit;
+   to sell. An orphan that was there before does not count, and filling one is a merit. A party that must be split sits over
+   one row more than it needs where that avoids one;
 3. seats with space for a wheelchair last: who needs one has no other choice, and can name it;
-4. the front rows first, and in a row the places nearest to the windows' side of their block.
+4. a party that must be split in as few pieces as can be;
+5. the front rows first, and in a row the places nearest to the windows' side of their block.
 
 "Side by side" is what decides `together`: a run of free seats in one block as long as the party is the proof that one
 exists, and none in any block the proof that none does.
@@ -14,7 +16,7 @@ exists, and none in any block the proof that none does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -104,48 +106,97 @@ def _rank(run: Run, at: int, count: int) -> tuple[int, int, int, int, int]:
     return orphans_made(run, at, count), accessible, seat.y, exact * (1 + from_edge), seat.x
 
 
+class Plan(NamedTuple):
+    """How a split party sits: how many seats of which runs, each time from an end of the run.
+
+    Attributes:
+        cost: Orphans made, accessible seats, pieces, runs left broken: each is least at the best plan, the first first.
+        picks: The seats of each piece.
+    """
+
+    cost: tuple[int, int, int, int]
+    picks: tuple[tuple[Seat, ...], ...]
+
+
 def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> tuple[str, ...]:
-    """Return seats of rows close to each other: the span of fewest rows, the front one among equals."""
+    """Return seats of rows close to each other: of as few rows as can be, or of one more where that avoids an orphan."""
     runs_of_row: dict[int, list[Run]] = {}
     for run in _runs(layout, taken, cabin):
         runs_of_row.setdefault(run.block[0].y, []).append(run)
-    rows = [(y, sum(run.last - run.first for run in runs)) for y, runs in sorted(runs_of_row.items())]
-    best: tuple[int, int, int] | None = None  # rows spanned, first, last (positions in `rows`)
+    plans = {y: _plans_of_row(runs, count) for y, runs in sorted(runs_of_row.items())}
+    rows = sorted(plans)
+    closest = _least_span([(y, sum(run.last - run.first for run in runs_of_row[y])) for y in rows], count)
+    if closest is None:
+        return ()
+    best: tuple[int, int, tuple[int, ...], int] | None = None
+    chosen: tuple[tuple[Seat, ...], ...] = ()
+    for start, first in enumerate(rows):
+        here: dict[int, Plan] = _NOTHING
+        for y in rows[start:]:
+            if y - first > closest + 1:
+                break
+            here = _joined(here, plans[y], count)
+            if count in here:
+                orphans, *rest = here[count].cost
+                rank = (orphans, y - first, tuple(rest), first)
+                if best is None or rank < best:
+                    best, chosen = rank, here[count].picks
+    seats = [seat for piece in chosen for seat in piece]
+    return tuple(seat.seat_id for seat in sorted(seats, key=lambda seat: seat.position))
+
+
+def _least_span(rows: Sequence[tuple[int, int]], count: int) -> int | None:
+    """Return over how many rows more than one the party must sit at least; None if it finds no seats (rows: y, seats free there)."""
+    least: int | None = None
     start, free = 0, 0
-    for end, (y, free_here) in enumerate(rows):
+    for y, free_here in rows:
         free += free_here
         while free - rows[start][1] >= count:
             free -= rows[start][1]
             start += 1
-        if free >= count and (best is None or y - rows[start][0] < best[0]):
-            best = (y - rows[start][0], start, end)
-    if best is None:
-        return ()
-    wanted = [run for y, _ in rows[best[1] : best[2] + 1] for run in runs_of_row[y]]
-    return _fill(wanted, count)
+        if free >= count and (least is None or y - rows[start][0] < least):
+            least = y - rows[start][0]
+    return least
 
 
-def _fill(runs: Sequence[Run], count: int) -> tuple[str, ...]:
-    """Take `count` seats from runs: whole runs, longest first, then a part of the shortest: fewest parties are split, and
-    at most one run is left broken."""
-    chosen: list[Seat] = []
-    left = sorted(runs, key=lambda run: (run.first - run.last, run.block[0].y, run.block[0].x))
-    while count:
-        fitting = [run for run in left if run.last - run.first <= count]
-        if fitting:
-            run = fitting[0]
-            size = run.last - run.first
-        else:
-            run = left[-1]
-            size = count
-        at = run.first
-        chosen.extend(run.block[at : at + size])
-        left.remove(run)
-        if at + size < run.last:
-            left.append(Run(run.block, at + size, run.last))
-            left.sort(key=lambda rest: (rest.first - rest.last, rest.block[0].y, rest.block[0].x))
-        count -= size
-    return tuple(seat.seat_id for seat in sorted(chosen, key=lambda seat: seat.position))
+def _plans_of_row(runs: Sequence[Run], count: int) -> dict[int, Plan]:
+    """Return the best plan for each number of seats of one row."""
+    found = _NOTHING
+    for run in runs:
+        found = _joined(found, _plans_of_run(run, count), count)
+    return found
+
+
+def _plans_of_run(run: Run, count: int) -> dict[int, Plan]:
+    """Return for each number of seats of a run which are taken: those at one of its ends, so that one orphan is made at most."""
+    found = dict(_NOTHING)
+    length = run.last - run.first
+    for size in range(1, min(length, count) + 1):
+        ends = (run.block[run.first : run.first + size], run.block[run.last - size : run.last])
+        piece = min(ends, key=lambda seats: sum(seat.accessible for seat in seats))
+        cost = (orphans_made(run, run.first, size), sum(seat.accessible for seat in piece), 1, int(size < length))
+        found[size] = Plan(cost, (piece,))
+    return found
+
+
+def _joined(one: Mapping[int, Plan], other: Mapping[int, Plan], count: int) -> dict[int, Plan]:
+    """Return the best plan for each number of seats of both together; among equals the one with more seats of `one`."""
+    found: dict[int, Plan] = {}
+    for size in sorted(one, reverse=True):
+        for more, plan in other.items():
+            if size + more > count:
+                continue
+            cost = _sum(one[size].cost, plan.cost)
+            if size + more not in found or cost < found[size + more].cost:
+                found[size + more] = Plan(cost, one[size].picks + plan.picks)
+    return found
+
+
+def _sum(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+_NOTHING = {0: Plan((0, 0, 0, 0), ())}
 
 
 def _runs(layout: Layout, taken: Collection[str], cabin: str) -> Iterator[Run]:

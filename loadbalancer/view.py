@@ -290,7 +290,7 @@ class Catalogue:
             key = parse_service_id(service_id, frozenset(self.operators))
         except InvalidRequest as error:
             if "known operator" in error.detail:
-                raise self._unknown_operator(service_id.partition("-")[0]) from error
+                raise self._operator_of_no_service(service_id.partition("-")[0]) from error
             raise
         view = self.operators[key.operator]
         with view.guard:
@@ -313,22 +313,28 @@ class Catalogue:
         words = {view.row.name: view.code for view in list(self.operators.values()) if view.row is not None}
         words |= {known: known for known in list(self.operators)}
         near = list(dict.fromkeys(words[word] for word in nearest(code, words)))
-        # "XX1140": the code is the beginning of a service's number.
-        near = near or nearest(code[:2], list(self.operators))
         return UnknownOperator(f"no operator {shown(code)}{hint(near)}", operator=shown(code), nearest=near)
+
+    def _operator_of_no_service(self, head: str) -> UnknownOperator:
+        """Return the refusal of "XX1140", of which no part is an operator's code."""
+        self.require_loaded(head)
+        near = nearest(head[:2], list(self.operators))
+        return UnknownOperator(f"{shown(head)} begins with no operator's code{hint(near)}", operator=shown(head), nearest=near)
 
     def _near(self, view: OperatorView, number: str, origin: str, day: str) -> list[str]:
         """Return up to three service ids that the caller may have meant: another day first, then another number."""
         found: list[str] = []
         with view.guard:
             numbers = list(view.timetable.numbers())
-        first = date.fromisoformat(day)
         candidates = [(number, origin)] if (number, origin) in numbers else []
         candidates += [(known, place) for known, place in numbers if known == number and place != origin]
         if not candidates:
-            words = nearest(number, {known for known, _ in numbers})
+            words = nearest(number, {known for known, _ in numbers}) or _next_to(number, [known for known, _ in numbers])
             candidates = [(known, place) for word in words for known, place in numbers if known == word]
         for known, place in candidates[:6]:
+            with view.guard:
+                valid = view.timetable.nearest_valid(known, place, day)
+            first = date.fromisoformat(valid or day)
             for days in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, 6, 7):
                 try:
                     other = (first + timedelta(days)).isoformat()
@@ -342,6 +348,13 @@ class Catalogue:
             if len(found) == 3:
                 break
         return found
+
+
+def _next_to(number: str, known: Iterable[str]) -> list[str]:
+    """Return up to three of the known numbers that are next to one which is like none of them."""
+    if not number.isdecimal():
+        return []
+    return sorted({word for word in known if word.isdecimal()}, key=lambda word: (abs(int(word) - int(number)), word))[:3]
 
 
 def _put(rows: dict[str, Any], key: str, row: Any) -> None:

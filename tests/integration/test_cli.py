@@ -208,9 +208,15 @@ def test_a_confirmed_hold_is_not_confirmed_again(ada: Terminal, bob: Terminal) -
     ("words", "code", "hint"),
     [
         (("seats", f"AR1141-EZE-{DAY}"), exit_codes.NOT_FOUND, "AR1141-MIA"),
-        (("seats", f"ZZ1-EZE-{DAY}"), exit_codes.NOT_FOUND, ""),
+        (("seats", f"ZZ1-EZE-{DAY}"), exit_codes.NOT_FOUND, "ZZ1 begins with no operator's code"),
+        (("seats", "AR1140-EZE-2020-01-01"), exit_codes.NOT_FOUND, "the nearest is AR1140-EZE-"),
+        (("hold", "AR1140-EZE-2090-01-01", "12A"), exit_codes.NOT_FOUND, "the nearest is AR1140-EZE-"),
+        (("seats", f"AR9999-EZE-{DAY}"), exit_codes.NOT_FOUND, "the nearest are AR"),
+        (("seats", "AR1140-EZE-2027-02-30"), exit_codes.INVALID, "2027-02-30 is no day of the calendar"),
         (("seats", "nonsense"), exit_codes.INVALID, "AR1140-EZE-2026-12-01"),
         (("hold", SERVICE, "99Z"), exit_codes.NOT_FOUND, "99Z"),
+        (("hold", SERVICE, "１２Ａ"), exit_codes.NOT_FOUND, "the nearest are 12A"),
+        (("hold", SERVICE, "12A", ""), exit_codes.INVALID, "empty"),
         (("hold", SERVICE, "12A", "12A"), exit_codes.INVALID, "twice"),
         (("hold", SERVICE, *[f"{row}A" for row in range(10, 20)]), exit_codes.INVALID, "9"),
         (("hold", SERVICE, "12A\x07"), exit_codes.NOT_FOUND, ""),
@@ -218,6 +224,10 @@ def test_a_confirmed_hold_is_not_confirmed_again(ada: Terminal, bob: Terminal) -
         (("hold", SERVICE, "12A", "--for", "never"), exit_codes.INVALID, "15m"),
         (("hold", SERVICE, "--any", "-3"), exit_codes.INVALID, ""),
         (("hold", SERVICE, "--any", "999999999"), exit_codes.INVALID, ""),
+        (("hold", SERVICE, "--any", "9" * 30), exit_codes.INVALID, "count: a number of at most 64 bits"),
+        (("cancel", ""), exit_codes.INVALID, "name a booking"),
+        (("block", SERVICE, "12A", "--reason", "x", "--key", "/nowhere.key"), exit_codes.INVALID, "/nowhere.key: cannot be read as a key"),
+        (("block", SERVICE, "12A", "--reason", "x", "--key", sys.executable), exit_codes.INVALID, "is no key"),
         (("services", "--date", "31.12.2026"), exit_codes.INVALID, "2026-12-01"),
         (("services", "--operator", "AX"), exit_codes.NOT_FOUND, "AR"),
         (("release", "AR.nothere"), exit_codes.NOT_FOUND, ""),
@@ -257,6 +267,18 @@ def test_a_slip_in_a_profiles_name_is_told_beside_a_running_cluster(ada: Termina
     wrong = ada.run(*asked, "several-host", "operators")
     assert (exit_codes.INVALID, "") == (wrong.returncode, wrong.stdout) and "several-hosts" in wrong.stderr
     ada.ok(*asked, "several-hosts", "operators")
+
+
+def test_only_the_cluster_that_was_named_is_asked(ada: Terminal, cluster: ClusterUnderTest, tmp_path: Path) -> None:
+    """A folder or file that is not there leads to no other cluster: neither to that of the cluster.toml here, nor to one that runs."""
+    del ada.environment["HOLDFAST_CONFIG"]
+    nowhere = ada.run("--data", str(tmp_path / "nowhere"), "holds")
+    assert (exit_codes.INVALID, "") == (nowhere.returncode, nowhere.stdout)
+    assert f"no cluster was started with the data folder {tmp_path / 'nowhere'}" in nowhere.stderr
+    wrong = ada.run("--config", str(tmp_path / "nowhere.toml"), "holds")
+    assert (exit_codes.INVALID, "") == (wrong.returncode, wrong.stdout) and "there is no file" in wrong.stderr
+    ada.ok("holds")
+    ada.ok("--data", str(tmp_path / "nowhere"), "--config", str(cluster.folders.config), "holds")
 
 
 def test_the_operators_commands(ada: Terminal, bob: Terminal) -> None:

@@ -89,6 +89,12 @@ def test_seats_are_split_and_upper_case() -> None:
     assert ["12A", "12B", "C4"] == inputs.seats(["12a,12B", " c4 ", ","])
 
 
+def test_an_empty_seat_is_not_passed_over() -> None:
+    """Whoever's script has lost a seat wants to hear of it."""
+    with pytest.raises(InvalidRequest, match="empty"):
+        inputs.seats(["12A", " "])
+
+
 @given(st.integers(min_value=0, max_value=10**12))
 def test_a_duration_for_people_has_at_most_two_units(milliseconds: int) -> None:
     """It is read at a glance, whatever the number."""

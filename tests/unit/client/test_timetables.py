@@ -136,6 +136,23 @@ def test_wrong_fares_are_refused(tmp_path: Path, cells: str, reason: str) -> Non
     assert reason in dataset.problems[0].reason
 
 
+def test_a_row_that_states_no_fare_needs_no_currency(tmp_path: Path) -> None:
+    """A file has the columns because some of its rows state fares."""
+    dataset = loaded(tmp_path, f"{GOOD},,,,,", f"{HEADER},fare:Y,fare:Y/A,fare:J,refundable_percent,currency")
+    assert (dataset.problems, dataset.operators["AR"].schedules[0].fares) == ([], ())
+
+
+def test_the_example_of_the_documented_format_is_imported(tmp_path: Path) -> None:
+    """Its CSV as it stands there, with the places of the shipped timetables."""
+    text = (CHECKOUT / "docs" / "timetable-format.md").read_text("utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.startswith(("    operator,", "    AR,"))]
+    (tmp_path / "timetable.csv").write_text("\n".join(lines), "utf-8")
+    (tmp_path / "places.csv").write_bytes((shipped_data("brief") / "places.csv").read_bytes())
+    dataset = load_dataset(tmp_path, valid_from=TODAY, days=330)
+    assert (dataset.problems, dataset.rows) == ([], 2)
+    assert [one.fares for one in dataset.operators["AR"].schedules if one.number == "1240"] == [(("Y", "", 18900),)]
+
+
 def test_a_fare_of_a_cabin_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     dataset = loaded(tmp_path, f"{GOOD},61900,USD", f"{HEADER},fare:Y/AA,currency")
     assert dataset.problems[0].reason == "fares: layout 332 has no Y/AA; did you mean Y/A?"

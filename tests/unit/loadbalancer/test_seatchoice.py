@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,61 @@ def test_agrees_with_trying_everything(hall: tuple[Layout, frozenset[str]], coun
         least = min(orphans(layout, taken | {seat.seat_id for seat in group}) - before for group in here)
         # Filling an orphan is a bonus of its own; making one where it can be avoided is the fault.
         assert made <= max(0, least)
+    else:
+        assert_spread_well(layout, taken, seats, free)
+
+
+def lonely(layout: Layout, taken: set[str] | frozenset[str]) -> set[tuple[int, int]]:
+    free = {(seat.x, seat.y) for seat in layout.seats if seat.seat_id not in taken}
+    return {(x, y) for x, y in free if (x - 1, y) not in free and (x + 1, y) not in free}
+
+
+def span(seats: tuple[Seat, ...]) -> int:
+    return max(seat.y for seat in seats) - min(seat.y for seat in seats)
+
+
+def assert_spread_well(layout: Layout, taken: frozenset[str], seats: tuple[Seat, ...], free: list[Seat]) -> None:
+    """A split party leaves no new orphan that it could avoid in as few rows as can be, or one more; and no more rows than that asks."""
+    cabins = {seat.cabin for seat in seats}
+    pool = [seat for seat in free if len(cabins) > 1 or seat.cabin in cabins]
+    before = lonely(layout, taken)
+
+    def made(group: tuple[Seat, ...]) -> int:
+        return len(lonely(layout, taken | {seat.seat_id for seat in group}) - before)
+
+    groups = list(combinations(pool, len(seats)))
+    closest = min(map(span, groups))
+    near = [(made(group), span(group)) for group in groups if span(group) <= closest + 1]
+    assert (made(seats), span(seats)) == min(near)
+
+
+CABINS = {
+    "2-3-2": ("A", "B", "", "D", "E", "F", "", "H", "J"),
+    "3-4-3": ("A", "B", "C", "", "D", "E", "F", "G", "", "H", "J", "K"),
+    "2-4-2": ("A", "C", "", "D", "E", "F", "G", "", "H", "K"),
+    "2-3": ("A", "C", "", "D", "E", "F"),
+}
+
+
+@pytest.mark.parametrize(
+    ("cabin", "count", "pieces"),
+    [("2-3-2", 4, 2), ("2-3-2", 9, 4), ("3-4-3", 6, 2), ("3-4-3", 9, 3), ("2-4-2", 9, 4), ("2-3", 4, 2), ("2-3", 7, 3)],
+)
+def test_a_split_party_leaves_nobody_a_single_seat(cabin: str, count: int, pieces: int) -> None:
+    """In an empty cabin, whatever its shape, in as few pieces as that takes."""
+    layout = Layout(LayoutSpec("L", "L", (Section("Y", "A", tuple(map(str, range(1, 9))), CABINS[cabin]),)))
+    seats = choose(layout, (), count).seats
+    assert len(seats) == count and orphans(layout, set(seats)) == 0
+    chosen = sorted((layout.by_id[seat] for seat in seats), key=lambda seat: seat.position)
+    assert 1 + sum(not side_by_side(pair) for pair in pairwise(chosen)) == pieces
+    assert span(tuple(chosen)) <= 1
+
+
+def test_a_large_party_in_a_large_hall_is_split_too() -> None:
+    """Fifty in rows of twenty: three rows, and no seat is left alone."""
+    layout = Layout(LayoutSpec("H", "H", (Section("Y", "A", tuple(f"R{n}" for n in range(1, 101)), tuple(f"S{n}" for n in range(1, 21))),)))
+    seats = choose(layout, (), 50).seats
+    assert len(seats) == 50 and span(tuple(layout.by_id[seat] for seat in seats)) == 2 and orphans(layout, set(seats)) == 0
 
 
 def test_front_rows_and_edges_first() -> None:
