@@ -31,6 +31,7 @@ class Choice(NamedTuple):
 
 
 NONE = Choice((), False)
+LARGE_PARTY = 40  # Above it only the front rows of those with room are looked at: weighing all takes seconds for a hundred people.
 
 
 class Run(NamedTuple):
@@ -128,12 +129,15 @@ def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> t
     closest = _least_span([(y, sum(run.last - run.first for run in runs_of_row[y])) for y in rows], count)
     if closest is None:
         return ()
+    span, front = closest
     best: tuple[int, int, tuple[int, ...], int] | None = None
     chosen: tuple[tuple[Seat, ...], ...] = ()
     for start, first in enumerate(rows):
+        if count > LARGE_PARTY and first != front:
+            continue
         here: dict[int, Plan] = _NOTHING
         for y in rows[start:]:
-            if y - first > closest + 1:
+            if y - first > span + 1:
                 break
             here = _joined(here, plans[y], count)
             if count in here:
@@ -145,17 +149,21 @@ def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> t
     return tuple(seat.seat_id for seat in sorted(seats, key=lambda seat: seat.position))
 
 
-def _least_span(rows: Sequence[tuple[int, int]], count: int) -> int | None:
-    """Return over how many rows more than one the party must sit at least; None if it finds no seats (rows: y, seats free there)."""
-    least: int | None = None
+def _least_span(rows: Sequence[tuple[int, int]], count: int) -> tuple[int, int] | None:
+    """Return over how many rows more than one the party must sit at least, and from which on; None if it finds no seats.
+
+    Args:
+        rows: Of each its y and how many seats are free there.
+    """
+    least: tuple[int, int] | None = None
     start, free = 0, 0
     for y, free_here in rows:
         free += free_here
         while free - rows[start][1] >= count:
             free -= rows[start][1]
             start += 1
-        if free >= count and (least is None or y - rows[start][0] < least):
-            least = y - rows[start][0]
+        if free >= count and (least is None or y - rows[start][0] < least[0]):
+            least = y - rows[start][0], rows[start][0]
     return least
 
 
