@@ -94,8 +94,7 @@ class Holdfast(Changes, BulkHolds):
         except UnicodeEncodeError as error:
             raise InvalidRequest(f"{shown(error.object)} is not valid Unicode", field="text") from error
         except OverflowError as error:
-            large = [name for name in request.__struct_fields__ if _is_beyond_64_bits(getattr(request, name))]
-            field = large[0] if large else "number"
+            field = next((name for name in request.__struct_fields__ if _is_beyond_64_bits(getattr(request, name))), "number")
             raise InvalidRequest(f"{field}: a number of at most 64 bits is expected", field=field) from error
         if isinstance(request, messages.SeatMap | messages.ListSeats | messages.QuerySeat) and not request.min_lsn:
             request = msgspec.structs.replace(request, min_lsn=self.written.get(request.service_id, 0))

@@ -85,10 +85,10 @@ class Session:
         from client import profiles
         from client.cluster import read_config
 
-        if self.config is not None or not self.folders.config.exists():
-            file = self.config_file  # One that was named must be there, also where that of the cluster that runs is read.
-            if not self.folders.config.exists():
-                return read_config(file, self.profile)
+        if self.config is not None:
+            _ = self.config_file  # One that was named must be there, also where that of the cluster that runs is read.
+        if not self.folders.config.exists():
+            return read_config(self.config_file, self.profile)
         if self.profile != profiles.DEFAULT and self.config_file.resolve() != self.folders.config.resolve():
             read_config(self.config_file, self.profile)  # A slip in its name is told, though the cluster that runs has its own.
         return read_config(self.folders.config)

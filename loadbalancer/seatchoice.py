@@ -124,12 +124,12 @@ def _spread(layout: Layout, taken: Collection[str], count: int, cabin: str) -> t
     runs_of_row: dict[int, list[Run]] = {}
     for run in _runs(layout, taken, cabin):
         runs_of_row.setdefault(run.block[0].y, []).append(run)
-    plans = {y: _plans_of_row(runs, count) for y, runs in sorted(runs_of_row.items())}
-    rows = sorted(plans)
+    rows = sorted(runs_of_row)
     closest = _least_span([(y, sum(run.last - run.first for run in runs_of_row[y])) for y in rows], count)
     if closest is None:
         return ()
     span, front = closest
+    plans = {y: _plans_of_row(runs, count) for y, runs in runs_of_row.items()}
     best: tuple[int, int, tuple[int, ...], int] | None = None
     chosen: tuple[tuple[Seat, ...], ...] = ()
     for start, first in enumerate(rows):

@@ -33,8 +33,12 @@ def side_by_side(seats: tuple[Seat, ...]) -> bool:
 
 def orphans(layout: Layout, taken: set[str] | frozenset[str]) -> int:
     """Count free seats with no free neighbour at their side."""
-    free = {(seat.x, seat.y): seat for seat in layout.seats if seat.seat_id not in taken}
-    return sum((x - 1, y) not in free and (x + 1, y) not in free for x, y in free)
+    return len(lonely(layout, taken))
+
+
+def lonely(layout: Layout, taken: set[str] | frozenset[str]) -> set[tuple[int, int]]:
+    free = {(seat.x, seat.y) for seat in layout.seats if seat.seat_id not in taken}
+    return {(x, y) for x, y in free if (x - 1, y) not in free and (x + 1, y) not in free}
 
 
 @settings(max_examples=300)
@@ -66,11 +70,6 @@ def test_agrees_with_trying_everything(hall: tuple[Layout, frozenset[str]], coun
         assert made <= max(0, least)
     else:
         assert_spread_well(layout, taken, seats, free)
-
-
-def lonely(layout: Layout, taken: set[str] | frozenset[str]) -> set[tuple[int, int]]:
-    free = {(seat.x, seat.y) for seat in layout.seats if seat.seat_id not in taken}
-    return {(x, y) for x, y in free if (x - 1, y) not in free and (x + 1, y) not in free}
 
 
 def span(seats: tuple[Seat, ...]) -> int:
