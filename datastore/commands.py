@@ -23,6 +23,23 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
+class Chosen(msgspec.Struct, frozen=True, array_like=True):
+    """What makes seats the best available: they are refused, not taken, where it is not so any more (Z8).
+
+    Attributes:
+        orphans_max: How many single seats they may leave behind; beyond none, all of `free` must be free still: a seat that others
+            took may leave just the place that a party needs.
+        cabins: Where there may be a better choice if another seat is free than `free`.
+        free: The seats of `cabins` that were.
+        others: What others are about to take, or have taken by now: not free, and no surprise.
+    """
+
+    orphans_max: int
+    cabins: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
 class HoldLegs(Command, frozen=True, tag="hold_legs"):
     """B2: take the seats of all legs that this operator has in the basket, or none.
 
@@ -44,6 +61,7 @@ class HoldLegs(Command, frozen=True, tag="hold_legs"):
     service_holds_max: int
     replaces: str = ""  # of a change (B11): the order at the anchor, which then need not have a leg in the basket
     credit_minor: int = 0  # what the seats that it replaces cost
+    chosen: tuple[Chosen | None, ...] = ()  # beside `legs`; None, as all of (), where a leg's seats were named
 
 
 class HoldEach(Command, frozen=True, tag="hold_each"):

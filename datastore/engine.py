@@ -31,6 +31,7 @@ from datastore.state import AppliedState
 from datastore.taking import (
     cancel_order,
     capture_payment,
+    check_chosen,
     check_fares,
     check_lap_fares,
     check_limits,
@@ -163,6 +164,8 @@ def _hold(batch: Batch, command: wire.Hold) -> dict[str, Any]:
     if batch.open_hold(command.hold_id) is not None or batch.closed_hold(command.hold_id) is not None:
         raise errors.IdempotencyKeyReused(f"hold {errors.shown(command.hold_id)} exists already", hold_id=command.hold_id)
     take(batch, command)
+    if command.chosen is not None:
+        check_chosen(batch, facts.layout, command.service_id, command.seats, command.chosen)
     check_limits(batch, command)
     row = HoldRow(
         hold_id=command.hold_id,

@@ -15,16 +15,29 @@ from datastore.model import HoldState, Leg, SeatState, leg_hold_id
 from datastore.outcomes import legs_value
 from datastore.overlay import Batch
 from datastore.rows import HoldRow, LegRow, SeatRow
-from datastore.taking import Claim, Limits, check_limits, check_on_sale, check_seats, copy, free_hold, set_seats, take, trim_hold
+from datastore.taking import (
+    Claim,
+    Limits,
+    check_chosen,
+    check_limits,
+    check_on_sale,
+    check_seats,
+    copy,
+    free_hold,
+    set_seats,
+    take,
+    trim_hold,
+)
 
 TAKEN = (errors.SeatUnavailable, errors.SeatBlocked)
 
 
 class Own(NamedTuple):
-    """A leg of this operator and its place in the basket."""
+    """A leg of this operator and its place in the basket; `chosen` None where its seats were named."""
 
     number: int
     leg: Leg
+    chosen: commands.Chosen | None
 
 
 def hold(batch: Batch, command: commands.HoldLegs) -> dict[str, Any]:
@@ -69,7 +82,7 @@ def take_legs(batch: Batch, command: commands.HoldLegs, expires_ms: int, anchor:
     own = _own_legs(batch, command)
     _take_seats(batch, command, own)
     found: list[HoldRow] = []
-    for number, leg in own:
+    for number, leg, _ in own:
         check_limits(batch, Limits(command.owner, leg.service_id, command.owner_holds_max, command.service_holds_max))
         row = HoldRow(
             hold_id=leg_hold_id(command.basket_id, number),
@@ -98,12 +111,16 @@ def take_legs(batch: Batch, command: commands.HoldLegs, expires_ms: int, anchor:
 def _own_legs(batch: Batch, command: commands.HoldLegs) -> list[Own]:
     if len(command.numbers) != len(command.legs) or command.ttl_ms <= 0:
         raise errors.InvalidRequest("a basket needs a place for each leg and a time above zero", field="legs")
-    own = [Own(number, leg) for number, leg in zip(command.numbers, command.legs, strict=True) if leg.operator == batch.state.operator]
+    chosen = command.chosen or (None,) * len(command.legs)
+    if len(chosen) != len(command.legs):
+        raise errors.InvalidRequest("what makes a basket's seats the best stands beside its legs", field="chosen")
+    legs = zip(command.numbers, command.legs, chosen, strict=True)
+    own = [Own(number, leg, choice) for number, leg, choice in legs if leg.operator == batch.state.operator]
     if not own:
         raise errors.InvalidRequest(f"no leg of the basket is operated by {batch.state.operator}", field="legs")
-    if len({leg.service_id for _, leg in own}) < len(own):
+    if len({leg.service_id for _, leg, _ in own}) < len(own):
         raise errors.InvalidRequest("a service stands in the basket twice; name all its seats in one leg", field="legs")
-    for _, leg in own:
+    for _, leg, _ in own:
         facts = batch.facts(leg.service_id)
         check_seats(facts, leg.seats)
         if len(leg.prices) != len(leg.seats):
@@ -115,15 +132,17 @@ def _own_legs(batch: Batch, command: commands.HoldLegs) -> list[Own]:
 def _take_seats(batch: Batch, command: commands.HoldLegs, own: list[Own]) -> None:
     """Check that every leg's seats may be taken; what stands in the way on any leg is told together."""
     refused: list[errors.HoldfastError] = []
-    for _, leg in own:
+    for _, leg, chosen in own:
         try:
             take(batch, Claim(leg.service_id, leg.seats, command.generation, command.counter, command.nonce))
+            if chosen is not None:
+                check_chosen(batch, batch.facts(leg.service_id).layout, leg.service_id, leg.seats, chosen)
         except TAKEN as error:
             refused.append(error)
     if not refused:
         return
     fields = [error.fields for error in refused]
-    services = [{name: one[name] for name in ("service_id", "seats", "taken")} for one in fields]
+    services = [{name: one[name] for name in ("service_id", "seats", "taken", "lsn")} for one in fields]
     first = refused[0]
     detail = "; ".join(error.detail for error in refused)
     raise type(first)(detail, service_id=fields[0]["service_id"], seats=fields[0]["seats"], services=services, lsn=batch.lsn - 1)

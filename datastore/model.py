@@ -13,9 +13,10 @@ A service exists by implication: a schedule says on which days it runs, and rows
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -280,6 +281,34 @@ class Layout:
             raise InvalidRequest(f"layout {shown(spec.layout_id)} has {len(seats)} seats; 1 to 20,000 are possible", layout=spec.layout_id)
         if len(self.by_id) != len(seats) or len(self.by_designator) != len(seats):
             raise InvalidRequest(f"layout {shown(spec.layout_id)} has a seat twice", layout=spec.layout_id)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[Seat, ...], ...]:
+        """Seats side by side, of one cabin, without an aisle or a gap between them; front to back and left to right."""
+        found: list[list[Seat]] = []
+        for seat in self.seats:
+            before = found[-1][-1] if found else None
+            if before is not None and before.y == seat.y and before.x + 1 == seat.x and before.cabin == seat.cabin:
+                found[-1].append(seat)
+            else:
+                found.append([seat])
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def seats_of(self) -> dict[str, frozenset[str]]:
+        """Cabin -> its seats' ids."""
+        return {cabin: frozenset(seat.seat_id for seat in self.seats if seat.cabin == cabin) for cabin in self.cabins}
+
+    @cached_property
+    def neighbours(self) -> dict[str, tuple[str, ...]]:
+        """seat_id -> the one or two seats at its sides in its block, by their ids."""
+        ids = [[seat.seat_id for seat in block] for block in self.blocks]
+        return {seat_id: (*block[max(0, at - 1) : at], *block[at + 1 : at + 2]) for block in ids for at, seat_id in enumerate(block)}
+
+    def orphans(self, seats: Collection[str], is_free: Callable[[str], bool]) -> int:
+        """Return how many single seats are left behind when free `seats` are taken: neighbours of theirs with no free one beside."""
+        beside = {seat_id for taken in seats for seat_id in self.neighbours[taken] if seat_id not in seats and is_free(seat_id)}
+        return sum(all(other in seats or not is_free(other) for other in self.neighbours[seat_id]) for seat_id in beside)
 
 
 def _row_seats(spec: LayoutSpec, section: Section, row: str, y: int, first_index: int) -> list[Seat]:

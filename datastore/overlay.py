@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from copy import copy
 
 from datastore import errors
@@ -91,6 +91,13 @@ class Batch:
 
     def touched(self, service_id: str) -> dict[str, SeatRow]:
         return {**self.state.seats(service_id), **self._seats.get(service_id, {})}
+
+    def taken(self, service_id: str) -> Set[str]:
+        """Return the seats of a service that are not free."""
+        changed, taken = self._seats.get(service_id), self.state.taken(service_id)
+        if not changed:
+            return taken
+        return (taken - changed.keys()) | {seat_id for seat_id, row in changed.items() if row.state != SeatState.FREE}
 
     def is_touched(self, service_id: str, seat_ids: Sequence[str]) -> bool:
         """Return whether any of the seats has a row: somebody has, or once had it."""

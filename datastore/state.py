@@ -73,6 +73,7 @@ class AppliedState:
         self.payments: dict[str, PaymentRow] = {}
         self._far_due: dict[str, int] = {}  # baskets that are to be decided here and have no leg here
         self._seats: OrderedDict[str, dict[str, SeatRow]] = OrderedDict()
+        self._taken: dict[str, set[str]] = {}  # of services in `_seats`, where somebody has asked
         self._facts: dict[str, ServiceFacts | None] = {}
         inventory = (Kind.OPERATOR, Kind.DATASET, Kind.LAYOUT, Kind.PLACE, Kind.SCHEDULE, Kind.SERVICE)
         for kind in (*inventory, *HOLD_KINDS, *OPEN_KINDS):
@@ -114,8 +115,16 @@ class AppliedState:
             rows.update(bulk.seat_rows())
         self._seats[service_id] = rows
         if len(self._seats) > SERVICES_CACHED:
-            self._seats.popitem(last=False)
+            self._taken.pop(self._seats.popitem(last=False)[0], None)
         return rows
+
+    def taken(self, service_id: str) -> set[str]:
+        """Return the seats of a service that are not free. Not to be changed by the caller."""
+        rows = self.seats(service_id)
+        found = self._taken.get(service_id)
+        if found is None:
+            found = self._taken[service_id] = {seat_id for seat_id, row in rows.items() if row.state != SeatState.FREE}
+        return found
 
     def closed_hold(self, hold_id: str) -> HoldRow | None:
         row: HoldRow | None = self._row(Kind.CLOSED_HOLD, hold_id)
@@ -184,7 +193,10 @@ class AppliedState:
                 service_id, _, seat_id = key.rpartition("/")
                 rows = self._seats.get(service_id)
                 if rows is not None:
-                    rows[seat_id] = decode_seat(value)
+                    row = rows[seat_id] = decode_seat(value)
+                    taken = self._taken.get(service_id)
+                    if taken is not None:
+                        (taken.discard if row.state == SeatState.FREE else taken.add)(seat_id)
             elif kind == Kind.BULK:
                 self._apply_bulk(key, value)
             elif kind == Kind.OPEN_HOLD:
@@ -208,7 +220,9 @@ class AppliedState:
             bulk = self.open_holds.bulks[bulk_id]
             rows = self._seats.get(bulk.service_id)
             if rows is not None:
-                rows.update(bulk.seat_rows())
+                held = bulk.seat_rows()
+                rows.update(held)
+                self._taken.get(bulk.service_id, set()).update(held)
 
     def _apply_basket(self, basket_id: str) -> None:
         row = self.baskets.get(basket_id)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from datastore import errors, tickets, wire
-from datastore.commands import HoldEach
+from datastore.commands import Chosen, HoldEach
 from datastore.model import (
     BasketState,
     HoldState,
+    Layout,
     Leg,
     OrderState,
     PaymentState,
@@ -105,10 +106,31 @@ def take(batch: Batch, command: Claim | wire.Hold | wire.Block) -> None:
         expire(batch, hold)
 
 
+def check_chosen(batch: Batch, layout: Layout, service_id: str, seats: Sequence[str], chosen: Chosen) -> None:
+    """Check that the best available is still that: whoever chose it knew another state of the service (Z8).
+
+    Raises:
+        SeatUnavailable: `seats` is empty, for none of them is in the way; `taken` and `lsn` say from what to choose again.
+    """
+    taken = batch.taken(service_id)
+    others = frozenset(chosen.others)
+    if chosen.cabins:
+        free = frozenset().union(*[layout.seats_of.get(cabin, ()) for cabin in chosen.cabins]) - taken
+        stands = free <= others.union(chosen.free) and (not chosen.orphans_max or free.issuperset(chosen.free))
+    else:
+        stands = True
+    if not stands or layout.orphans(frozenset(seats), lambda seat_id: seat_id not in taken and seat_id not in others) > chosen.orphans_max:
+        reason = f"{service_id}: {', '.join(seats)} are not the best available any more"
+        raise errors.SeatUnavailable(reason, service_id=service_id, seats=[], taken=_taken(batch, service_id), lsn=batch.lsn - 1)
+
+
+def _taken(batch: Batch, service_id: str) -> list[str]:
+    return [seat_id for seat_id, row in batch.touched(service_id).items() if row.state != SeatState.FREE]
+
+
 def _unavailable(batch: Batch, command: Claim | wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
     # The whole taken set rides along: whoever wanted "any" proposes again from it (Z8).
-    taken = [seat_id for seat_id, row in batch.touched(command.service_id).items() if row.state != SeatState.FREE]
-    return unavailable(command.service_id, conflicts, taken=taken, lsn=batch.lsn - 1)
+    return unavailable(command.service_id, conflicts, taken=_taken(batch, command.service_id), lsn=batch.lsn - 1)
 
 
 def unavailable(service_id: str, conflicts: list[dict[str, str]], **fields: Any) -> errors.Refusal:

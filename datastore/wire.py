@@ -24,7 +24,7 @@ from datastore.wire_types import prepare
 
 
 class Hold(Command, frozen=True, tag="hold"):
-    """Take free seats of one service. Prices are in minor units, beside `seats`."""
+    """Take free seats of one service, `chosen` or named. Prices are in minor units, beside `seats`."""
 
     hold_id: str
     owner: str
@@ -39,6 +39,7 @@ class Hold(Command, frozen=True, tag="hold"):
     refundable_percent: int
     owner_holds_max: int
     service_holds_max: int
+    chosen: commands.Chosen | None = None
 
 
 class Extend(Command, frozen=True, tag="extend"):
@@ -191,17 +192,14 @@ class SubmitItem(msgspec.Struct, array_like=True):
 
 
 class SubmitResult(msgspec.Struct, array_like=True):
-    """`error` empty: `outcomes` is MessagePack `list[Outcome]`, beside the commands. Else error data for all of them.
-
-    `stamp_ms`: the log clock, for the next `SubmitItem.seen_ms`.
-    """
+    """`error` empty: `outcomes` is MessagePack `list[Outcome]`, beside the commands. Else error data for all of them."""
 
     operator: str
     outcomes: bytes
     epoch: int
     lsn: int
     error: dict[str, Any] = {}
-    stamp_ms: int = 0
+    stamp_ms: int = 0  # the log clock, for the next `SubmitItem.seen_ms`
     hash: bytes = b""  # of the entry `lsn`: with it the answer is evidence for other operators (Z5)
 
 

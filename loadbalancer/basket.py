@@ -67,6 +67,7 @@ class HoldDraft(NamedTuple):
     refundable_percent: int
     owner_holds_max: int
     service_holds_max: int
+    chosen: commands.Chosen | None = None
 
     def fenced(self, generation: int, counter: int, nonce: str) -> wire.Hold:
         """Return the HOLD with the fence of the lock that protects it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
+from datastore.commands import Chosen
 from datastore.conditions import leg_from
 from datastore.errors import (
     AlreadyConfirmed,
@@ -16,7 +17,6 @@ from datastore.errors import (
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
-    NoAdjacentBlock,
     OfferExpired,
     OutcomeUnknown,
     PriceChanged,
@@ -33,15 +33,15 @@ from loadbalancer.balancer import Balancer
 from loadbalancer.basket import LockTicket
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
-from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
+from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
-from loadbalancer.seatchoice import choose, count_free, has_block
+from loadbalancer.seatchoice import count_free
 from loadbalancer.seating import seat_party
-from loadbalancer.selling import Proposals, seat_offer
+from loadbalancer.selling import seat_offer
 from loadbalancer.travellers import order_record, record_digest
-from loadbalancer.view import Sale
+from loadbalancer.view import OperatorView, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
 ATTEMPTS_MAX = 32
@@ -221,9 +221,9 @@ class Itineraries:
         anchor = wishes[0].sale.operator
         any_chosen = any(one.count for one in wishes)
         attempt, adopted = self._earlier(anchor, owner, request_id, asked, deadline_ms) if any_chosen else (0, None)
-        told: dict[str, set[str]] = {}
+        told: dict[str, Known] = {}
         while True:
-            legs = adopted or self._chosen(wishes, told, deadline_ms)
+            legs, chosen = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
             adopted = None
             plan = Plan(
                 request_id_of_attempt(request_id, attempt),
@@ -235,6 +235,7 @@ class Itineraries:
                 ttl_ms,
                 config.owner_holds_max,
                 config.service_holds_max,
+                chosen=chosen if attempt < CHOICES_PROVED else (),
             )
             verdict = self._drive(Itinerary(plan), self._keys(wishes, legs), deadline_ms)
             self._settle(wishes, legs, verdict)
@@ -263,47 +264,41 @@ class Itineraries:
                 return attempt, tuple(map(leg_from, row["legs"]))
         return attempt + 1, None
 
-    def _chosen(self, wishes: Sequence[Wish], told: Mapping[str, set[str]], deadline_ms: int) -> tuple[Leg, ...]:
-        """Return the legs with their seats: the named ones, or the best that the views and earlier refusals leave (Z8)."""
-        legs = []
+    def _chosen(
+        self, wishes: Sequence[Wish], told: Mapping[str, Known], deadline_ms: int
+    ) -> tuple[tuple[Leg, ...], tuple[Chosen | None, ...]]:
+        """Return the legs with their seats, named or the best that views and refusals leave, and while what they are that (Z8)."""
+        legs: list[Leg] = []
+        choices: list[Chosen | None] = []
         for wish in wishes:
-            seats = wish.seats
+            seats, chosen = wish.seats, None
             if not seats:
                 view = self._balancer.catalogue.operators[wish.sale.operator]
-                taken = {*(view.taken.get(wish.service_id) or ()), *told.get(wish.service_id, ())}
-                seats = self._proposals.propose(wish.sale, wish, taken, view.lsn, wish.parts)
+                seats, chosen = self._proposals.propose(wish.sale, wish, view, told.get(wish.service_id), wish.parts)
                 if not seats:
-                    seats = self._look_closer(wish, deadline_ms)
+                    seats, chosen = self._look_closer(wish, view, deadline_ms)
             offers = [wish.sale.offers[seat] for seat in seats]
             percent = min(offer.refundable_percent for offer in offers)
             legs.append(Leg(wish.sale.operator, wish.service_id, seats, tuple(offer.price_minor for offer in offers), percent))
-        return tuple(legs)
+            choices.append(chosen)
+        return tuple(legs), tuple(choices)
 
-    def _look_closer(self, wish: Wish, deadline_ms: int) -> tuple[str, ...]:
+    def _look_closer(self, wish: Wish, view: OperatorView, deadline_ms: int) -> Proposal:
         """Nothing can be proposed: choose by what the primary says is taken.
 
         Raises:
             SeatUnavailable, NoAdjacentBlock: Its state proves that there is nothing (Z8).
         """
         result = self._balancer.read(wish.sale.operator, "seats", {"service_id": wish.service_id}, deadline_ms)
-        taken = set(result.value)
-        layout = wish.sale.layout
-        left = count_free(layout, taken, wish.cabin)
-        facts: dict[str, Any] = {"service_id": wish.service_id, "free": left, "lsn": result.lsn}
-        if left < wish.count:
-            word = "is sold out" if not left else f"has {counted(left, 'seat')} left, {wish.count} were asked for"
-            raise SeatUnavailable(f"{wish.service_id} {word}", seats=[], taken=sorted(taken), **facts)
-        if wish.together and not has_block(layout, taken, wish.count, wish.cabin):
-            raise NoAdjacentBlock(f"{wish.service_id} has {counted(left, 'seat')} left, but no {wish.count} side by side", **facts)
-        if wish.parts:
-            seats = choose_offered(layout, taken, wish.parts, together=wish.together)
-            if not seats:
-                self._balancer.checked_offer(wish.offer, deadline_ms)  # Says what changed, if the view has it already.
-                raise SeatUnavailable(f"{wish.service_id} has too few seats left at the offered price", seats=[], **facts)
-        else:
-            seats = choose(layout, taken, wish.count, cabin=wish.cabin, together=wish.together).seats
-        self._proposals.add(wish.service_id, seats)
-        return seats
+        told = Known(set(result.value), result.lsn)
+        prove_room(wish.sale, wish, told)
+        proposal = self._proposals.propose(wish.sale, wish, view, told, wish.parts, alone=True)
+        if not proposal.seats:  # At the offered price.
+            self._balancer.checked_offer(wish.offer, deadline_ms)  # Says what changed, if the view has it already.
+            left = count_free(wish.sale.layout, told.taken, wish.cabin)
+            facts: dict[str, Any] = {"service_id": wish.service_id, "free": left, "lsn": told.lsn}
+            raise SeatUnavailable(f"{wish.service_id} has too few seats left at the offered price", seats=[], **facts)
+        return proposal
 
     def _settle(self, wishes: Sequence[Wish], legs: Sequence[Leg], verdict: Held | Failed) -> None:
         """Keep what was proposed and is held until the views show it; forget the rest."""
@@ -313,11 +308,12 @@ class Itineraries:
                 lsn = int(verdict.value["lsn"]) if isinstance(verdict, Held) and leg.operator == wishes[0].sale.operator else 0
                 self._proposals.settle(wish.service_id, leg.seats, lsn)
 
-    def _learn(self, wishes: Sequence[Wish], told: dict[str, set[str]], error: HoldfastError) -> None:
+    def _learn(self, wishes: Sequence[Wish], told: dict[str, Known], error: HoldfastError) -> None:
         for wish in wishes:
             for leg in error.fields.get("legs") or ():
                 if leg.get("service_id") == wish.service_id:
-                    told[wish.service_id] = {*(leg.get("taken") or ()), *(one["seat"] for one in leg.get("seats") or ())}
+                    taken = {*(leg.get("taken") or ()), *(one["seat"] for one in leg.get("seats") or ())}
+                    told[wish.service_id] = Known(taken, int(leg.get("lsn") or 0))
 
     def _keys(self, wishes: Sequence[Wish], legs: Sequence[Leg]) -> tuple[str, ...]:
         return tuple(wish.sale.offers[seat].key for wish, leg in zip(wishes, legs, strict=True) for seat in leg.seats)

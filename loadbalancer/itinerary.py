@@ -49,6 +49,7 @@ class Plan(NamedTuple):
     credit_minor: int = 0
     amend: commands.Amend | None = None  # of a change that is made by the entry that takes the seats (Z10, MOVE)
     sides: Mapping[bytes, bytes] = {}  # with it, its passengers' records
+    chosen: tuple[commands.Chosen | None, ...] = ()
 
     @property
     def anchor(self) -> str:
@@ -173,15 +174,15 @@ class Itinerary:
     def _hold(self, operator: str) -> commands.HoldLegs:
         plan = self.plan
         # Only the anchor hears of all legs: what a traveller buys of others is nobody else's business.
-        chosen = [(number, leg) for number, leg in enumerate(plan.legs) if operator in (plan.anchor, leg.operator)]
+        own = [(number, leg) for number, leg in enumerate(plan.legs) if operator in (plan.anchor, leg.operator)]
         return commands.HoldLegs(
             plan.request_id,
             plan.digest,
             plan.basket_id,
             plan.owner,
             plan.anchor,
-            tuple(leg for _, leg in chosen),
-            tuple(number for number, _ in chosen),
+            tuple(leg for _, leg in own),
+            tuple(number for number, _ in own),
             plan.currency,
             plan.ttl_ms,
             *self._fence,
@@ -190,6 +191,7 @@ class Itinerary:
             plan.service_holds_max,
             plan.replaces if operator == plan.anchor else "",
             plan.credit_minor if operator == plan.anchor else 0,
+            tuple(plan.chosen[number] for number, _ in own) if plan.chosen else (),
         )
 
     # --- replies --------------------------------------------------------------------------------------------------

@@ -10,16 +10,20 @@ A row falls into blocks: seats side by side without an aisle or a gap between th
 4. a party that must be split in as few pieces as can be;
 5. the front rows first, and in a row the places nearest to the windows' side of their block.
 
+A choice is made from a state that may have changed since. `best_while` says while what it is the best: who holds the seats
+for it checks that under their lock.
+
 "Side by side" is what decides `together`: a run of free seats in one block as long as the party is the proof that one
 exists, and none in any block the proof that none does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from itertools import pairwise
 from typing import NamedTuple
 
+from datastore.commands import Chosen
 from datastore.model import Layout, Seat
 
 
@@ -67,6 +71,32 @@ def choose(layout: Layout, taken: Collection[str], count: int, *, cabin: str = "
     if cabin:
         return NONE
     return Choice(_spread(layout, taken, count, ""), False)
+
+
+def best_while(layout: Layout, seats: Sequence[str], taken: Set[str], others: Collection[str], cabin: str = "") -> Chosen:
+    """Return what must be true for the chosen seats to be the best still.
+
+    Side by side, without an orphan or a space for a wheelchair: as good as can be in their cabin, while they leave no orphan; with
+    a seat of a cabin that is chosen before it given back, that one may be better. Otherwise any seat that is given back may
+    make a better choice; and where orphans are left, one that others take may too.
+
+    Args:
+        taken: What is taken. others: What is about to be. Both were kept from `choose`.
+        cabin: As for `choose`.
+    """
+    chosen = [layout.by_id[seat_id] for seat_id in seats]
+    orphans = layout.orphans(frozenset(seats), lambda seat_id: seat_id not in taken and seat_id not in others)
+    sides = all(after.seat_id in layout.neighbours[seat.seat_id] for seat, after in pairwise(chosen))
+    plain = sides and not orphans and not any(seat.accessible for seat in chosen)
+    if cabin:
+        cabins: tuple[str, ...] = () if plain else (cabin,)
+    elif not sides:
+        cabins = layout.cabins  # A split party would go anywhere to sit together.
+    else:
+        # Those that come before the one in which the party sits, and where that can be bettered, this one too.
+        cabins = layout.cabins[layout.cabins.index(chosen[0].cabin) + plain :]
+    free = [seat_id for word in cabins for seat_id in layout.seats_of[word] if seat_id not in taken and seat_id not in others]
+    return Chosen(orphans, cabins, tuple(sorted(free)), tuple(others))
 
 
 def has_block(layout: Layout, taken: Collection[str], count: int, cabin: str = "") -> bool:
@@ -208,7 +238,7 @@ _NOTHING = {0: Plan((0, 0, 0, 0), ())}
 
 
 def _runs(layout: Layout, taken: Collection[str], cabin: str) -> Iterator[Run]:
-    for block in _blocks(layout):
+    for block in layout.blocks:
         if cabin and block[0].cabin != cabin:
             continue
         first = 0
@@ -219,16 +249,3 @@ def _runs(layout: Layout, taken: Collection[str], cabin: str) -> Iterator[Run]:
                 first = at + 1
         if len(block) > first:
             yield Run(block, first, len(block))
-
-
-@lru_cache(maxsize=256)
-def _blocks(layout: Layout) -> tuple[tuple[Seat, ...], ...]:
-    """Return the layout's blocks, front to back and left to right (a layout is one object for its life)."""
-    blocks: list[list[Seat]] = []
-    for seat in layout.seats:
-        before = blocks[-1][-1] if blocks else None
-        if before is not None and before.y == seat.y and before.x + 1 == seat.x and before.cabin == seat.cabin:
-            blocks[-1].append(seat)
-        else:
-            blocks.append([seat])
-    return tuple(map(tuple, blocks))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import threading
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 from datastore import messages, wire
+from datastore.commands import Chosen
 from datastore.errors import (
     ConnectionTooShort,
     HoldfastError,
@@ -31,9 +31,8 @@ from loadbalancer.basket import Basket, HoldDraft
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
-from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
-from loadbalancer.seatchoice import choose, count_free, has_block
+from loadbalancer.proposing import CHOICES_PROVED, Known, Proposals, prove_room
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
@@ -205,7 +204,8 @@ class Selling:
         return self._basket_of(request, sale, offers, 0, deadline_ms, waiter, place)
 
     def _basket_of(
-        self, request: messages.HoldSeats, sale: Sale, offers: list[Offer], attempt: int, deadline_ms: int, waiter: Waiter, place: int
+        self, request: messages.HoldSeats, sale: Sale, offers: list[Offer], attempt: int, deadline_ms: int, waiter: Waiter, place: int,
+        chosen: Chosen | None = None,
     ) -> Basket:
         config = self._balancer.config
         ttl_ms = ttl_of(request.ttl_ms, config)
@@ -234,6 +234,7 @@ class Selling:
             percent,
             config.owner_holds_max,
             config.service_holds_max,
+            chosen,
         )
         return Basket(sale.operator, deadline_ms, keys=keys, draft=draft, waiter=waiter, place=place)
 
@@ -259,41 +260,38 @@ class Selling:
             raise InvalidRequest("name seats or ask for how many of the best, not both", field="count")
         check_count(request.count, self._balancer.config.seats_per_hold_max)
         attempt = 0
-        told: set[str] | None = None  # taken seats as the primary last told them
+        told: Known | None = None  # by the primary
         while True:
             sale = self._balancer.sale(request.service_id, deadline_ms)
             self._check_cabin(sale, request.cabin)
-            seats = self._propose(sale, request, told, parts)
+            view = self._balancer.catalogue.operators[sale.operator]
+            seats, chosen = self.proposals.propose(sale, request, view, told, parts)
             if not seats:
                 found, told = self._look_closer(sale, request, attempt, deadline_ms)
                 if found is not None:
                     return found
-                seats = _choice(sale, request, told, parts)
+                seats, chosen = self.proposals.propose(sale, request, view, told, parts, alone=True)
                 if not seats:
                     self._wait_for_change(request, deadline_ms)
-                self.proposals.add(request.service_id, seats)
             waiter = Waiter(1)
             offers = [sale.offers[seat_id] for seat_id in seats]
-            self._balancer.pipeline.put([self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0)])
+            basket = self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0, chosen if attempt < CHOICES_PROVED else None)
+            self._balancer.pipeline.put([basket])
             outcome = waiter.wait(deadline_ms)[0]
             self.proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
             if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
                 return hold_answer(outcome.unwrap())
             fields = outcome.error.get("fields") or {}
-            told = set(fields.get("taken") or ()) | {conflict["seat"] for conflict in fields.get("seats") or ()}
+            taken = {*(fields.get("taken") or ()), *(conflict["seat"] for conflict in fields.get("seats") or ())}
+            told = Known(taken, int(fields.get("lsn") or 0))
             attempt += 1
             if now_ms() >= deadline_ms:
                 raise LockTimeout("other buyers were faster to the end; ask again", service_id=request.service_id)
 
-    def _propose(self, sale: Sale, request: messages.HoldSeats, told: set[str] | None, parts: tuple[Part, ...]) -> tuple[str, ...]:
-        view = self._balancer.catalogue.operators[sale.operator]
-        taken = set(view.taken.get(request.service_id) or ())
-        return self.proposals.propose(sale, request, taken | told if told else taken, view.lsn, parts)
-
     def _look_closer(
         self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
-    ) -> tuple[messages.HoldAnswer | None, set[str]]:
-        """Nothing can be proposed: return the hold that an earlier try of this request made, or the seats truly taken.
+    ) -> tuple[messages.HoldAnswer | None, Known]:
+        """Nothing can be proposed: return the hold that an earlier try of this request made, and the seats truly taken.
 
         Raises:
             SeatUnavailable, NoAdjacentBlock: The primary's state proves it (Z8).
@@ -307,19 +305,12 @@ class Selling:
         for result in results:
             if result.error and result.error.get("code") != UnknownHold.code:
                 raise error_from_data(result.error)
+        told = Known(set(results[0].value), results[0].lsn)
         for result in results[1:]:
             if not result.error:
-                return hold_answer(result.value), set()
-        taken = set(results[0].value)
-        left = count_free(sale.layout, taken, request.cabin)
-        where = f"{request.service_id}{' in cabin ' + request.cabin if request.cabin else ''}"
-        facts: dict[str, Any] = {"service_id": request.service_id, "free": left, "lsn": results[0].lsn}
-        if left < request.count:
-            word = "is sold out" if not left else f"has {counted(left, 'seat')} left, {request.count} were asked for"
-            raise SeatUnavailable(f"{where} {word}", seats=[], taken=sorted(taken), **facts)
-        if request.together and not has_block(sale.layout, taken, request.count, request.cabin):
-            raise NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {request.count} side by side", **facts)
-        return None, taken
+                return hold_answer(result.value), told
+        prove_room(sale, request, told)
+        return None, told
 
     # --- offers ---------------------------------------------------------------------------------------------------
 
@@ -378,73 +369,8 @@ class Selling:
             raise InvalidRequest(f"{sale.service.service_id} has no cabin {shown(cabin)}; it has {known}", field="cabin")
 
 
-class Wanted(Protocol):
-    """A party's wish for the best seats of one service."""
-
-    @property
-    def service_id(self) -> str: ...
-
-    @property
-    def count(self) -> int: ...
-
-    @property
-    def cabin(self) -> str: ...
-
-    @property
-    def together(self) -> bool: ...
-
-
-class Proposals:
-    """Seats that this balancer has proposed and that its views do not show yet: two buyers are not sent to the same ones."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._seats: dict[str, dict[str, int]] = {}  # service -> seat -> lsn that made the hold, 0 while under way
-
-    def propose(
-        self, sale: Sale, request: Wanted, taken: Collection[str], view_lsn: int, parts: tuple[Part, ...] = ()
-    ) -> tuple[str, ...]:
-        """Return the best seats that are neither taken nor proposed, marked as proposed; empty where there are none."""
-        service_id = request.service_id
-        with self._mutex:
-            proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= view_lsn}
-            seats = _choice(sale, request, {*taken, *proposed}, parts)
-            proposed |= dict.fromkeys(seats, 0)
-            self._put(service_id, proposed)
-        return seats
-
-    def add(self, service_id: str, seats: Collection[str]) -> None:
-        """Mark seats as proposed."""
-        with self._mutex:
-            self._seats.setdefault(service_id, {}).update(dict.fromkeys(seats, 0))
-
-    def settle(self, service_id: str, seats: Collection[str], lsn: int) -> None:
-        """Keep seats that were held at `lsn` until the view shows them; forget those that were not (0)."""
-        with self._mutex:
-            proposed = self._seats.get(service_id, {})
-            for seat in seats:
-                if lsn:
-                    proposed[seat] = lsn
-                else:
-                    proposed.pop(seat, None)
-            self._put(service_id, proposed)
-
-    def _put(self, service_id: str, proposed: dict[str, int]) -> None:
-        if proposed:
-            self._seats[service_id] = proposed
-        else:
-            self._seats.pop(service_id, None)
-
-
 def _first_hold(outcomes: list[wire.Outcome]) -> messages.HoldAnswer:
     return hold_answer(outcomes[0].unwrap())
-
-
-def _choice(sale: Sale, request: Wanted, taken: Collection[str], parts: tuple[Part, ...]) -> tuple[str, ...]:
-    """Return the best free seats for the request, of those that an offer's parts pay for; empty where there are none."""
-    if parts:
-        return choose_offered(sale.layout, taken, parts, together=request.together)
-    return choose(sale.layout, taken, request.count, cabin=request.cabin, together=request.together).seats
 
 
 def check_count(count: int, most: int) -> None:

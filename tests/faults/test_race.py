@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -10,10 +11,11 @@ import pytest
 
 from client import api
 from datastore import messages
-from datastore.errors import HoldfastError, IdempotencyKeyReused, SeatUnavailable
+from datastore.errors import HoldfastError, IdempotencyKeyReused, NoAdjacentBlock, SeatUnavailable
 from tests.checkers import Answer, Final, History, Operation, check
 from tests.faults.buyers import BOTH, Buyer, assert_sound, done_of, gathered, running, seats_of, services_of, together
 from tests.integration.harness import ClusterUnderTest
+from tests.unit.loadbalancer.cabins import assert_best, groups_of
 
 BUYERS = 30
 ROUNDS = 4
@@ -103,6 +105,35 @@ def test_any_seats_sell_out_exactly(cluster: ClusterUnderTest) -> None:
         buyers[0].hold_any(service.service_id, 1)
     final = assert_sound(cluster, history, service.service_id, buyers)
     assert set(final.states.values()) == {"occupied"}
+
+
+def test_any_is_the_best_at_that_very_moment(cluster: ClusterUnderTest) -> None:
+    """Seats go and come back at one balancer; asked at once, the other leaves a single seat only where it must be."""
+    service = services_of(cluster, "LUM", 11)[0]
+    first, second = (cluster.client("owner-of-the-best", [name]) for name in BOTH)
+    seats, key, dice = first.seat_map(service.service_id).seats, cluster.operator_key("LUM"), random.Random(7)
+    blocked: set[str] = set()
+    refused = 0
+    for turn in range(40):
+        share = dice.choice([0.3, 0.6, 0.8])
+        wanted = {seat.seat_id for seat in seats if dice.random() < share}
+        gone, new = sorted(blocked - wanted), sorted(wanted - blocked)
+        for at in range(0, max(len(gone), len(new)), 100):
+            if gone[at:]:
+                first.unblock(key, service.service_id, gone[at : at + 100])
+            if new[at:]:
+                first.block(key, service.service_id, new[at : at + 100], "crew")
+        blocked = wanted
+        count, cabin = 1 + turn % 4, dice.choice(["", seats[-1].cabin])
+        try:
+            hold = second.hold_any(service.service_id, count, cabin=cabin, together=True)
+        except NoAdjacentBlock:
+            refused += 1
+            assert not groups_of(seats, blocked, count, cabin)
+        else:
+            assert_best(seats, blocked, hold.seats, count, cabin)
+            second.release(hold.hold_id)
+    assert refused < 20
 
 
 def _hold(clients: list[api.Holdfast], service: str, seats: list[str], request_id: str, number: int) -> messages.HoldAnswer:

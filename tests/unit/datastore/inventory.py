@@ -71,7 +71,7 @@ def import_command(schedules: list[Schedule], *, request_id: str = "", dataset: 
 class Partition:
     """One operator's engine, rows and answers: what a primary does, without log and disk."""
 
-    def __init__(self, operator: str = "AR", schedules: list[Schedule] | None = None) -> None:
+    def __init__(self, operator: str = "AR", schedules: list[Schedule] | None = None, layout: LayoutSpec = LAYOUT) -> None:
         self.rows = Rows()
         self.state = AppliedState(operator, self.rows)
         self.answers: dict[str, tuple[bytes, wire.Outcome]] = {}
@@ -80,7 +80,7 @@ class Partition:
         self.history: list[Event] = []
         self.counter = 0
         self.rows_form = ROWS_FORM
-        self.submit(import_command(schedules or [schedule()]))[0].unwrap()
+        self.submit(import_command(schedules or [schedule()], layout=layout))[0].unwrap()
 
     def submit(self, *commands: wire.AnyCommand) -> list[wire.Outcome]:
         """Decide one batch and apply it."""
@@ -122,3 +122,8 @@ class Partition:
             **changes,
         }
         return wire.Hold(**fields)  # type: ignore[arg-type]
+
+    def block(self, name: str, *seats: str) -> wire.Block:
+        """Return a block command with the next fence."""
+        self.counter += 1
+        return wire.Block(f"request-{name}", name.encode(), SERVICE, seats, "crew", 1, self.counter, f"nonce-{self.counter}")

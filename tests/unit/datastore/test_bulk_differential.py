@@ -62,6 +62,7 @@ class Twins:
         assert rebuilt.open_holds == self.bulky.state.open_holds
         # Whatever row says it, owner, hold, fence and state of every seat that anybody ever had are the same.
         assert rebuilt.seats(SERVICE) == self.bulky.state.seats(SERVICE) == self.single.state.seats(SERVICE)
+        assert rebuilt.taken(SERVICE) == self.bulky.state.taken(SERVICE) == self.single.state.taken(SERVICE)
         assert rebuilt.services_with_taken_seats() == self.single.state.services_with_taken_seats()
         now_ms = self.bulky.now_ms
         for state in (self.bulky.state, rebuilt):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from datastore import errors, wire
-from datastore.model import HoldState, LayoutSpec, OrderState, SeatState, Section
+from datastore import commands, errors, wire
+from datastore.model import HoldState, Layout, LayoutSpec, OrderState, SeatState, Section
 from datastore.reading import Reader
 from datastore.rows import Kind, SeatRow, decode_row
-from tests.unit.datastore.inventory import DAY_START_MS, SERVICE, Partition, import_command, schedule
+from tests.unit.datastore.inventory import DAY_START_MS, LAYOUT, SERVICE, Partition, import_command, schedule
+
+SEATS = [seat.seat_id for seat in Layout(LAYOUT).seats]
 
 
 @pytest.fixture
@@ -118,6 +120,25 @@ def test_due_hold_is_aborted_by_the_next_taker_in_the_same_entry(partition: Part
     with pytest.raises(errors.HoldExpired):
         partition.submit(confirm("one"))[0].unwrap()
     assert seat(partition, "1B").state == SeatState.FREE  # type: ignore[union-attr]
+
+
+def test_the_best_available_is_taken_only_while_it_is_that(partition: Partition) -> None:
+    """Seats chosen from an older state are refused with what is taken now; the refusal is recorded and changes nothing."""
+    partition.submit(partition.hold("end", "2A"), partition.hold("other", "1D"))
+    before = dict(partition.rows.rows)
+    orphan = partition.hold("one", "3A", "2B", "2C", chosen=commands.Chosen(1))
+    given_back = partition.hold("two", "3A", "3B", chosen=commands.Chosen(1, ("Y",), tuple(sorted({*SEATS} - {"1D", "2A", "2B"}))))
+    exact_fit = partition.hold("three", "3A", chosen=commands.Chosen(1, ("Y",), tuple(sorted({*SEATS} - {"2A", "2B"})), ("2B",)))
+    first = partition.submit(orphan, given_back, exact_fit)
+    for outcome in first:
+        assert outcome.error["code"] == "seat_unavailable" and "not the best" in outcome.error["detail"]
+        assert (outcome.error["fields"]["seats"], sorted(outcome.error["fields"]["taken"])) == ([], ["1D", "2A"])
+    assert partition.rows.rows == before
+    partition.submit(wire.Release("release", b"r", "AR.end", "ann"))
+    assert partition.submit(orphan, given_back, exact_fit) == first
+    stands = partition.hold("four", "1A", chosen=commands.Chosen(1, ("Y",), tuple(sorted({*SEATS} - {"1D", "2B"})), ("2B",)))
+    gone = partition.hold("five", "3A", "3B", chosen=commands.Chosen(0, ("W",), ("9Z",)))  # of a layout before this one
+    assert not any(outcome.error for outcome in partition.submit(stands, gone))
 
 
 def test_a_released_hold_is_said_to_be_released(partition: Partition) -> None:

@@ -131,6 +131,7 @@ class Sales(RuleBasedStateMachine):
         assert not open_holds.keys() & closed.keys()
         held = {seat: row.hold_id for seat, row in rows.items() if row.state == SeatState.HELD}
         booked = {seat: row.hold_id for seat, row in rows.items() if row.state == SeatState.BOOKED}
+        assert self.partition.state.taken(SERVICE) == {seat for seat, row in rows.items() if row.state != SeatState.FREE}
         assert held == {seat: hold_id for hold_id, hold in open_holds.items() for seat in hold.seats}
         assert booked == {seat: order.hold_id for order in orders.values() if order.state == 0 for seat in order.seats}
         assert all(closed[order.hold_id].state == HoldState.CONVERTED for order in orders.values())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datastore.model import Layout, LayoutSpec, Seat, Section
-from loadbalancer.seatchoice import choose, count_free, has_block
+from datastore.commands import Chosen
+from datastore.model import Layout, LayoutSpec, Section
+from loadbalancer.seatchoice import best_while, choose, count_free, has_block
+from tests.unit.datastore.inventory import Partition, schedule
+from tests.unit.loadbalancer.cabins import assert_best, groups_of, orphans, side_by_side, span
 
 COLUMNS = st.sampled_from([("A", "B", "C"), ("A", "", "B", "C"), ("A", "B", "", "C", "D"), ("A", "B", "C", "D", "E")])
 
@@ -27,27 +30,13 @@ def halls(draw: st.DrawFn) -> tuple[Layout, frozenset[str]]:
     return layout, frozenset(taken)
 
 
-def side_by_side(seats: tuple[Seat, ...]) -> bool:
-    return all(one.y == two.y and one.x + 1 == two.x and one.cabin == two.cabin for one, two in pairwise(seats))
-
-
-def orphans(layout: Layout, taken: set[str] | frozenset[str]) -> int:
-    """Count free seats with no free neighbour at their side."""
-    return len(lonely(layout, taken))
-
-
-def lonely(layout: Layout, taken: set[str] | frozenset[str]) -> set[tuple[int, int]]:
-    free = {(seat.x, seat.y) for seat in layout.seats if seat.seat_id not in taken}
-    return {(x, y) for x, y in free if (x - 1, y) not in free and (x + 1, y) not in free}
-
-
 @settings(max_examples=300)
 @given(halls(), st.integers(1, 5), st.sampled_from(["", "J", "Y"]))
 def test_agrees_with_trying_everything(hall: tuple[Layout, frozenset[str]], count: int, cabin: str) -> None:
     """Together if any group side by side is free, without a new orphan if any such group makes none; never a taken seat."""
     layout, taken = hall
     free = [seat for seat in layout.seats if seat.seat_id not in taken and (not cabin or seat.cabin == cabin)]
-    groups = [group for group in combinations(free, count) if side_by_side(group)]
+    groups = groups_of(layout.seats, taken, count, cabin)
     choice = choose(layout, taken, count, cabin=cabin)
     assert count_free(layout, taken, cabin) == len(free)
     assert has_block(layout, taken, count, cabin) == bool(groups)
@@ -55,40 +44,49 @@ def test_agrees_with_trying_everything(hall: tuple[Layout, frozenset[str]], coun
     if len(free) < count:
         assert choice.seats == ()
         return
-    seats = tuple(layout.by_id[seat_id] for seat_id in choice.seats)
-    assert len(set(seats)) == count and all(seat in free for seat in seats)
     assert choice.together == bool(groups)
-    strict = choose(layout, taken, count, cabin=cabin, together=True)
-    assert strict.seats == (choice.seats if groups else ())
-    if groups:
-        assert side_by_side(seats)
-        here = [group for group in groups if group[0].cabin == seats[0].cabin]
-        before = orphans(layout, taken)
-        made = orphans(layout, taken | set(choice.seats)) - before
-        least = min(orphans(layout, taken | {seat.seat_id for seat in group}) - before for group in here)
-        # Filling an orphan is a bonus of its own; making one where it can be avoided is the fault.
-        assert made <= max(0, least)
-    else:
-        assert_spread_well(layout, taken, seats, free)
+    assert choose(layout, taken, count, cabin=cabin, together=True).seats == (choice.seats if groups else ())
+    assert_best(layout.seats, taken, choice.seats, count, cabin)
 
 
-def span(seats: tuple[Seat, ...]) -> int:
-    return max(seat.y for seat in seats) - min(seat.y for seat in seats)
+@st.composite
+def changing_halls(draw: st.DrawFn) -> tuple[Layout, frozenset[str], frozenset[str], frozenset[str]]:
+    """Return a hall, what a buyer knew to be taken and to be about to be, and what is taken when the seats are held."""
+    layout, taken = draw(halls())
+    some = st.frozensets(st.sampled_from([seat.seat_id for seat in layout.seats]), max_size=3)
+    others = draw(some) - taken
+    return layout, taken, others, (taken | draw(some)) - draw(some) | others
 
 
-def assert_spread_well(layout: Layout, taken: frozenset[str], seats: tuple[Seat, ...], free: list[Seat]) -> None:
-    """A split party leaves no new orphan that it could avoid in as few rows as can be, or one more; and no more rows than that asks."""
-    cabins = {seat.cabin for seat in seats}
-    pool = [seat for seat in free if len(cabins) > 1 or seat.cabin in cabins]
-    before = lonely(layout, taken)
+@settings(max_examples=500)
+@given(changing_halls(), st.integers(1, 4), st.sampled_from(["", "J", "Y"]))
+def test_what_is_the_best_still(
+    hall: tuple[Layout, frozenset[str], frozenset[str], frozenset[str]], count: int, cabin: str
+) -> None:
+    """Whatever others did meanwhile: while a choice is allowed to stand, trying everything finds nothing better.
 
-    def made(group: tuple[Seat, ...]) -> int:
-        return len(lonely(layout, taken | {seat.seat_id for seat in group}) - before)
+    What others were about to take is taken by then, before or after what else happened.
+    """
+    layout, taken, others, then = hall
+    choice = choose(layout, taken | others, count, cabin=cabin)
+    if not choice.seats:
+        return
+    chosen = best_while(layout, choice.seats, taken, others, cabin)
+    then -= frozenset(choice.seats)
+    if not others:
+        assert allows(chosen, layout, choice.seats, taken)
+    if allows(chosen, layout, choice.seats, then):
+        assert_best(layout.seats, then, choice.seats, count, cabin, close=False)
 
-    groups = list(combinations(pool, len(seats)))
-    closest = min(map(span, groups))
-    near = [(made(group), span(group)) for group in groups if span(group) <= closest + 1]
-    assert (made(seats), span(seats)) == min(near)
+
+def allows(chosen: Chosen, layout: Layout, seats: tuple[str, ...], taken: frozenset[str]) -> bool:
+    """Return whether a primary takes the seats that somebody chose."""
+    partition = Partition(schedules=[schedule(layout_id=layout.layout_id)], layout=layout.spec)
+    if taken:
+        partition.submit(partition.block("crew", *taken))[0].unwrap()
+    outcome = partition.submit(partition.hold("any", *seats, chosen=chosen))[0]
+    assert not outcome.error or outcome.error["code"] == "seat_unavailable"
+    return not outcome.error
 
 
 CABINS = {
@@ -107,7 +105,7 @@ def test_a_split_party_leaves_nobody_a_single_seat(cabin: str, count: int, piece
     """In an empty cabin, whatever its shape, in as few pieces as that takes."""
     layout = Layout(LayoutSpec("L", "L", (Section("Y", "A", tuple(map(str, range(1, 9))), CABINS[cabin]),)))
     seats = choose(layout, (), count).seats
-    assert len(seats) == count and orphans(layout, set(seats)) == 0
+    assert len(seats) == count and orphans(layout.seats, set(seats)) == 0
     chosen = sorted((layout.by_id[seat] for seat in seats), key=lambda seat: seat.position)
     assert 1 + sum(not side_by_side(pair) for pair in pairwise(chosen)) == pieces
     assert span(tuple(chosen)) <= 1
@@ -117,7 +115,7 @@ def test_a_large_party_in_a_large_hall_is_split_too() -> None:
     """Fifty in rows of twenty: three rows, and no seat is left alone."""
     layout = Layout(LayoutSpec("H", "H", (Section("Y", "A", tuple(f"R{n}" for n in range(1, 101)), tuple(f"S{n}" for n in range(1, 21))),)))
     seats = choose(layout, (), 50).seats
-    assert len(seats) == 50 and span(tuple(layout.by_id[seat] for seat in seats)) == 2 and orphans(layout, set(seats)) == 0
+    assert len(seats) == 50 and span(tuple(layout.by_id[seat] for seat in seats)) == 2 and orphans(layout.seats, set(seats)) == 0
 
 
 def test_front_rows_and_edges_first() -> None:
@@ -158,3 +156,14 @@ def test_accessible_seats_are_left_for_who_needs_them() -> None:
     assert choose(layout, (), 3).seats == ("2A", "2B", "2C")
     left = {"1A", "1D", "1E"}
     assert choose(layout, {seat.seat_id for seat in layout.seats} - left, 2).seats == ("1D", "1E")
+
+
+def test_what_others_took_may_leave_just_the_place() -> None:
+    """Four of five leave one alone, until somebody takes the end of another five: then the choice does not stand."""
+    layout = layout_of(("A", "B", "C", "D", "E"), 2)
+    seats = choose(layout, {"1A", "1E"}, 4, cabin="Y").seats
+    assert seats == ("2A", "2B", "2C", "2D")
+    chosen = best_while(layout, seats, {"1A", "1E"}, {"1B"}, "Y")
+    assert allows(chosen, layout, seats, frozenset({"1A", "1E"})) and allows(chosen, layout, seats, frozenset({"1A", "1B", "1E"}))
+    assert not allows(chosen, layout, seats, frozenset({"1A", "1E", "3A"}))
+    assert choose(layout, {"1A", "1E", "3A"}, 4, cabin="Y").seats == ("3B", "3C", "3D", "3E")

@@ -1,0 +1,122 @@
+"""Best available (Z8): what is proposed to whom, and when it is true that there is nothing to propose."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Set
+from typing import Any, NamedTuple, Protocol
+
+from datastore.commands import Chosen
+from datastore.errors import NoAdjacentBlock, SeatUnavailable
+from datastore.wording import counted
+from loadbalancer.offers import choose_offered
+from loadbalancer.party import Part
+from loadbalancer.seatchoice import best_while, choose, count_free, has_block
+from loadbalancer.view import OperatorView, Sale
+
+# So often a choice is refused where a better one has come up meanwhile. After that it is taken as it is: with others buying
+# and giving back all the time, "the best" is a matter of a millisecond, and somebody waits for an answer.
+CHOICES_PROVED = 4
+
+
+class Wanted(Protocol):
+    """A party's wish for the best seats of one service."""
+
+    @property
+    def service_id(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def cabin(self) -> str: ...
+
+    @property
+    def together(self) -> bool: ...
+
+
+class Known(NamedTuple):
+    """Which seats of a service are taken, as a view or the primary had it at `lsn`."""
+
+    taken: Set[str]
+    lsn: int
+
+
+class Proposal(NamedTuple):
+    """The best seats, in the layout's order; `seats` empty: there are none. `chosen`: while what they are that."""
+
+    seats: tuple[str, ...]
+    chosen: Chosen | None
+
+
+NOTHING = Proposal((), None)
+
+
+def prove_room(sale: Sale, wanted: Wanted, told: Known) -> None:
+    """Check that the primary's state has room for the party.
+
+    Raises:
+        SeatUnavailable, NoAdjacentBlock: It has none, and says so (Z8).
+    """
+    left = count_free(sale.layout, told.taken, wanted.cabin)
+    where = f"{wanted.service_id}{' in cabin ' + wanted.cabin if wanted.cabin else ''}"
+    facts: dict[str, Any] = {"service_id": wanted.service_id, "free": left, "lsn": told.lsn}
+    if left < wanted.count:
+        word = "is sold out" if not left else f"has {counted(left, 'seat')} left, {wanted.count} were asked for"
+        raise SeatUnavailable(f"{where} {word}", seats=[], taken=sorted(told.taken), **facts)
+    if wanted.together and not has_block(sale.layout, told.taken, wanted.count, wanted.cabin):
+        raise NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {wanted.count} side by side", **facts)
+
+
+class Proposals:
+    """Seats that this balancer has proposed and that its views do not show yet: two buyers are not sent to the same ones."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._seats: dict[str, dict[str, int]] = {}  # service -> seat -> lsn that made the hold, 0 while under way
+
+    def propose(
+        self, sale: Sale, wanted: Wanted, view: OperatorView, told: Known | None, parts: tuple[Part, ...] = (), *, alone: bool = False
+    ) -> Proposal:
+        """Return the best seats that are neither taken nor proposed to others, marked as proposed.
+
+        Args:
+            told: By the primary: where the view is not newer, it counts.
+            parts: Of an offer: only seats that they pay for.
+            alone: Also what is proposed to others, who may not get it.
+        """
+        service_id = wanted.service_id
+        with view.guard:
+            shown = view.lsn
+            now = told if told is not None and told.lsn >= shown else Known(set(view.taken.get(service_id) or ()), shown)
+        with self._mutex:
+            proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= shown}
+            others = frozenset() if alone else proposed.keys() - now.taken
+            taken = now.taken | others
+            if parts:
+                seats = choose_offered(sale.layout, taken, parts, together=wanted.together)
+            else:
+                seats = choose(sale.layout, taken, wanted.count, cabin=wanted.cabin, together=wanted.together).seats
+            proposed |= dict.fromkeys(seats, 0)
+            self._put(service_id, proposed)
+        if not seats:
+            return NOTHING
+        cabin = wanted.cabin or (parts[0].cabin if parts else "")
+        return Proposal(seats, best_while(sale.layout, seats, now.taken, others, cabin))
+
+    def settle(self, service_id: str, seats: Collection[str], lsn: int) -> None:
+        """Keep seats that were held at `lsn` until the view shows them; forget those that were not (0)."""
+        with self._mutex:
+            proposed = self._seats.get(service_id, {})
+            for seat in seats:
+                if lsn:
+                    proposed[seat] = lsn
+                else:
+                    proposed.pop(seat, None)
+            self._put(service_id, proposed)
+
+    def _put(self, service_id: str, proposed: dict[str, int]) -> None:
+        if proposed:
+            self._seats[service_id] = proposed
+        else:
+            self._seats.pop(service_id, None)

@@ -1,0 +1,135 @@
+"""Best available where the balancer's view is behind: what it chose from is proved under the lock, at the primary (Z8)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+
+from datastore import messages, wire
+from datastore.errors import NoAdjacentBlock, SeatUnavailable
+from datastore.model import Layout
+from loadbalancer.proposing import CHOICES_PROVED
+from tests.unit.loadbalancer.cabins import assert_best, groups_of
+from tests.unit.loadbalancer.local_tiers import LocalManagers
+from tests.unit.loadbalancer.scenery import CABIN, DAY, FLIGHT, OPERATOR_KEY, OTHER, Scene, scene
+from tests.waiting import wait_until
+
+LAYOUT = Layout(CABIN)
+SEATS = [seat.seat_id for seat in LAYOUT.seats]
+ON = f"QR1140-EZE-{DAY}"
+
+
+class Lagging(LocalManagers):
+    """Managers whose feed brings nothing while `deaf`."""
+
+    def __init__(self, others: LocalManagers) -> None:
+        super().__init__(())
+        self.operators = others.operators
+        self.deaf = False
+
+    def feed(self, request: wire.FeedRequest) -> list[wire.FeedPart]:
+        parts = super().feed(request)
+        return [] if self.deaf else parts
+
+
+class Pair(NamedTuple):
+    """Two balancers; the second's views stand still while `managers.deaf`."""
+
+    one: Scene
+    two: Scene
+    managers: Lagging
+
+    def arrange(self, taken: Sequence[str], service: str = FLIGHT) -> None:
+        """Have exactly these seats blocked, so that the second balancer does not hear of it."""
+        operator = service[:2]
+        state = self.managers.operators[operator].state
+        wait_until(lambda: not state.legs and not state.baskets, "the trip before is released on all legs", 10)
+        view = self.two.server.balancer.catalogue.operators[operator]
+        self.managers.deaf = False
+        assert self.two.server.balancer.follower.wait_for(operator, self.managers.operators[operator].lsn, 5_000)
+        self.managers.deaf = True
+        before = {*(view.taken.get(service) or ())}
+        words = {"operator_key": OPERATOR_KEY, "service_id": service}
+        if gone := sorted(before - {*taken}):
+            self.one.ask("unblock", messages.UnblockSeats(request_id=self.one.request_id(), seats=gone, **words))
+        if new := sorted({*taken} - before):
+            self.one.ask("block", messages.BlockSeats(request_id=self.one.request_id(), seats=new, reason="crew", **words))
+        assert before == {*(view.taken.get(service) or ())}
+
+    def release(self, hold: messages.HoldAnswer) -> None:
+        self.one.ask("release", messages.ReleaseHold(request_id=self.one.request_id(), owner_key=OTHER, hold_id=hold.hold_id))
+
+
+@contextmanager
+def pairs(*operators: str) -> Iterator[Pair]:
+    with scene(operators) as one:
+        managers = Lagging(one.managers)
+        with scene(operators, managers=managers) as two:
+            yield Pair(one, two, managers)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with pairs("AR") as made:
+        yield made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_the_view_does_not_show_yet(pair: Pair, seed: int) -> None:
+    """Seats are taken and given back, and at once the other balancer is asked: it answers as if it had seen it all."""
+    dice = random.Random(seed)
+    for _ in range(25):
+        taken = frozenset(seat for seat in SEATS if dice.random() < dice.choice([0.3, 0.6, 0.9]))
+        pair.arrange(sorted(taken))
+        count, cabin, together = dice.randint(1, 4), dice.choice(["", "J", "Y"]), dice.random() < 0.5
+        free = sum(seat.seat_id not in taken and cabin in ("", seat.cabin) for seat in LAYOUT.seats)
+        try:
+            hold = pair.two.hold(owner=OTHER, count=count, cabin=cabin, together=together)
+        except NoAdjacentBlock:
+            assert together and not groups_of(LAYOUT.seats, taken, count, cabin)
+        except SeatUnavailable as error:
+            assert free < count and error.fields["free"] == free
+        else:
+            assert_best(LAYOUT.seats, taken, hold.seats, count, cabin)
+            pair.release(hold)
+
+
+def test_a_trip_too() -> None:
+    """Of a trip's legs each gets the best that its operator has, whatever the views show."""
+    with pairs("AR", "QR") as made:
+        for seed in range(12):
+            dice = random.Random(seed)
+            taken = {service: frozenset(seat for seat in SEATS if dice.random() < 0.5) for service in (FLIGHT, ON)}
+            for service in taken:
+                made.arrange(sorted(taken[service]), service)
+            legs = [messages.LegWish(service_id=service, count=2, cabin="Y") for service in taken]
+            hold = made.two.ask("hold_trip", messages.HoldTrip(request_id=made.two.request_id(), owner_key=OTHER, legs=legs))
+            assert isinstance(hold, messages.HoldAnswer)
+            for leg in hold.legs:
+                assert_best(LAYOUT.seats, taken[leg.service_id], leg.seats, 2, "Y")
+            made.release(hold)
+
+
+def test_what_came_up_meanwhile_is_asked_for_a_few_times_only(pair: Pair) -> None:
+    """With others buying between every choice and its hold, the party is seated in the end, and a repeat meets its hold."""
+    pairs_free = [(f"{row}{left}", f"{row}{right}") for row in range(3, 8) for left, right in ("AB", "CD")]
+    pair.arrange(sorted({*SEATS} - {seat for seats in pairs_free for seat in seats}))
+    seen: list[wire.Hold] = []
+
+    def meddle(item: wire.SubmitItem) -> None:
+        """Before each hold, take the last pair: whoever is alone leaves an orphan, so that this may matter."""
+        for command in wire.decode(wire.COMMANDS, item.commands):
+            if isinstance(command, wire.Hold):
+                seen.append(command)
+                fields = {"operator_key": OPERATOR_KEY, "service_id": FLIGHT, "reason": "crew"}
+                pair.one.ask("block", messages.BlockSeats(request_id=pair.one.request_id(), seats=list(pairs_free.pop()), **fields))
+
+    pair.managers.deliver = meddle
+    hold = pair.two.hold(owner=OTHER, count=1, cabin="Y", request_id="request-of-the-hurried")
+    assert len(seen) == CHOICES_PROVED + 1 and list(seen[-1].seats) == hold.seats
+    assert [command.chosen is None for command in seen] == [False] * CHOICES_PROVED + [True]
+    assert pair.one.hold(owner=OTHER, count=1, cabin="Y", request_id="request-of-the-hurried").hold_id == hold.hold_id
