@@ -242,7 +242,8 @@ def agree(session: Session, answer: QuoteAnswer, *, yes: bool, json: bool) -> No
     pays = answer.to_pay is not None and answer.to_pay.minor
     from client.administering import agreed  # It speaks to managers too, and `--help` must not wait for that.
 
-    agreed(f"{answer.what}: {answer.to_pay} to pay" if pays else f"{answer.what}: {answer.refund} back", yes=yes, json=json)
+    sum_of_it = f"{answer.to_pay} to pay" if pays else f"{answer.refund} back"
+    agreed(f"to be done: {answer.what}; {sum_of_it}", yes=yes, json=json)
 
 
 def show_order(session: Session, answer: OrderAnswer, *, json: bool) -> int:

@@ -21,6 +21,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "idempotency_key_reused": INVALID,
     # What it names does not exist.
     "unknown_operator": NOT_FOUND,
+    "unknown_place": NOT_FOUND,
     "unknown_service": NOT_FOUND,
     "unknown_seat": NOT_FOUND,
     "unknown_hold": NOT_FOUND,

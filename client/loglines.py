@@ -1,7 +1,7 @@
 """Lines of the processes' logs as data: when, how grave, who, what; and which belong to one request. Pure.
 
-A line is "STAMP LEVEL PROCESS message name=value …". Lines without a stamp (a traceback, another program's words) belong to the
-line above them.
+A line is "STAMP LEVEL PROCESS message name=value …", its stamp in UTC, "Z"; programs before this one wrote local times
+without. Lines without a stamp (a traceback, another program's words) belong to the line above them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-LINE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?(?:[+-]\d\d:\d\d|Z)? +([A-Z]+) +(\S+) +(.*)", re.DOTALL)
+LINE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6}))?(Z|\+00:00)? +([A-Z]+) +(\S+) +(.*)", re.DOTALL)
 FIELD = re.compile(r"(\w+)=(\S+)")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class LogLine(NamedTuple):
-    """One line. `stamp`: "2026-12-01 10:00:00.123", the day's own clock; "" where none was read yet."""
+    """One line. `stamp`: "2026-12-01 10:00:00.123Z"; "" where none was read yet."""
 
     stamp: str
     level: str
@@ -34,8 +34,8 @@ def parse(text: str, process: str) -> list[LogLine]:
     for line in text.splitlines():
         match = LINE.fullmatch(line)
         if match is not None:
-            day, clock, fraction, level, name, rest = match.groups()
-            found.append(LogLine(f"{day} {clock}.{(fraction or '')[:3]:0<3}", level, name, rest))
+            day, clock, fraction, zone, level, name, rest = match.groups()
+            found.append(LogLine(f"{day} {clock}.{(fraction or '')[:3]:0<3}{'Z' if zone else ''}", level, name, rest))
         elif line.strip() and found:
             last = found[-1]
             found[-1] = last._replace(text=f"{last.text}\n    {line}")

@@ -55,7 +55,7 @@ def now_ms() -> int:
 
 def log(message: str, **fields: object) -> None:
     """Write one line to stderr, in the form that every process here uses."""
-    stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     words = "".join(f" {name}={value}" for name, value in fields.items())
     print(f"{stamp} INFO {NAME} {message}{words}", file=sys.stderr, flush=True)
 

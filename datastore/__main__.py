@@ -23,7 +23,7 @@ from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid, DiskFailed, HoldfastError, InvalidRequest, InvariantBroken
 from datastore.ledger import LedgerDamaged
 from datastore.node import Node
-from datastore.process import End, freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, log_to_stderr, prepare_server_process
 from datastore.proving import as_document, judge
 from datastore.server import NodeServer
 from datastore.settings import EXIT_CONFIG
@@ -52,9 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.command == "verify":
         return verify(chosen.store) if chosen.store else verify_all(chosen.data, chosen.operator, chosen.receipt)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {chosen.node} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
-    )
+    log_to_stderr(chosen.node)
     try:
         return serve(chosen.node, chosen.config, chosen.data)
     except ConfigInvalid as error:

@@ -183,6 +183,11 @@ class InvalidRequest(Refusal):
     title = "The request is not valid"
 
 
+class UnknownPlace(InvalidRequest):
+    code = "unknown_place"
+    title = "No such place"
+
+
 class StaleFence(Refusal):
     """The lock's fence is older than one the seat has seen. `fence`: [generation, counter] to go beyond."""
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from datastore.errors import InvalidRequest, shown
+from datastore.errors import InvalidRequest, UnknownOperator, shown
 
 OPERATOR_PATTERN = re.compile(r"[A-Z0-9]{2,8}")
 NUMBER_PATTERN = re.compile(r"[A-Z0-9.]{1,24}")
@@ -123,7 +123,7 @@ def parse_service_id(service_id: str, operators: Sequence[str] | frozenset[str])
     """Return the parts of `service_id`; the operator is the longest known code that it begins with.
 
     Raises:
-        InvalidRequest: It has not the form CODE+NUMBER-ORIGIN-YYYY-MM-DD, or no known operator begins it.
+        InvalidRequest: It has not the form CODE+NUMBER-ORIGIN-YYYY-MM-DD. UnknownOperator: No known operator's code begins it.
     """
     head, _, rest = service_id.partition("-")
     origin, _, day = rest.partition("-")
@@ -134,7 +134,7 @@ def parse_service_id(service_id: str, operators: Sequence[str] | frozenset[str])
     for length in range(min(8, len(head) - 1), 1, -1):
         if head[:length] in operators and NUMBER_PATTERN.fullmatch(head[length:]):
             return ServiceKey(head[:length], head[length:], origin, day)
-    raise InvalidRequest(f"{shown(service_id)} does not begin with the code of a known operator", field="service_id")
+    raise UnknownOperator(f"{shown(head)} begins with no operator's code", operator=shown(head))
 
 
 def is_date(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every server process sets once, before its first thread: the C allocator, the garbage collector, the turn of threads, its end.
+"""What every server process sets once, before its first thread: log, C allocator, garbage collector, the turn of threads, end.
 
 Defaults are made for programs that do one thing at a time and then something else. A server moves buffers of some hundred
 kilobytes thousands of times a second, keeps millions of small objects that are no garbage, and has threads that come back
@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import signal
 import sys
+import time
 
 # Holds, seats and messages are trees: next to nothing here is cyclic garbage, and each full collection walks all of it while
 # everybody waits. So collections are rare.
@@ -41,6 +43,18 @@ def prepare_server_process() -> None:
             mallopt(option, value)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def log_to_stderr(name: str) -> None:
+    """Write this process's log lines to stderr, in the form that all processes have: "2026-12-01T10:00:00.123Z LEVEL NAME message".
+
+    In UTC: the lines of hosts in several zones, and of the hour that comes twice in autumn, are in order.
+    """
+    form = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)s {name} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(form)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def freeze_what_stays() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from datastore import config as nodes_config
 from datastore.edge import Address, tls_of
 from datastore.errors import ConfigInvalid
-from datastore.process import End, freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, log_to_stderr, prepare_server_process
 from datastore.settings import EXIT_CONFIG, address_of
 from loadbalancer import config as own
 from loadbalancer import payments_config
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--data", required=True, type=Path, help="the cluster's data folder (secrets are read from it)")
     chosen = parser.parse_args(arguments)
     name = chosen.balancer or chosen.sandbox
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {name} %(message)s", force=True)
+    log_to_stderr(name)
     try:
         return (_serve if chosen.balancer else _serve_sandbox)(name, chosen.config, chosen.data)
     except (ConfigInvalid, LockConfigInvalid) as error:

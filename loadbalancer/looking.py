@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from datastore import messages
-from datastore.errors import InvalidRequest, nearest, shown
+from datastore.errors import InvalidRequest, UnknownPlace, nearest, shown
 from datastore.model import Seat, SeatState, Service, is_date
 from datastore.rows import SeatRow
 from loadbalancer.answers import SEAT_WORDS, aisles, fixtures, seat_info, service_info
@@ -183,7 +183,7 @@ class Looking:
                 for place in view.timetable.places.values():
                     known.update({place.code: place.code, place.city: place.code, place.name: place.code})
         near = list(dict.fromkeys(known[word] for word in nearest(code, known)))
-        raise InvalidRequest(f"nobody serves {shown(code)}{hint(near)}", field=field, nearest=near)
+        raise UnknownPlace(f"nobody serves {shown(code)}{hint(near)}", field=field, nearest=near)
 
     def _start(self, ids: Sequence[str], after: str) -> int:
         if not after:

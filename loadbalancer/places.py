@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import OSA
 
-from datastore.errors import InvalidRequest, shown
+from datastore.errors import UnknownPlace, shown
 from datastore.model import Place
 from loadbalancer.nearby import hint
 
@@ -50,7 +50,7 @@ class PlaceBook:
         """Return the codes that a word means.
 
         Raises:
-            InvalidRequest: None; the nearest are in the message and in `nearest`.
+            UnknownPlace: None; the nearest are in the message and in `nearest`.
         """
         wanted = folded(word)
         for own in ("code", "city", "name"):
@@ -59,7 +59,7 @@ class PlaceBook:
                 return found
         near = [place.code for place in self.complete(word, NEAR_MAX)]
         named = [f"{code} ({self.places[code].city or self.places[code].name})" for code in near]
-        raise InvalidRequest(f"no place {shown(word)}{hint(named)}", field=field, nearest=near)
+        raise UnknownPlace(f"no place {shown(word)}{hint(named)}", field=field, nearest=near)
 
     def complete(self, word: str, limit: int) -> list[Place]:
         """Return the places that a word may mean, the most likely first; all of them, by code, for an empty one."""

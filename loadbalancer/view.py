@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from datastore.errors import InvalidRequest, OperatorUnavailable, UnknownOperator, UnknownService, nearest, shown
+from datastore.errors import OperatorUnavailable, UnknownOperator, UnknownService, nearest, shown
 from datastore.model import DAY_MS, Layout, SeatState, Service, parse_service_id, seat_key
 from datastore.rows import (
     BasketRow,
@@ -288,10 +288,8 @@ class Catalogue:
         """
         try:
             key = parse_service_id(service_id, frozenset(self.operators))
-        except InvalidRequest as error:
-            if "known operator" in error.detail:
-                raise self._operator_of_no_service(service_id.partition("-")[0]) from error
-            raise
+        except UnknownOperator as error:
+            raise self._operator_of_no_service(service_id.partition("-")[0]) from error
         view = self.operators[key.operator]
         with view.guard:
             service = view.timetable.service(key)

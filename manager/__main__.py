@@ -16,7 +16,7 @@ from pathlib import Path
 from datastore import config as datastore_config
 from datastore.edge import tls_of
 from datastore.errors import ConfigInvalid
-from datastore.process import End, freeze_what_stays, prepare_server_process
+from datastore.process import End, freeze_what_stays, log_to_stderr, prepare_server_process
 from datastore.settings import EXIT_CONFIG
 from lockstore import config as lockstore_config
 from lockstore.errors import LockConfigInvalid
@@ -38,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the resolved cluster.toml")
     serve.add_argument("--data", required=True, type=Path, metavar="DIR", help="the data directory")
     options = parser.parse_args(arguments)
-    line = f"%(asctime)s.%(msecs)03d %(levelname)s {options.manager} %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=line, datefmt="%FT%T")
+    log_to_stderr(options.manager)
     prepare_server_process()
     end = End()
     try:

@@ -107,7 +107,7 @@ def test_the_commands(cluster: ClusterUnderTest, tmp_path: Path) -> None:
     assert run(cluster, tmp_path, "routes", "--png", "routes.png").returncode == 0
     assert (tmp_path / "routes.png").read_bytes().startswith(b"\x89PNG")
     wrong = run(cluster, tmp_path, "search", "EZE", "Maimi", DAY)
-    assert wrong.returncode == 2 and "MIA (Miami)" in wrong.stderr
+    assert wrong.returncode == 3 and "MIA (Miami)" in wrong.stderr
 
 
 def test_a_changed_offer_is_kept_in_its_place(cluster: ClusterUnderTest, tmp_path: Path) -> None:

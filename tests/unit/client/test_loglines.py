@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from client.loglines import matching, merged, parse
 from client.logtails import Tail
@@ -10,6 +17,7 @@ from client.logtails import Tail
 BALANCER = "2026-11-21 11:32:07,778 INFO balancer-1 feeds: operator=GRAND begun at node=node-2 lsn=0"
 MANAGER = "2026-11-21T11:32:07.877 INFO manager-1 served operator=US node=node-3"
 NODE = "2026-11-21T11:32:08 WARNING node-1 ledger slow operator=LA lsn=1"
+NOW = "2026-11-21T11:32:08.125Z INFO node-1 promised operator=AR"
 SUPERVISOR = "2026-11-21T11:32:04.479+00:00 INFO supervisor started process=manager-2 pid=13033 start=1"
 
 
@@ -18,7 +26,26 @@ def test_every_form_of_line_is_read() -> None:
     lines = merged(parse(text, "x") for text in (BALANCER, MANAGER, NODE, SUPERVISOR))
     assert ["supervisor", "balancer-1", "manager-1", "node-1"] == [line.process for line in lines]
     assert "2026-11-21 11:32:07.778" == lines[1].stamp
+    assert ("2026-11-21 11:32:04.479Z", "2026-11-21 11:32:08.125Z") == (lines[0].stamp, parse(NOW, "x")[0].stamp)
     assert {"operator": "GRAND", "node": "node-2", "lsn": "0"} == lines[1].fields
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import logging; from datastore.process import log_to_stderr; log_to_stderr('node-1'); logging.info('hello lsn=7')",
+        "from client import supervisor; supervisor.NAME = 'node-1'; supervisor.log('hello', lsn=7)",
+    ],
+    ids=["a server", "the supervisor"],
+)
+def test_whoever_writes_writes_one_form_in_utc(program: str) -> None:
+    """Wherever the machine's clock says it is: lines of several hosts, and of the hour that comes twice, are in order."""
+    elsewhere = {**os.environ, "TZ": "Asia/Tokyo"}
+    ran = subprocess.run([sys.executable, "-c", program], env=elsewhere, stderr=subprocess.PIPE, text=True, check=True)
+    (line,) = parse(ran.stderr, "x")
+    assert ("INFO", "node-1", "hello lsn=7") == (line.level, line.process, line.text)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO node-1 hello lsn=7\n", ran.stderr)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(line.stamp)) < timedelta(hours=1)
 
 
 def test_a_traceback_belongs_to_its_line_and_a_strange_program_is_shown() -> None:
