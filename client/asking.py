@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, cast
 
 import msgspec
 
 from datastore import messages
+from datastore.errors import InvalidRequest
 
 Given = TypeVar("Given", bound=messages.Answer)
 
@@ -33,8 +34,16 @@ class Asking:
 
     @staticmethod
     def listed(seats: Sequence[str]) -> list[str]:
-        """Return the seats as a list: one seat's id alone means that seat, not its letters."""
-        return [seats] if isinstance(seats, str) else list(seats)
+        """Return the seats as a list: one seat's id alone means that seat, not its letters.
+
+        Raises:
+            InvalidRequest: They are no seats.
+        """
+        if isinstance(seats, str):
+            return [seats]
+        if not isinstance(seats, Iterable):
+            raise InvalidRequest(f"seats are a list of seat ids, not {type(seats).__name__}", field="seats")
+        return list(seats)
 
     def _ask(self, method: str, request: messages.Request, kind: type[Given], deadline_ms: int = 0) -> Given:
         """Return the answer to a question, which is of this kind.

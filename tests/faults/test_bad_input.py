@@ -74,6 +74,7 @@ Wrong = Callable[[Scene], Any]
 CASES: dict[str, tuple[Wrong, str, str]] = {
     "unknown operator": (lambda s: s.client.services("2030-01-01", operator="LUN"), "unknown_operator", "LUM"),
     "unknown operator in a service": (lambda s: s.client.hold("XQ12-EZE-2030-01-01", ["1A"]), "unknown_operator", ""),
+    "no list of seats": (lambda s: s.client.hold(s.service, None), "invalid_request", "NoneType"),  # type: ignore[arg-type]
     "unknown place": (lambda s: s.client.services("2030-01-01", origin="GRANDD"), "unknown_place", "GRAND"),
     "unknown service": (lambda s: s.client.hold(s.service.replace("LUMEN1", "LUMEN9"), ["A5"]), "unknown_service", "LUM"),
     "a day it does not run": (lambda s: s.client.hold(s.service[:-10] + "2020-01-01", ["A5"]), "unknown_service", ""),
