@@ -142,7 +142,8 @@ def _take_seats(batch: Batch, command: commands.HoldLegs, own: list[Own]) -> Non
     if not refused:
         return
     fields = [error.fields for error in refused]
-    services = [{name: one[name] for name in ("service_id", "seats", "taken", "lsn")} for one in fields]
+    told = ("service_id", "seats", "taken", "freed", "lsn")
+    services = [{name: one[name] for name in told if name in one} for one in fields]
     first = refused[0]
     detail = "; ".join(error.detail for error in refused)
     raise type(first)(detail, service_id=fields[0]["service_id"], seats=fields[0]["seats"], services=services, lsn=batch.lsn - 1)

@@ -110,18 +110,31 @@ def check_chosen(batch: Batch, layout: Layout, service_id: str, seats: Sequence[
     """Check that the best available is still that: whoever chose it knew another state of the service (Z8).
 
     Raises:
-        SeatUnavailable: `seats` is empty, for none of them is in the way; `taken` and `lsn` say from what to choose again.
+        SeatUnavailable: `seats` is empty, for none of them is in the way. `taken` and `freed` are what matters and is not as it was
+            known: what to choose again from, at `lsn`. Not all that is taken: every buyer of a hall may hear this at once.
     """
-    taken = batch.taken(service_id)
     others = frozenset(chosen.others)
+
+    def is_free(seat_id: str) -> bool:
+        row = batch.seat(service_id, seat_id)
+        return row is None or row.state == SeatState.FREE
+
+    taken, freed = set[str](), set[str]()
     if chosen.cabins:
-        free = frozenset().union(*[layout.seats_of.get(cabin, ()) for cabin in chosen.cabins]) - taken
-        stands = free <= others.union(chosen.free) and (not chosen.orphans_max or free.issuperset(chosen.free))
-    else:
-        stands = True
-    if not stands or layout.orphans(frozenset(seats), lambda seat_id: seat_id not in taken and seat_id not in others) > chosen.orphans_max:
-        reason = f"{service_id}: {', '.join(seats)} are not the best available any more"
-        raise errors.SeatUnavailable(reason, service_id=service_id, seats=[], taken=_taken(batch, service_id), lsn=batch.lsn - 1)
+        free = frozenset[str]().union(*[layout.seats_of.get(cabin, ()) for cabin in chosen.cabins]) - batch.taken(service_id)
+        freed = set(free - others.union(chosen.free))
+        if freed or chosen.orphans_max:
+            taken = set(frozenset(chosen.free) - free)
+    if not freed and not taken:
+        if layout.orphans(frozenset(seats), lambda seat_id: seat_id not in others and is_free(seat_id)) <= chosen.orphans_max:
+            return
+        around = {further for seat_id in seats for other in layout.neighbours[seat_id] for further in (other, *layout.neighbours[other])}
+        freed = {seat_id for seat_id in around if is_free(seat_id)}.difference(seats)
+        taken = around - freed - {*seats}
+    reason = f"{service_id}: {', '.join(seats)} are not the best available any more"
+    raise errors.SeatUnavailable(
+        reason, service_id=service_id, seats=[], taken=sorted(taken), freed=sorted(freed), lsn=batch.lsn - 1
+    )
 
 
 def _taken(batch: Batch, service_id: str) -> list[str]:

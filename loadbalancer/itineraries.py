@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
-from datastore.commands import Chosen
 from datastore.conditions import leg_from
 from datastore.errors import (
     AlreadyConfirmed,
@@ -45,7 +44,7 @@ from loadbalancer.view import OperatorView, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
 ATTEMPTS_MAX = 32
-ATTEMPTS_LOOKED_AHEAD = 8
+ATTEMPTS_LOOKED_AHEAD = ATTEMPTS_MAX
 # Giving up needs a moment of its own: past the caller's deadline what was held is still to be given back (Z6).
 GIVING_UP_MS = 1_500
 TAKEN_CODES = ("seat_unavailable", "seat_blocked")
@@ -223,7 +222,8 @@ class Itineraries:
         attempt, adopted = self._earlier(anchor, owner, request_id, asked, deadline_ms) if any_chosen else (0, None)
         told: dict[str, Known] = {}
         while True:
-            legs, chosen = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
+            legs, proposals = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
+            chosen = tuple([None if one is None else one.chosen for one in proposals])
             adopted = None
             plan = Plan(
                 request_id_of_attempt(request_id, attempt),
@@ -244,7 +244,7 @@ class Itineraries:
             error = verdict.error
             if not verdict.spent and not (any_chosen and error.code in TAKEN_CODES):
                 raise error
-            self._learn(wishes, told, error)
+            self._learn(wishes, proposals, told, error)
             attempt += 1
             if now_ms() >= deadline_ms or attempt >= ATTEMPTS_MAX:
                 raise error if verdict.spent else LockTimeout("other buyers were faster to the end; ask again")
@@ -255,33 +255,34 @@ class Itineraries:
         """Ask the anchor what an earlier try of this request chose: (attempt, its legs), or the first free attempt (Z3)."""
         ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
         found = {row["hold_id"]: row for row in self._balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value}
-        attempt = 0
+        gap = len(ids)
         for attempt, basket_id in enumerate(ids):
             row = found.get(basket_id)
             if row is None:
-                return attempt, None
-            if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
+                gap = min(gap, attempt)
+            elif row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
                 return attempt, tuple(map(leg_from, row["legs"]))
-        return attempt + 1, None
+        return gap, None
 
     def _chosen(
         self, wishes: Sequence[Wish], told: Mapping[str, Known], deadline_ms: int
-    ) -> tuple[tuple[Leg, ...], tuple[Chosen | None, ...]]:
-        """Return the legs with their seats, named or the best that views and refusals leave, and while what they are that (Z8)."""
+    ) -> tuple[tuple[Leg, ...], tuple[Proposal | None, ...]]:
+        """Return the legs with their seats, and beside them the proposals of those that were not named but chosen (Z8)."""
         legs: list[Leg] = []
-        choices: list[Chosen | None] = []
+        proposals: list[Proposal | None] = []
         for wish in wishes:
-            seats, chosen = wish.seats, None
+            seats, proposal = wish.seats, None
             if not seats:
                 view = self._balancer.catalogue.operators[wish.sale.operator]
-                seats, chosen = self._proposals.propose(wish.sale, wish, view, told.get(wish.service_id), wish.parts)
-                if not seats:
-                    seats, chosen = self._look_closer(wish, view, deadline_ms)
+                proposal = self._proposals.propose(wish.sale, wish, view, told.get(wish.service_id), wish.parts)
+                if not proposal.seats:
+                    proposal = self._look_closer(wish, view, deadline_ms)
+                seats = proposal.seats
             offers = [wish.sale.offers[seat] for seat in seats]
             percent = min(offer.refundable_percent for offer in offers)
             legs.append(Leg(wish.sale.operator, wish.service_id, seats, tuple(offer.price_minor for offer in offers), percent))
-            choices.append(chosen)
-        return tuple(legs), tuple(choices)
+            proposals.append(proposal)
+        return tuple(legs), tuple(proposals)
 
     def _look_closer(self, wish: Wish, view: OperatorView, deadline_ms: int) -> Proposal:
         """Nothing can be proposed: choose by what the primary says is taken.
@@ -308,12 +309,13 @@ class Itineraries:
                 lsn = int(verdict.value["lsn"]) if isinstance(verdict, Held) and leg.operator == wishes[0].sale.operator else 0
                 self._proposals.settle(wish.service_id, leg.seats, lsn)
 
-    def _learn(self, wishes: Sequence[Wish], told: dict[str, Known], error: HoldfastError) -> None:
-        for wish in wishes:
+    def _learn(
+        self, wishes: Sequence[Wish], proposals: Sequence[Proposal | None], told: dict[str, Known], error: HoldfastError
+    ) -> None:
+        for wish, proposal in zip(wishes, proposals, strict=False):  # There are none of legs that an earlier try had chosen.
             for leg in error.fields.get("legs") or ():
-                if leg.get("service_id") == wish.service_id:
-                    taken = {*(leg.get("taken") or ()), *(one["seat"] for one in leg.get("seats") or ())}
-                    told[wish.service_id] = Known(taken, int(leg.get("lsn") or 0))
+                if proposal is not None and leg.get("service_id") == wish.service_id:
+                    told[wish.service_id] = proposal.learnt(leg)
 
     def _keys(self, wishes: Sequence[Wish], legs: Sequence[Leg]) -> tuple[str, ...]:
         return tuple(wish.sale.offers[seat].key for wish, leg in zip(wishes, legs, strict=True) for seat in leg.seats)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
 from datastore.commands import Chosen
@@ -43,13 +43,19 @@ class Known(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """The best seats, in the layout's order; `seats` empty: there are none. `chosen`: while what they are that."""
+    """The best seats; `seats` empty: there are none. `chosen`: while what they are that. `known`: what they were chosen from."""
 
     seats: tuple[str, ...]
     chosen: Chosen | None
+    known: Known
 
-
-NOTHING = Proposal((), None)
+    def learnt(self, refusal: Mapping[str, Any]) -> Known:
+        """Return what is known after a refusal by the primary, of its `fields`: all that is taken, or what was not as known."""
+        taken: Set[str] = {*(refusal.get("taken") or ()), *(conflict["seat"] for conflict in refusal.get("seats") or ())}
+        if "freed" in refusal:
+            taken = (self.known.taken | taken) - {*refusal["freed"]}
+        # Primaries before this one do not say the lsn of a trip's legs: whatever they tell is news.
+        return Known(taken, int(refusal.get("lsn") or self.known.lsn + 1))
 
 
 def prove_room(sale: Sale, wanted: Wanted, told: Known) -> None:
@@ -83,16 +89,20 @@ class Proposals:
         Args:
             told: By the primary: where the view is not newer, it counts.
             parts: Of an offer: only seats that they pay for.
-            alone: Also what is proposed to others, who may not get it.
+            alone: From what was told, whatever the view shows by now: it proves that there is something. Also what is proposed to
+                others, who may not get it.
         """
         service_id = wanted.service_id
         with view.guard:
             shown = view.lsn
-            now = told if told is not None and told.lsn >= shown else Known(set(view.taken.get(service_id) or ()), shown)
+            newer = told is not None and (alone or told.lsn >= shown)
+            now = told if told is not None and newer else Known(set(view.taken.get(service_id) or ()), shown)
         with self._mutex:
             proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= shown}
-            others = frozenset() if alone else proposed.keys() - now.taken
-            taken = now.taken | others
+            # What was sold here since is known to be taken; what is under way is not, and may be free yet when this is decided.
+            known = now if alone else Known(now.taken | {seat for seat, lsn in proposed.items() if lsn > now.lsn}, now.lsn)
+            others = {seat for seat, lsn in proposed.items() if not lsn} - known.taken if not alone else set()
+            taken = known.taken | others
             if parts:
                 seats = choose_offered(sale.layout, taken, parts, together=wanted.together)
             else:
@@ -100,9 +110,9 @@ class Proposals:
             proposed |= dict.fromkeys(seats, 0)
             self._put(service_id, proposed)
         if not seats:
-            return NOTHING
+            return Proposal((), None, known)
         cabin = wanted.cabin or (parts[0].cabin if parts else "")
-        return Proposal(seats, best_while(sale.layout, seats, now.taken, others, cabin))
+        return Proposal(seats, best_while(sale.layout, seats, known.taken, others, cabin), known)
 
     def settle(self, service_id: str, seats: Collection[str], lsn: int) -> None:
         """Keep seats that were held at `lsn` until the view shows them; forget those that were not (0)."""

@@ -87,6 +87,8 @@ def best_while(layout: Layout, seats: Sequence[str], taken: Set[str], others: Co
     chosen = [layout.by_id[seat_id] for seat_id in seats]
     orphans = layout.orphans(frozenset(seats), lambda seat_id: seat_id not in taken and seat_id not in others)
     sides = all(after.seat_id in layout.neighbours[seat.seat_id] for seat, after in pairwise(chosen))
+    if not sides and len({seat.cabin for seat in chosen}) == 1:  # A party that no block could seat is none the worse for it.
+        sides = not any(len(block) >= len(chosen) and cabin in ("", block[0].cabin) for block in layout.blocks)
     plain = sides and not orphans and not any(seat.accessible for seat in chosen)
     if cabin:
         cabins: tuple[str, ...] = () if plain else (cabin,)

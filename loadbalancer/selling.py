@@ -37,7 +37,7 @@ from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
 # A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
-ATTEMPTS_LOOKED_AHEAD = 8
+ATTEMPTS_LOOKED_AHEAD = 64
 TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 
 
@@ -265,25 +265,24 @@ class Selling:
             sale = self._balancer.sale(request.service_id, deadline_ms)
             self._check_cabin(sale, request.cabin)
             view = self._balancer.catalogue.operators[sale.operator]
-            seats, chosen = self.proposals.propose(sale, request, view, told, parts)
-            if not seats:
+            proposal = self.proposals.propose(sale, request, view, told, parts)
+            if not proposal.seats:
                 found, told = self._look_closer(sale, request, attempt, deadline_ms)
                 if found is not None:
                     return found
-                seats, chosen = self.proposals.propose(sale, request, view, told, parts, alone=True)
-                if not seats:
+                proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
+                if not proposal.seats:
                     self._wait_for_change(request, deadline_ms)
+            seats, chosen = proposal.seats, proposal.chosen if attempt < CHOICES_PROVED else None
             waiter = Waiter(1)
             offers = [sale.offers[seat_id] for seat_id in seats]
-            basket = self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0, chosen if attempt < CHOICES_PROVED else None)
+            basket = self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0, chosen)
             self._balancer.pipeline.put([basket])
             outcome = waiter.wait(deadline_ms)[0]
             self.proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
             if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
                 return hold_answer(outcome.unwrap())
-            fields = outcome.error.get("fields") or {}
-            taken = {*(fields.get("taken") or ()), *(conflict["seat"] for conflict in fields.get("seats") or ())}
-            told = Known(taken, int(fields.get("lsn") or 0))
+            told = proposal.learnt(outcome.error.get("fields") or {})
             attempt += 1
             if now_ms() >= deadline_ms:
                 raise LockTimeout("other buyers were faster to the end; ask again", service_id=request.service_id)

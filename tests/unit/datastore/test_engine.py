@@ -130,9 +130,11 @@ def test_the_best_available_is_taken_only_while_it_is_that(partition: Partition)
     given_back = partition.hold("two", "3A", "3B", chosen=commands.Chosen(1, ("Y",), tuple(sorted({*SEATS} - {"1D", "2A", "2B"}))))
     exact_fit = partition.hold("three", "3A", chosen=commands.Chosen(1, ("Y",), tuple(sorted({*SEATS} - {"2A", "2B"})), ("2B",)))
     first = partition.submit(orphan, given_back, exact_fit)
-    for outcome in first:
+    told = [([], ["2A"], ["2D", "3B"]), ([], [], ["2B"]), ([], ["1D"], [])]  # the seats around; what was given back; what is gone
+    for outcome, (seats, taken, freed) in zip(first, told, strict=True):
         assert outcome.error["code"] == "seat_unavailable" and "not the best" in outcome.error["detail"]
-        assert (outcome.error["fields"]["seats"], sorted(outcome.error["fields"]["taken"])) == ([], ["1D", "2A"])
+        fields = outcome.error["fields"]
+        assert (fields["seats"], fields["taken"], fields["freed"], fields["lsn"]) == (seats, taken, freed, partition.lsn - 1)
     assert partition.rows.rows == before
     partition.submit(wire.Release("release", b"r", "AR.end", "ann"))
     assert partition.submit(orphan, given_back, exact_fit) == first

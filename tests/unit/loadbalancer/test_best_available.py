@@ -46,19 +46,31 @@ class Pair(NamedTuple):
     def arrange(self, taken: Sequence[str], service: str = FLIGHT) -> None:
         """Have exactly these seats blocked, so that the second balancer does not hear of it."""
         operator = service[:2]
+        words = {"operator_key": OPERATOR_KEY, "service_id": service}
         state = self.managers.operators[operator].state
         wait_until(lambda: not state.legs and not state.baskets, "the trip before is released on all legs", 10)
         view = self.two.server.balancer.catalogue.operators[operator]
-        self.managers.deaf = False
-        assert self.two.server.balancer.follower.wait_for(operator, self.managers.operators[operator].lsn, 5_000)
-        self.managers.deaf = True
+        self.catch_up(operator)
         before = {*(view.taken.get(service) or ())}
-        words = {"operator_key": OPERATOR_KEY, "service_id": service}
         if gone := sorted(before - {*taken}):
             self.one.ask("unblock", messages.UnblockSeats(request_id=self.one.request_id(), seats=gone, **words))
         if new := sorted({*taken} - before):
             self.one.ask("block", messages.BlockSeats(request_id=self.one.request_id(), seats=new, reason="crew", **words))
         assert before == {*(view.taken.get(service) or ())}
+
+    def catch_up(self, operator: str = "AR") -> None:
+        """Have the second balancer hear of everything up to now, and of nothing after."""
+        self.managers.deaf = False
+        assert self.two.server.balancer.follower.wait_for(operator, self.managers.operators[operator].lsn, 5_000)
+        self.managers.deaf = True
+
+    def block(self, *seats: str) -> None:
+        words = {"operator_key": OPERATOR_KEY, "service_id": FLIGHT}
+        self.one.ask("block", messages.BlockSeats(request_id=self.one.request_id(), seats=list(seats), reason="crew", **words))
+
+    def unblock(self, *seats: str) -> None:
+        words = {"operator_key": OPERATOR_KEY, "service_id": FLIGHT}
+        self.one.ask("unblock", messages.UnblockSeats(request_id=self.one.request_id(), seats=list(seats), **words))
 
     def release(self, hold: messages.HoldAnswer) -> None:
         self.one.ask("release", messages.ReleaseHold(request_id=self.one.request_id(), owner_key=OTHER, hold_id=hold.hold_id))
@@ -125,11 +137,92 @@ def test_what_came_up_meanwhile_is_asked_for_a_few_times_only(pair: Pair) -> Non
         for command in wire.decode(wire.COMMANDS, item.commands):
             if isinstance(command, wire.Hold):
                 seen.append(command)
-                fields = {"operator_key": OPERATOR_KEY, "service_id": FLIGHT, "reason": "crew"}
-                pair.one.ask("block", messages.BlockSeats(request_id=pair.one.request_id(), seats=list(pairs_free.pop()), **fields))
+                pair.block(*pairs_free.pop())
 
     pair.managers.deliver = meddle
     hold = pair.two.hold(owner=OTHER, count=1, cabin="Y", request_id="request-of-the-hurried")
     assert len(seen) == CHOICES_PROVED + 1 and list(seen[-1].seats) == hold.seats
     assert [command.chosen is None for command in seen] == [False] * CHOICES_PROVED + [True]
     assert pair.one.hold(owner=OTHER, count=1, cabin="Y", request_id="request-of-the-hurried").hold_id == hold.hold_id
+
+
+def trip(scene: Scene, request_id: str) -> list[list[str]]:
+    """Hold any one seat as a trip of one leg; return the seats."""
+    legs = [messages.LegWish(service_id=FLIGHT, count=1, cabin="Y")]
+    hold = scene.ask("hold_trip", messages.HoldTrip(request_id=request_id, owner_key=OTHER, legs=legs))
+    assert isinstance(hold, messages.HoldAnswer)
+    return [leg.seats for leg in hold.legs]
+
+
+def test_what_was_sold_here_may_be_given_back(pair: Pair) -> None:
+    """A seat alone is taken, given back, and taken again: what this balancer sold a moment ago is not held to be taken for good."""
+    pair.arrange(sorted({*SEATS} - {"3A", "3B", "8C"}))
+    pair.catch_up()
+    for _ in range(3):
+        hold = pair.two.hold(owner=OTHER, count=1, cabin="Y")
+        assert hold.seats == ["8C"]
+        pair.release(hold)
+
+
+@pytest.mark.parametrize("refused", ["something better", "it is taken"])
+@pytest.mark.parametrize("left", [True, False])
+def test_a_trip_asked_again_meets_the_hold_of_its_second_choice(pair: Pair, refused: str, left: bool) -> None:
+    """The first choice was refused and left no record of a basket; a repeat anywhere finds what the second one holds."""
+    better = refused == "something better"
+    pair.arrange(sorted({*SEATS} - {"3A", "3B", "4A", "4B"} - (set() if better else {"8C"})))
+    pair.catch_up()
+    (pair.unblock if better else pair.block)("8C")
+    seats = trip(pair.two, "request-of-a-second-choice")
+    assert seats == [["8C"]] if better else seats[0][0] in ("3A", "3B", "4A", "4B")
+    if not left:
+        pair.block(*sorted({"3A", "3B", "4A", "4B"} - {*seats[0]}))
+    pair.catch_up()
+    for scene_asked in (pair.one, pair.two, pair.one):
+        assert trip(scene_asked, "request-of-a-second-choice") == seats
+
+
+@pytest.mark.parametrize("kind", ["hold", "trip"])
+def test_sold_out_between_the_proof_and_the_choice(pair: Pair, kind: str) -> None:
+    """The primary had a seat, and before it is chosen it is gone and the view knows: that is "sold out", whatever was asked."""
+    pair.arrange(SEATS)
+    pair.catch_up()
+    pair.unblock("8C")
+    balancer = pair.two.server.balancer
+    read, done = balancer.read_all, []
+
+    def read_and_take(items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
+        found = read(items, deadline_ms)
+        if any(item.query == "seats" for item in items) and not done:
+            done.append(True)
+            pair.block("8C")
+            pair.catch_up()
+        return found
+
+    balancer.read_all = read_and_take  # type: ignore[method-assign]
+    with pytest.raises(SeatUnavailable, match="sold out"):
+        if kind == "hold":
+            pair.two.hold(owner=OTHER, count=1, cabin="Y")
+        else:
+            trip(pair.two, "request-of-the-unlucky")
+    assert done
+
+
+def test_a_primary_that_does_not_say_of_when_its_word_is(pair: Pair) -> None:
+    """A primary of an older program names the taken seats of a trip's leg without an lsn: they count, for they are news."""
+    pair.arrange(sorted({*SEATS} - {"3A", "8C"}))
+    pair.catch_up()
+    pair.block("3A")
+    submit = pair.managers.submit
+
+    def without_lsn(items: Sequence[wire.SubmitItem], deadline_ms: int) -> list[wire.SubmitResult]:
+        results = submit(items, deadline_ms)
+        for result in results:
+            outcomes = wire.decode(wire.OUTCOMES, result.outcomes)
+            for outcome in outcomes:
+                for service in outcome.error.get("fields", {}).get("services", ()):
+                    del service["lsn"]
+            result.outcomes = wire.encode(outcomes)
+        return results
+
+    pair.managers.submit = without_lsn  # type: ignore[method-assign]
+    assert trip(pair.two, "request-in-an-upgrade") == [["8C"]]
