@@ -237,8 +237,11 @@ class Itineraries:
                 config.service_holds_max,
                 chosen=chosen if attempt < CHOICES_PROVED else (),
             )
-            verdict = self._drive(Itinerary(plan), self._keys(wishes, legs), deadline_ms)
-            self._settle(wishes, legs, verdict)
+            verdict: Held | Failed | None = None
+            try:
+                verdict = self._drive(Itinerary(plan), self._keys(wishes, legs), deadline_ms)
+            finally:
+                self._settle(wishes, legs, verdict)
             if isinstance(verdict, Held):
                 return hold_answer(verdict.value)
             error = verdict.error
@@ -270,18 +273,22 @@ class Itineraries:
         """Return the legs with their seats, and beside them the proposals of those that were not named but chosen (Z8)."""
         legs: list[Leg] = []
         proposals: list[Proposal | None] = []
-        for wish in wishes:
-            seats, proposal = wish.seats, None
-            if not seats:
-                view = self._balancer.catalogue.operators[wish.sale.operator]
-                proposal = self._proposals.propose(wish.sale, wish, view, told.get(wish.service_id), wish.parts)
-                if not proposal.seats:
-                    proposal = self._look_closer(wish, view, deadline_ms)
-                seats = proposal.seats
-            offers = [wish.sale.offers[seat] for seat in seats]
-            percent = min(offer.refundable_percent for offer in offers)
-            legs.append(Leg(wish.sale.operator, wish.service_id, seats, tuple(offer.price_minor for offer in offers), percent))
-            proposals.append(proposal)
+        try:
+            for wish in wishes:
+                seats, proposal = wish.seats, None
+                if not seats:
+                    view = self._balancer.catalogue.operators[wish.sale.operator]
+                    proposal = self._proposals.propose(wish.sale, wish, view, told.get(wish.service_id), wish.parts)
+                    if not proposal.seats:
+                        proposal = self._look_closer(wish, view, deadline_ms)
+                    seats = proposal.seats
+                offers = [wish.sale.offers[seat] for seat in seats]
+                percent = min(offer.refundable_percent for offer in offers)
+                legs.append(Leg(wish.sale.operator, wish.service_id, seats, tuple(offer.price_minor for offer in offers), percent))
+                proposals.append(proposal)
+        except BaseException:  # What was proposed for the legs before is not under way.
+            self._settle(wishes, legs, None)
+            raise
         return tuple(legs), tuple(proposals)
 
     def _look_closer(self, wish: Wish, view: OperatorView, deadline_ms: int) -> Proposal:
@@ -301,9 +308,9 @@ class Itineraries:
             raise SeatUnavailable(f"{wish.service_id} has too few seats left at the offered price", seats=[], **facts)
         return proposal
 
-    def _settle(self, wishes: Sequence[Wish], legs: Sequence[Leg], verdict: Held | Failed) -> None:
+    def _settle(self, wishes: Sequence[Wish], legs: Sequence[Leg], verdict: Held | Failed | None) -> None:
         """Keep what was proposed and is held until the views show it; forget the rest."""
-        for wish, leg in zip(wishes, legs, strict=True):
+        for wish, leg in zip(wishes, legs, strict=False):
             if wish.count:
                 # The entry's lsn is known for the anchor alone; elsewhere the view is a moment behind at most.
                 lsn = int(verdict.value["lsn"]) if isinstance(verdict, Held) and leg.operator == wishes[0].sale.operator else 0

@@ -32,7 +32,7 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, Known, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
@@ -273,19 +273,30 @@ class Selling:
                 proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
                 if not proposal.seats:
                     self._wait_for_change(request, deadline_ms)
-            seats, chosen = proposal.seats, proposal.chosen if attempt < CHOICES_PROVED else None
-            waiter = Waiter(1)
-            offers = [sale.offers[seat_id] for seat_id in seats]
-            basket = self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0, chosen)
-            self._balancer.pipeline.put([basket])
-            outcome = waiter.wait(deadline_ms)[0]
-            self.proposals.settle(request.service_id, seats, 0 if outcome.error else outcome.lsn)
+            outcome = self._hold_proposed(request, sale, proposal, attempt, deadline_ms)
             if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
                 return hold_answer(outcome.unwrap())
             told = proposal.learnt(outcome.error.get("fields") or {})
             attempt += 1
             if now_ms() >= deadline_ms:
                 raise LockTimeout("other buyers were faster to the end; ask again", service_id=request.service_id)
+
+    def _hold_proposed(
+        self, request: messages.HoldSeats, sale: Sale, proposal: Proposal, attempt: int, deadline_ms: int
+    ) -> wire.Outcome:
+        """Return what the partition says to the proposal, which is not under way any more, however this ends."""
+        lsn = 0
+        try:
+            chosen = proposal.chosen if attempt < CHOICES_PROVED else None
+            offers = [sale.offers[seat_id] for seat_id in proposal.seats]
+            waiter = Waiter(1)
+            self._balancer.pipeline.put([self._basket_of(request, sale, offers, attempt, deadline_ms, waiter, 0, chosen)])
+            outcome = waiter.wait(deadline_ms)[0]
+            if not outcome.error and {*outcome.value["seats"]} == {*proposal.seats}:  # A repeat's answer may be of other seats.
+                lsn = outcome.lsn
+            return outcome
+        finally:
+            self.proposals.settle(request.service_id, proposal.seats, lsn)
 
     def _look_closer(
         self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from datastore import messages, wire
-from datastore.errors import NoAdjacentBlock, SeatUnavailable
+from datastore.errors import InvalidRequest, NoAdjacentBlock, SeatUnavailable
 from datastore.model import Layout
 from loadbalancer.proposing import CHOICES_PROVED
 from tests.unit.loadbalancer.cabins import assert_best, groups_of
@@ -226,3 +226,17 @@ def test_a_primary_that_does_not_say_of_when_its_word_is(pair: Pair) -> None:
 
     pair.managers.submit = without_lsn  # type: ignore[method-assign]
     assert trip(pair.two, "request-in-an-upgrade") == [["8C"]]
+
+
+def test_what_was_proposed_for_a_request_that_fails_is_proposed_again(pair: Pair) -> None:
+    """A hold that would last too long, a trip of which the second leg is sold out: the seats are the next buyer's best."""
+    with pytest.raises(InvalidRequest, match="at most"):
+        pair.two.hold(owner=OTHER, count=2, cabin="Y", ttl_ms=86_400_000)
+    with pairs("AR", "QR") as made:
+        made.arrange(SEATS, ON)
+        made.catch_up("QR")
+        legs = [messages.LegWish(service_id=service, count=2, cabin="Y") for service in (FLIGHT, ON)]
+        with pytest.raises(SeatUnavailable, match="sold out"):
+            made.two.ask("hold_trip", messages.HoldTrip(request_id=made.two.request_id(), owner_key=OTHER, legs=legs))
+        for two in (pair.two, made.two):
+            assert two.hold(owner=OTHER, count=2, cabin="Y").seats == ["3A", "3B"]
