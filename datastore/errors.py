@@ -81,10 +81,10 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def shown(word: object, length_max: int = 60) -> str:
-    """Return `word` as it may stand in a message: control characters escaped, long text cut."""
+    """Return `word` as it may stand in a message: control characters escaped, long text cut, an empty one in quotes."""
     text = str(word)
     cut = text if len(text) <= length_max else text[:length_max] + f"… ({len(text)} characters)"
-    return ascii(cut) if not cut.isprintable() else cut
+    return cut if cut and cut.isprintable() else ascii(cut)
 
 
 # 1. Refusals: part of the answer.

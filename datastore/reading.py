@@ -6,7 +6,8 @@ The partition asks here only after a majority has confirmed the reign since the 
     holds {owner}             the owner's open holds
     order {reference}         one order with its owner, token digest and side record (bytes, b"" when erased)
     orders {references, evidence} those that exist, as above; with `evidence` true, that of the entry which made each (few only)
-    seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason]
+    seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason, whether its hold's time is
+                              over: then whoever wants it may take it]
     counter {counter}         {"counter", "value"}
     manifest {service_id}     {"orders": [as above], "legs": [booked here as part of a trip], "blocked": {seat id: reason},
                               "held": seats of open holds}
@@ -130,10 +131,13 @@ class Reader:
             for row in rows
         ]
 
-    def _seats(self, arguments: Mapping[str, Any], _now_ms: int) -> dict[str, Any]:
-        taken = self._state.seats(self._service(arguments))
+    def _seats(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        service_id = self._service(arguments)
+        due = {seat_id for hold in self._state.due_holds(service_id, now_ms) for seat_id in hold.seats}
         return {
-            seat_id: [int(row.state), row.hold_id, row.owner, row.reason] for seat_id, row in taken.items() if row.state != SeatState.FREE
+            seat_id: [int(row.state), row.hold_id, row.owner, row.reason, seat_id in due]
+            for seat_id, row in self._state.seats(service_id).items()
+            if row.state != SeatState.FREE
         }
 
     def _manifest(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

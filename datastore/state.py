@@ -32,6 +32,7 @@ from datastore.rows import (
 from datastore.timetable import Timetable
 
 SERVICES_CACHED = 4096
+DUE_MAX = 5_000  # Holds looked through for those of one service; a primary aborts what is due every second.
 CLOSED_OF_OPEN = (Kind.CLOSED_BASKET, Kind.CLOSED_LEG, Kind.CLOSED_PAYMENT)
 HOLD_KINDS = (Kind.OPEN_HOLD, Kind.BULK)
 OPEN_KINDS = (Kind.BASKET, Kind.LEG, Kind.PAYMENT)
@@ -125,6 +126,13 @@ class AppliedState:
         if found is None:
             found = self._taken[service_id] = {seat_id for seat_id, row in rows.items() if row.state != SeatState.FREE}
         return found
+
+    def due_holds(self, service_id: str, now_ms: int) -> list[HoldRow]:
+        """Return the holds of a service whose time is over and that are decided here: whoever wants their seats may take them (B6)."""
+        due_ms = self.open_holds.next_due_ms()
+        if due_ms is None or due_ms > now_ms:
+            return []
+        return [hold for hold in self.open_holds.due(now_ms, DUE_MAX) if hold.service_id == service_id]
 
     def closed_hold(self, hold_id: str) -> HoldRow | None:
         row: HoldRow | None = self._row(Kind.CLOSED_HOLD, hold_id)

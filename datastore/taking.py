@@ -114,14 +114,16 @@ def check_chosen(batch: Batch, layout: Layout, service_id: str, seats: Sequence[
             known: what to choose again from, at `lsn`. Not all that is taken: every buyer of a hall may hear this at once.
     """
     others = frozenset(chosen.others)
+    due = _due_seats(batch, service_id)
 
     def is_free(seat_id: str) -> bool:
         row = batch.seat(service_id, seat_id)
-        return row is None or row.state == SeatState.FREE
+        return row is None or row.state == SeatState.FREE or seat_id in due
 
     taken, freed = set[str](), set[str]()
     if chosen.cabins:
-        free = frozenset[str]().union(*[layout.seats_of.get(cabin, ()) for cabin in chosen.cabins]) - batch.taken(service_id)
+        seats_there = frozenset[str]().union(*[layout.seats_of.get(cabin, ()) for cabin in chosen.cabins])
+        free = (seats_there - batch.taken(service_id)) | (seats_there & due)
         freed = set(free - others.union(chosen.free))
         if freed or chosen.orphans_max:
             taken = set(frozenset(chosen.free) - free)
@@ -137,13 +139,23 @@ def check_chosen(batch: Batch, layout: Layout, service_id: str, seats: Sequence[
     )
 
 
-def _taken(batch: Batch, service_id: str) -> list[str]:
-    return [seat_id for seat_id, row in batch.touched(service_id).items() if row.state != SeatState.FREE]
+def _due_seats(batch: Batch, service_id: str) -> set[str]:
+    """Return the seats of holds whose time is over, also after what was done earlier in this batch."""
+    found: set[str] = set()
+    for hold in batch.state.due_holds(service_id, batch.now_ms):
+        current = batch.open_hold(hold.hold_id)
+        if current is not None and current.expires_ms <= batch.now_ms:
+            found.update(current.seats)
+    return found
 
 
 def _unavailable(batch: Batch, command: Claim | wire.Hold | wire.Block, conflicts: list[dict[str, str]]) -> errors.Refusal:
     # The whole taken set rides along: whoever wanted "any" proposes again from it (Z8).
-    return unavailable(command.service_id, conflicts, taken=_taken(batch, command.service_id), lsn=batch.lsn - 1)
+    due = _due_seats(batch, command.service_id)
+    taken = [
+        seat_id for seat_id, row in batch.touched(command.service_id).items() if row.state != SeatState.FREE and seat_id not in due
+    ]
+    return unavailable(command.service_id, conflicts, taken=taken, lsn=batch.lsn - 1)
 
 
 def unavailable(service_id: str, conflicts: list[dict[str, str]], **fields: Any) -> errors.Refusal:

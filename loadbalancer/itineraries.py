@@ -298,7 +298,7 @@ class Itineraries:
             SeatUnavailable, NoAdjacentBlock: Its state proves that there is nothing (Z8).
         """
         result = self._balancer.read(wish.sale.operator, "seats", {"service_id": wish.service_id}, deadline_ms)
-        told = Known(set(result.value), result.lsn)
+        told = Known.of(result)
         prove_room(wish.sale, wish, told)
         proposal = self._proposals.propose(wish.sale, wish, view, told, wish.parts, alone=True)
         if not proposal.seats:  # At the offered price.

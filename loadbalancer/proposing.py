@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
+from datastore import wire
 from datastore.commands import Chosen
 from datastore.errors import NoAdjacentBlock, SeatUnavailable
 from datastore.wording import counted
@@ -40,6 +41,12 @@ class Known(NamedTuple):
 
     taken: Set[str]
     lsn: int
+
+    @classmethod
+    def of(cls, result: wire.ReadResult) -> Known:
+        """Return what an answer to the query "seats" says; a seat whose hold's time is over can be taken."""
+        # Primaries before this one do not say so.
+        return cls({seat_id for seat_id, row in result.value.items() if not any(row[4:5])}, result.lsn)
 
 
 class Proposal(NamedTuple):

@@ -315,7 +315,7 @@ class Selling:
         for result in results:
             if result.error and result.error.get("code") != UnknownHold.code:
                 raise error_from_data(result.error)
-        told = Known(set(results[0].value), results[0].lsn)
+        told = Known.of(results[0])
         for result in results[1:]:
             if not result.error:
                 return hold_answer(result.value), told

@@ -16,6 +16,7 @@ from tests.checkers import Answer, Final, History, Operation, check
 from tests.faults.buyers import BOTH, Buyer, assert_sound, done_of, gathered, running, seats_of, services_of, together
 from tests.integration.harness import ClusterUnderTest
 from tests.unit.loadbalancer.cabins import assert_best, groups_of
+from tests.waiting import wait_until
 
 BUYERS = 30
 ROUNDS = 4
@@ -134,6 +135,22 @@ def test_any_is_the_best_at_that_very_moment(cluster: ClusterUnderTest) -> None:
             assert_best(seats, blocked, hold.seats, count, cabin)
             second.release(hold.hold_id)
     assert refused < 20
+
+
+def test_any_gets_what_a_hold_kept_whose_time_is_over(cluster: ClusterUnderTest) -> None:
+    """The moment a hold of the last seats is over, the best available are these, at the balancer that has heard of nothing too."""
+    service = services_of(cluster, "LUM", 12)[0].service_id
+    first, second = (cluster.client(f"owner-of-the-last-seats-{name}", [name]) for name in BOTH)
+    seats, key = seats_of(cluster, service), cluster.operator_key("LUM")
+    last = seats[:4]
+    for at in range(4, len(seats), 100):
+        first.block(key, service, seats[at : at + 100], "crew")
+    for buyer in (second, first, second):
+        kept = first.hold(service, last, ttl_ms=1_000)
+        wait_until(lambda hold_id=kept.hold_id: first.get_hold(hold_id).state == "expired", "the hold to be over", 10)  # type: ignore[misc]
+        taken = buyer.hold_any(service, 4)
+        assert sorted(taken.seats) == sorted(last)
+        buyer.release(taken.hold_id)
 
 
 def _hold(clients: list[api.Holdfast], service: str, seats: list[str], request_id: str, number: int) -> messages.HoldAnswer:

@@ -240,3 +240,18 @@ def test_what_was_proposed_for_a_request_that_fails_is_proposed_again(pair: Pair
             made.two.ask("hold_trip", messages.HoldTrip(request_id=made.two.request_id(), owner_key=OTHER, legs=legs))
         for two in (pair.two, made.two):
             assert two.hold(owner=OTHER, count=2, cabin="Y").seats == ["3A", "3B"]
+
+
+@pytest.mark.parametrize(
+    ("count", "kept", "others"),
+    [(4, {"3A", "3B", "4A", "4B"}, set()), (2, {"3A", "3B"}, {"6A", "7A"}), (1, {"3A"}, {"6A", "6B"})],
+    ids=["nothing else is free", "two single seats are", "a pair is, which would be broken"],
+)
+def test_what_a_hold_kept_is_free_when_its_time_is_over(pair: Pair, count: int, kept: set[str], others: set[str]) -> None:
+    """Nobody has come by to end it, and every view shows its seats as held: they are had, and where they are the best they are chosen."""
+    clock = pair.managers.operators["AR"].clock
+    pair.arrange(sorted({*SEATS} - kept - others))
+    ends_ms = pair.one.hold(*sorted(kept), ttl_ms=40).expires_ms
+    pair.catch_up()
+    wait_until(lambda: clock() >= ends_ms, "the hold's end", 5)
+    assert {*pair.two.hold(owner=OTHER, count=count, cabin="Y").seats} == kept
