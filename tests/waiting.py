@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from datastore.errors import WorldFailure
 
@@ -43,3 +47,15 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float) ->
 def pause_s(waited_s: float) -> float:
     """Return how long to wait until the next look, after so long."""
     return min(max(POLL_FIRST_S, POLL_SHARE * waited_s), POLL_LAST_S)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process (SIGSTOP); return when all its threads stand still: one that runs on another core goes on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(state == "T" for state in _thread_states(pid)), f"process {pid} to stand still", 5)
+
+
+def _thread_states(pid: int) -> Iterator[str]:
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # It ended meanwhile.
+            yield (path / "stat").read_text().rpartition(")")[2].split()[0]

@@ -26,7 +26,7 @@ from lockstore import admission, servers
 from lockstore.config import from_toml
 from lockstore.errors import LockError
 from tests import nursery
-from tests.waiting import wait_until
+from tests.waiting import freeze, wait_until
 
 READY_S = 60
 STOP_S = 10
@@ -143,7 +143,7 @@ class ClusterUnderTest:
 
     def freeze(self, name: str) -> None:
         """Stop a process in its tracks: its sockets stay open and silent."""
-        os.kill(self.pid(name), signal.SIGSTOP)
+        freeze(self.pid(name))
 
     def thaw(self, name: str) -> None:
         os.kill(self.pid(name), signal.SIGCONT)

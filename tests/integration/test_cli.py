@@ -17,7 +17,7 @@ import pytest
 from client import exit_codes
 from tests.integration.harness import TOP, ClusterUnderTest
 from tests.integration.typed import typed
-from tests.waiting import wait_until
+from tests.waiting import freeze, wait_until
 
 DAY = (date.today() + timedelta(days=3)).isoformat()
 SERVICE = f"AR1140-EZE-{DAY}"
@@ -359,7 +359,7 @@ def test_frozen_balancers_keep_a_command_no_longer_than_it_was_told(ada: Termina
     frozen = [process.pid for name, process in cluster.running.items() if name.startswith("balancer")]
     assert len(frozen) == 2
     for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     try:
         refused = ada.json("--timeout", "0.4", "services", "--operator", "AR", "--date", DAY, code=exit_codes.NO_ANSWER)
     finally:

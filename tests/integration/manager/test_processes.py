@@ -14,7 +14,7 @@ from datastore.administration import AskHistory
 from datastore.errors import NodeUnreachable, OutcomeUnknown
 from manager.stub import ManagerStub
 from tests.integration.manager.processes import MANAGERS, NODES, Processes
-from tests.waiting import wait_until
+from tests.waiting import freeze, wait_until
 
 OPERATORS = {f"A{number:02}": NODES[number % 3] for number in range(21)}
 START_S = 20
@@ -123,7 +123,7 @@ def test_a_frozen_primary_is_replaced_and_does_not_sell_on(processes: Processes,
         processes.start(name)
     settle(stub, processes, "all operators to serve")
     frozen = primaries(stub)["A02"]
-    os.kill(processes.pid(frozen), signal.SIGSTOP)
+    freeze(processes.pid(frozen))
     try:
         outcome = commit(stub, "A02", "frozen-1", 15_000)
     finally:
