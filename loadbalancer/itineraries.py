@@ -33,7 +33,7 @@ from loadbalancer.basket import LockTicket
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, TAKEN_CODES, Known, Proposal, Proposals, prove_room
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
 from loadbalancer.seatchoice import count_free
@@ -47,7 +47,6 @@ ATTEMPTS_MAX = 32
 ATTEMPTS_LOOKED_AHEAD = ATTEMPTS_MAX
 # Giving up needs a moment of its own: past the caller's deadline what was held is still to be given back (Z6).
 GIVING_UP_MS = 1_500
-TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 
 
 @dataclass(frozen=True)

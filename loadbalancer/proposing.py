@@ -15,6 +15,8 @@ from loadbalancer.party import Part
 from loadbalancer.seatchoice import best_while, choose, count_free, has_block
 from loadbalancer.view import OperatorView, Sale
 
+# What a refusal says where somebody else has seats, or where they are not the best any more: others are proposed.
+TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 # So often a choice is refused where a better one has come up meanwhile. After that it is taken as it is: with others buying
 # and giving back all the time, "the best" is a matter of a millisecond, and somebody waits for an answer.
 CHOICES_PROVED = 4
@@ -102,13 +104,16 @@ class Proposals:
         service_id = wanted.service_id
         with view.guard:
             shown = view.lsn
-            newer = told is not None and (alone or told.lsn >= shown)
-            now = told if told is not None and newer else Known(set(view.taken.get(service_id) or ()), shown)
+            if told is not None and (alone or told.lsn >= shown):
+                now = told
+            else:
+                now = Known(set(view.taken.get(service_id) or ()), shown)
         with self._mutex:
             proposed = {seat: lsn for seat, lsn in self._seats.get(service_id, {}).items() if not 0 < lsn <= shown}
+            of_others = {} if alone else proposed
             # What was sold here since is known to be taken; what is under way is not, and may be free yet when this is decided.
-            known = now if alone else Known(now.taken | {seat for seat, lsn in proposed.items() if lsn > now.lsn}, now.lsn)
-            others = {seat for seat, lsn in proposed.items() if not lsn} - known.taken if not alone else set()
+            known = Known(now.taken | {seat for seat, lsn in of_others.items() if lsn > now.lsn}, now.lsn)
+            others = {seat for seat, lsn in of_others.items() if not lsn} - known.taken
             taken = known.taken | others
             if parts:
                 seats = choose_offered(sale.layout, taken, parts, together=wanted.together)

@@ -32,13 +32,12 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, TAKEN_CODES, Known, Proposal, Proposals, prove_room
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
 # A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
 ATTEMPTS_LOOKED_AHEAD = 64
-TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 
 
 class Begun(NamedTuple):

@@ -15,7 +15,7 @@ from client.processes import free_ports
 from lockstore import admission, servers
 from lockstore.config import LockStoreConfig, from_toml
 from lockstore.seatlocks import SeatLocks, ServerAddress
-from tests.waiting import wait_until
+from tests.waiting import freeze, wait_until
 
 DEADLINE_S = 10.0
 
@@ -114,9 +114,8 @@ class LockServerSet:
 
     def freeze(self, name: str) -> None:
         """Stop a server's execution (SIGSTOP); its sockets go on accepting."""
-        os.kill(self.pids[name], signal.SIGSTOP)
         self._frozen.add(name)
-        wait_until(lambda: self._state(name) == "T", f"{name} is stopped", DEADLINE_S)
+        freeze(self.pids[name])
 
     def thaw(self, name: str) -> None:
         """Let a frozen server go on."""
@@ -139,7 +138,3 @@ class LockServerSet:
         """End every process that this set started."""
         for name in list(self.pids):
             self.kill(name)
-
-    def _state(self, name: str) -> str:
-        text = Path(f"/proc/{self.pids[name]}/stat").read_text()
-        return text.rpartition(") ")[2][:1]
