@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from datastore.model import Leg
@@ -85,6 +87,20 @@ class HoldEach(Command, frozen=True, tag="hold_each"):
     refundable_percents: tuple[int, ...]
     owner_holds_max: int
     service_holds_max: int
+
+
+class Refuse(Command, frozen=True, tag="refuse"):
+    """Let a refusal that a balancer has proved be the answer to an attempt: no try of the request still under way holds seats (Z3, Z8).
+
+    Attributes:
+        code, detail, fields: Of the error; a `Refusal`.
+        basket_id: Of the attempt's basket, "" for a hold of one service; where the basket was made, nothing is refused.
+    """
+
+    code: str
+    detail: str
+    fields: dict[str, Any]
+    basket_id: str = ""
 
 
 class Decide(Command, frozen=True, tag="decide"):
@@ -298,6 +314,7 @@ class Retire(Command, frozen=True, tag="retire"):
 # All of the above, as `wire.AnyCommand` takes them in.
 OfBaskets = (
     HoldLegs
+    | Refuse
     | HoldEach
     | Decide
     | Amend

@@ -155,6 +155,18 @@ def _repeat(command: wire.AnyCommand, first: tuple[bytes, wire.Outcome]) -> wire
 # --- taking seats -------------------------------------------------------------------------------------------------
 
 
+def _refuse(batch: Batch, command: commands.Refuse) -> dict[str, Any]:
+    """Z3, Z8: what a balancer refused is refused to every try of the request, unless one was faster."""
+    if command.basket_id and batch.basket(command.basket_id) is not None:
+        raise errors.RequestInProgress(f"{command.basket_id} was made by another try of the request", basket=command.basket_id)
+    kind = errors.type_of_code.get(command.code, errors.HoldfastError)
+    if not issubclass(kind, errors.Refusal):
+        raise errors.InvalidRequest(f"{errors.shown(command.code)} is no refusal", field="code")
+    error = kind(command.detail)
+    error.fields = dict(command.fields)
+    raise error
+
+
 def _hold(batch: Batch, command: wire.Hold) -> dict[str, Any]:
     facts = batch.facts(command.service_id)
     check_seats(facts, command.seats)
@@ -314,6 +326,7 @@ _handlers: dict[type, Callable[[Batch, Any], dict[str, Any]]] = {
     wire.Erase: _erase,
     commands.Retire: operating.retire,
     commands.HoldLegs: _hold_legs,
+    commands.Refuse: _refuse,
     commands.HoldEach: bulk.hold_each,
     commands.Decide: anchors.decide_commit,
     commands.Amend: anchors.amend,

@@ -7,7 +7,7 @@ The partition asks here only after a majority has confirmed the reign since the 
     order {reference}         one order with its owner, token digest and side record (bytes, b"" when erased)
     orders {references, evidence} those that exist, as above; with `evidence` true, that of the entry which made each (few only)
     seats {service_id}        touched seats that are not free: seat id -> [state, hold id, owner, reason, whether its hold's time is
-                              over: then whoever wants it may take it]
+                              over: then whoever wants it may take it, the basket whose anchor is to be asked whether it is: "" if none]
     counter {counter}         {"counter", "value"}
     manifest {service_id}     {"orders": [as above], "legs": [booked here as part of a trip], "blocked": {seat id: reason},
                               "held": seats of open holds}
@@ -32,9 +32,9 @@ import msgspec
 from datastore.charges import payment_value
 from datastore.engine import FirstAnswer
 from datastore.errors import InvalidRequest, SnapshotNeeded, UnknownHold, UnknownOrder, UnknownService, nearest, shown
-from datastore.model import HoldState, OrderState, SeatState, is_basket
+from datastore.model import BASKET_MARK, HoldState, OrderState, SeatState, is_basket
 from datastore.outcomes import basket_value, hold_value, order_value
-from datastore.rows import BasketRow, ErasedRow, HoldRow, Kind, OrderRow, decode_row
+from datastore.rows import BasketRow, ErasedRow, HoldRow, Kind, OrderRow, SeatRow, decode_row
 from datastore.state import AppliedState
 
 REFERENCES_MAX = 500
@@ -135,10 +135,17 @@ class Reader:
         service_id = self._service(arguments)
         due = {seat_id for hold in self._state.due_holds(service_id, now_ms) for seat_id in hold.seats}
         return {
-            seat_id: [int(row.state), row.hold_id, row.owner, row.reason, seat_id in due]
+            seat_id: [int(row.state), row.hold_id, row.owner, row.reason, seat_id in due, self._to_be_asked(row, now_ms)]
             for seat_id, row in self._state.seats(service_id).items()
             if row.state != SeatState.FREE
         }
+
+    def _to_be_asked(self, row: SeatRow, now_ms: int) -> str:
+        """Return the basket that another operator decides and whose time is over by our hint, if it has the seat."""
+        if row.state != SeatState.HELD or BASKET_MARK not in row.hold_id:
+            return ""
+        hold = self._state.open_holds.get(row.hold_id)
+        return hold.basket if hold is not None and hold.anchor and hold.expires_ms <= now_ms else ""
 
     def _manifest(self, arguments: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         rows = self._state.seats(self._service(arguments))

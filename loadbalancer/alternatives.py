@@ -24,6 +24,7 @@ from loadbalancer.itineraries import Itineraries
 from loadbalancer.rebooking import Rebooking, leg_of, place_of
 from loadbalancer.searching import Searching
 from loadbalancer.seatchoice import choose
+from loadbalancer.tries import earlier_change
 from loadbalancer.waiting import now_ms
 
 DAYS_AHEAD = 3  # Of the day lost: nobody wants to travel a week later without having asked for it.
@@ -132,7 +133,7 @@ class Alternatives:
         everybody = tuple(range(party))
         try:
             new = at_no_charge(legs[place], [self._best(service_id, party, deadline_ms) for service_id in named])
-            earlier = self._itineraries.earlier_change(operator, value["owner"], request_id, deadline_ms)
+            earlier = earlier_change(self._balancer, operator, value["owner"], request_id, deadline_ms)
             credit_minor = conditions.cut_price_minor(legs[place], everybody)
             basket_id = earlier or self._rebooking.hold(operator, value, new, credit_minor, request_id, asked, deadline_ms)
             basket = self._itineraries.basket(basket_id, value["owner"], deadline_ms)

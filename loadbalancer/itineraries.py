@@ -5,22 +5,19 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from datastore import commands, messages, wire
-from datastore.conditions import leg_from
 from datastore.errors import (
     AlreadyConfirmed,
-    ConnectionTooShort,
+    HoldExpired,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
-    OfferExpired,
     OutcomeUnknown,
-    PriceChanged,
     SeatUnavailable,
-    ServiceClosed,
     UnknownHold,
     error_from_data,
     shown,
@@ -33,18 +30,18 @@ from loadbalancer.basket import LockTicket
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, TAKEN_CODES, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
+from loadbalancer.refusing import FOUND_OUT, may_choose_again
 from loadbalancer.seatchoice import count_free
 from loadbalancer.seating import seat_party
 from loadbalancer.selling import seat_offer
 from loadbalancer.travellers import order_record, record_digest
+from loadbalancer.tries import ATTEMPTS_MAX, Tries
 from loadbalancer.view import OperatorView, Sale
 from loadbalancer.waiting import Waiter, now_ms
 
-ATTEMPTS_MAX = 32
-ATTEMPTS_LOOKED_AHEAD = ATTEMPTS_MAX
 # Giving up needs a moment of its own: past the caller's deadline what was held is still to be given back (Z6).
 GIVING_UP_MS = 1_500
 
@@ -93,10 +90,12 @@ class Itineraries:
         if request.offer:
             try:
                 wishes = self._offered(request.offer, wishes, deadline_ms)
-            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
+            except FOUND_OUT as refusal:
                 # A repeat of what was done: the very hold may have changed the price.
-                if self._earlier(wishes[0].sale.operator, owner, request.request_id, asked, deadline_ms)[1] is None:
-                    raise
+                tries = Tries(self._balancer, wishes[0].sale.operator, owner, request.request_id, asked)
+                attempt, adopted = tries.earlier(deadline_ms)
+                if adopted is None:
+                    tries.refuse(attempt, refusal, deadline_ms)
         return self._hold(wishes, owner, request.request_id, asked, request.ttl_ms, deadline_ms)
 
     def renew(self, request: messages.RenewHold) -> messages.HoldAnswer:
@@ -156,13 +155,6 @@ class Itineraries:
                 raise verdict.error
         raise LockTimeout("an earlier try of this request kept coming to an end; ask again")
 
-    def earlier_change(self, anchor: str, owner: str, request_id: str, deadline_ms: int) -> str:
-        """Return the basket that an earlier try of this request held, or has sold, "" for none (Z3)."""
-        ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
-        found = self._balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value
-        alive = [row["hold_id"] for row in found if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired")]
-        return str(alive[0]) if alive else ""
-
     def _wishes(self, request: messages.HoldTrip, deadline_ms: int) -> list[Wish]:
         """Check what is asked for; whatever is wrong, nothing was sent."""
         wishes = [self._wish(leg, request.together, deadline_ms) for leg in request.legs]
@@ -218,10 +210,15 @@ class Itineraries:
             raise InvalidRequest(f"a hold lasts at most {minutes} minutes", field="ttl_ms", most_ms=config.hold_ttl_max_ms)
         anchor = wishes[0].sale.operator
         any_chosen = any(one.count for one in wishes)
-        attempt, adopted = self._earlier(anchor, owner, request_id, asked, deadline_ms) if any_chosen else (0, None)
+        tries = Tries(self._balancer, anchor, owner, request_id, asked)
+        attempt, adopted = tries.earlier(deadline_ms) if any_chosen else (0, None)
         told: dict[str, Known] = {}
         while True:
-            legs, proposals = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
+            try:
+                legs, proposals = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
+            except FOUND_OUT as refusal:
+                attempt, adopted = tries.refuse(attempt, refusal, deadline_ms)
+                continue
             chosen = tuple([None if one is None else one.chosen for one in proposals])
             adopted = None
             plan = Plan(
@@ -244,27 +241,12 @@ class Itineraries:
             if isinstance(verdict, Held):
                 return hold_answer(verdict.value)
             error = verdict.error
-            if not verdict.spent and not (any_chosen and error.code in TAKEN_CODES):
+            if not verdict.spent and not (any_chosen and may_choose_again(error.to_data())):
                 raise error
             self._learn(wishes, proposals, told, error)
             attempt += 1
             if now_ms() >= deadline_ms or attempt >= ATTEMPTS_MAX:
                 raise error if verdict.spent else LockTimeout("other buyers were faster to the end; ask again")
-
-    def _earlier(
-        self, anchor: str, owner: str, request_id: str, asked: bytes, deadline_ms: int
-    ) -> tuple[int, tuple[Leg, ...] | None]:
-        """Ask the anchor what an earlier try of this request chose: (attempt, its legs), or the first free attempt (Z3)."""
-        ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
-        found = {row["hold_id"]: row for row in self._balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value}
-        gap = len(ids)
-        for attempt, basket_id in enumerate(ids):
-            row = found.get(basket_id)
-            if row is None:
-                gap = min(gap, attempt)
-            elif row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
-                return attempt, tuple(map(leg_from, row["legs"]))
-        return gap, None
 
     def _chosen(
         self, wishes: Sequence[Wish], told: Mapping[str, Known], deadline_ms: int
@@ -294,11 +276,11 @@ class Itineraries:
         """Nothing can be proposed: choose by what the primary says is taken.
 
         Raises:
-            SeatUnavailable, NoAdjacentBlock: Its state proves that there is nothing (Z8).
+            SeatUnavailable, NoAdjacentBlock, ...: As `prove_room`.
         """
-        result = self._balancer.read(wish.sale.operator, "seats", {"service_id": wish.service_id}, deadline_ms)
-        told = Known.of(result)
-        prove_room(wish.sale, wish, told)
+        operator = wish.sale.operator
+        read = partial(self._balancer.read, operator, "seats", {"service_id": wish.service_id}, deadline_ms)
+        told = prove_room(wish.sale, wish, read(), read, partial(self.reconciler.clear, operator, deadline_ms=deadline_ms))
         proposal = self._proposals.propose(wish.sale, wish, view, told, wish.parts, alone=True)
         if not proposal.seats:  # At the offered price.
             self._balancer.checked_offer(wish.offer, deadline_ms)  # Says what changed, if the view has it already.
@@ -404,18 +386,28 @@ class Itineraries:
     def proof(self, basket: Mapping[str, Any], deadline_ms: int) -> tuple[tuple[str, int], ...]:
         """Return every other operator's holds of a basket, from one parallel linearizable look (Z4).
 
+        Of one that its anchor has decided, what the decision was made of: the anchor will say what it was.
+
         Raises:
             HoldExpired: One does not hold its legs. HoldfastError: One cannot be asked; nothing was decided.
         """
         if basket["basket_state"] not in (BasketState.PENDING, BasketState.PAYING):
-            return tuple((operator, int(lsn)) for operator, lsn in basket["holds"])  # The anchor has decided and will say so.
+            return tuple((operator, int(lsn)) for operator, lsn in basket["holds"])
         items = [wire.ReadItem(operator, "leg", {"basket_id": basket["hold_id"]}) for operator in other_operators(basket)]
         legs: dict[str, Any] = {}
         for result in self._balancer.read_all(items, deadline_ms):
             if result.error:
                 raise error_from_data(result.error)
             legs[result.operator] = result.value
-        return proven_holds(basket, legs)
+        try:
+            return proven_holds(basket, legs)
+        except HoldExpired:
+            # Between the two looks another try may have sold the trip, so that its legs are booked, not held.
+            basket_id = basket["hold_id"]
+            (now,) = self._balancer.read(anchor_of(basket_id), "baskets", {"basket_ids": [basket_id]}, deadline_ms).value
+            if now["basket_state"] in (BasketState.PENDING, BasketState.PAYING):
+                raise
+            return self.proof(now, deadline_ms)
 
     def confirm(
         self, request: messages.ConfirmHold, references: Sequence[str], deadline_ms: int, *, intent: str = ""

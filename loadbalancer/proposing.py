@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
 from datastore import wire
 from datastore.commands import Chosen
-from datastore.errors import NoAdjacentBlock, SeatUnavailable
+from datastore.errors import HoldfastError, NoAdjacentBlock, SeatUnavailable
 from datastore.wording import counted
 from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
 from loadbalancer.seatchoice import best_while, choose, count_free, has_block
 from loadbalancer.view import OperatorView, Sale
 
-# What a refusal says where somebody else has seats, or where they are not the best any more: others are proposed.
-TAKEN_CODES = ("seat_unavailable", "seat_blocked")
 # So often a choice is refused where a better one has come up meanwhile. After that it is taken as it is: with others buying
 # and giving back all the time, "the best" is a matter of a millisecond, and somebody waits for an answer.
 CHOICES_PROVED = 4
+
+# Has a leg's basket decided by its anchor, given the basket and its owner; returns why that cannot be done.
+Clear = Callable[[str, str], HoldfastError | None]
 
 
 class Wanted(Protocol):
@@ -51,6 +52,24 @@ class Known(NamedTuple):
         return cls({seat_id for seat_id, row in result.value.items() if not any(row[4:5])}, result.lsn)
 
 
+class Doubt(NamedTuple):
+    """A leg that may be over: its seats, and the basket whose anchor is to be asked."""
+
+    basket_id: str
+    owner: str
+    seats: frozenset[str]
+
+    @classmethod
+    def of(cls, result: wire.ReadResult) -> list[Doubt]:
+        """Return what an answer to the query "seats" leaves open."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for seat_id, row in result.value.items():
+            for basket_id in row[5:6]:  # Primaries before this one do not say so.
+                if basket_id:
+                    found.setdefault((basket_id, row[2]), set()).add(seat_id)
+        return [cls(basket_id, owner, frozenset(seats)) for (basket_id, owner), seats in found.items()]
+
+
 class Proposal(NamedTuple):
     """The best seats; `seats` empty: there are none. `chosen`: while what they are that. `known`: what they were chosen from."""
 
@@ -67,20 +86,45 @@ class Proposal(NamedTuple):
         return Known(taken, int(refusal.get("lsn") or self.known.lsn + 1))
 
 
-def prove_room(sale: Sale, wanted: Wanted, told: Known) -> None:
-    """Check that the primary's state has room for the party.
+def prove_room(sale: Sale, wanted: Wanted, first: wire.ReadResult, again: Callable[[], wire.ReadResult], clear: Clear) -> Known:
+    """Return what is taken by a state of the primary that has room for the party.
 
+    Seats of a leg whose time is over by our hint, and that another operator decides, may be free. Where there is no room without
+    them, that operator is asked first: who names such a seat has it asked too (Z5).
+
+    Args:
+        first: What the primary says to the query "seats". again: Asks it once more.
     Raises:
-        SeatUnavailable, NoAdjacentBlock: It has none, and says so (Z8).
+        SeatUnavailable, NoAdjacentBlock: It has no room, and says so (Z8).
+        HoldfastError: Whether it has cannot be told: somebody could not be asked.
     """
+    result = first
+    asked: dict[str, HoldfastError | None] = {}  # basket -> why it could not be asked
+    while (lacking := _lacking(sale, wanted, told := Known.of(result))) is not None:
+        doubts = [one for one in Doubt.of(result) if asked.get(one.basket_id, lacking) is not None]
+        doubtful = frozenset[str]().union(*[one.seats for one in doubts])
+        if _lacking(sale, wanted, told._replace(taken=told.taken - doubtful)) is not None:
+            raise lacking
+        for one in doubts:
+            failure = asked.get(one.basket_id)
+            if failure is not None:
+                raise failure
+            asked[one.basket_id] = clear(one.basket_id, one.owner)
+        result = again()  # Others may have come due meanwhile.
+    return told
+
+
+def _lacking(sale: Sale, wanted: Wanted, told: Known) -> HoldfastError | None:
+    """Return why a party finds no room, None where it does."""
     left = count_free(sale.layout, told.taken, wanted.cabin)
     where = f"{wanted.service_id}{' in cabin ' + wanted.cabin if wanted.cabin else ''}"
     facts: dict[str, Any] = {"service_id": wanted.service_id, "free": left, "lsn": told.lsn}
     if left < wanted.count:
         word = "is sold out" if not left else f"has {counted(left, 'seat')} left, {wanted.count} were asked for"
-        raise SeatUnavailable(f"{where} {word}", seats=[], taken=sorted(told.taken), **facts)
+        return SeatUnavailable(f"{where} {word}", seats=[], **facts)
     if wanted.together and not has_block(sale.layout, told.taken, wanted.count, wanted.cabin):
-        raise NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {wanted.count} side by side", **facts)
+        return NoAdjacentBlock(f"{where} has {counted(left, 'seat')} left, but no {wanted.count} side by side", **facts)
+    return None
 
 
 class Proposals:

@@ -13,6 +13,7 @@ from typing import Any
 
 from datastore import commands, conditions, messages, wire
 from datastore.errors import (
+    AlreadyConfirmed,
     ConnectionTooShort,
     HoldExpired,
     HoldfastError,
@@ -41,6 +42,7 @@ from loadbalancer.reference import normalised
 from loadbalancer.seatchoice import choose
 from loadbalancer.selling import seat_offer
 from loadbalancer.travellers import travelling
+from loadbalancer.tries import earlier_change
 from loadbalancer.view import Sale
 from loadbalancer.waiting import now_ms
 
@@ -185,7 +187,7 @@ class Rebooking:
         operator, value = self._changing.own(reference, request.token, deadline_ms)
         self._check_card(quote, operator, value, request.payment_method)
         asked = ask_digest("change", reference, token_digest(request.token), request.quote)
-        basket_id = quote.hold_id or self._itineraries.earlier_change(operator, value["owner"], request.request_id, deadline_ms)
+        basket_id = quote.hold_id or earlier_change(self._balancer, operator, value["owner"], request.request_id, deadline_ms)
         if not basket_id:
             self._check_quoted(operator, value, quote, deadline_ms)
             if self._is_move(operator, value, quote):
@@ -198,7 +200,8 @@ class Rebooking:
             holds = self._itineraries.proof(basket, deadline_ms)
             intent = str(basket["intent"])
             if charging.is_open(basket):
-                intent = self._cashier.authorised(basket, request.payment_method, request.request_id, holds, deadline_ms)
+                with contextlib.suppress(AlreadyConfirmed):  # By an earlier try of this request: it is given that answer again.
+                    intent = self._cashier.authorised(basket, request.payment_method, request.request_id, holds, deadline_ms)
             command, sides = self._command(request, operator, value, quote, basket, holds, intent, asked)
             changed = self._balancer.decide(operator, command, deadline_ms, sides)
         except HoldExpired as error:

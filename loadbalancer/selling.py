@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from datastore import messages, wire
 from datastore.commands import Chosen
 from datastore.errors import (
-    ConnectionTooShort,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
     NoAdjacentBlock,
-    OfferExpired,
-    PriceChanged,
     SeatUnavailable,
-    ServiceClosed,
-    UnknownHold,
-    error_from_data,
     shown,
 )
 from datastore.model import in_order, parse_service_id
@@ -32,12 +27,11 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, TAKEN_CODES, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
+from loadbalancer.reconciler import Reconciler
+from loadbalancer.refusing import FOUND_OUT, may_choose_again, refuse
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
-
-# A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
-ATTEMPTS_LOOKED_AHEAD = 64
 
 
 class Begun(NamedTuple):
@@ -55,10 +49,10 @@ class Begun(NamedTuple):
 class Selling:
     """The handlers of holds."""
 
-    def __init__(self, balancer: Balancer, follow: Callable[[str], None] = lambda _: None) -> None:
-        """Serve holds; `follow` carries a basket's change to its other operators."""
+    def __init__(self, balancer: Balancer, reconciler: Reconciler) -> None:
+        """Serve holds; the reconciler carries a basket's change to its other operators, and asks how a due leg stands."""
         self._balancer = balancer
-        self.follow = follow
+        self.reconciler = reconciler
         self.proposals = Proposals()
 
     def hold(self, request: messages.HoldSeats) -> messages.HoldAnswer | Begun:
@@ -93,12 +87,9 @@ class Selling:
         if request.offer:
             try:
                 parts = self._offered(request, deadline_ms)
-            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
-                # A repeat of what was done: the very hold may have changed the price.
-                made = self._made_before(request, deadline_ms)
-                if made is None:
-                    raise
-                return made
+            except FOUND_OUT as refusal:
+                # It may be a repeat of what was done: the very hold may have changed the price.
+                return self._refused(request, refusal, 0, deadline_ms)
         if request.count:
             return self._hold_any(request, deadline_ms, parts)
         waiter = Waiter(1)
@@ -154,7 +145,7 @@ class Selling:
         owner = owner_of(request.owner_key)
         digest = ask_digest("release", owner, request.hold_id)
         answer = self._changed(request.hold_id, wire.Release(request.request_id, digest, request.hold_id, owner), request.deadline_ms)
-        self.follow(request.hold_id)
+        self.reconciler.follow(request.hold_id)
         return answer
 
     def get_hold(self, request: messages.GetHold) -> messages.HoldAnswer:
@@ -209,7 +200,6 @@ class Selling:
         config = self._balancer.config
         ttl_ms = ttl_of(request.ttl_ms, config)
         owner = owner_of(request.owner_key)
-        offer = (request.offer,) if request.offer else ()
         if len(offers) == 1:  # The common case, and the hot one: nothing to gather.
             seat_id, key, price_minor, percent = offers[0]
             seats: tuple[str, ...] = (seat_id,)
@@ -222,7 +212,7 @@ class Selling:
             percent = min([offer.refundable_percent for offer in offers])
         draft = HoldDraft(
             request_id_of_attempt(request.request_id, attempt) if attempt else request.request_id,
-            ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms, *offer),
+            _digest(request, owner),
             hold_id_of(sale.operator, owner, request.request_id, attempt),
             owner,
             request.service_id,
@@ -266,14 +256,15 @@ class Selling:
             view = self._balancer.catalogue.operators[sale.operator]
             proposal = self.proposals.propose(sale, request, view, told, parts)
             if not proposal.seats:
-                found, told = self._look_closer(sale, request, attempt, deadline_ms)
-                if found is not None:
-                    return found
-                proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
-                if not proposal.seats:
-                    self._wait_for_change(request, deadline_ms)
+                try:
+                    told = self._look_closer(sale, request, deadline_ms)
+                    proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
+                    if not proposal.seats:
+                        self._wait_for_change(request, deadline_ms)
+                except FOUND_OUT as refusal:
+                    return self._refused(request, refusal, attempt, deadline_ms)
             outcome = self._hold_proposed(request, sale, proposal, attempt, deadline_ms)
-            if not outcome.error or outcome.error.get("code") not in TAKEN_CODES:
+            if not may_choose_again(outcome.error):
                 return hold_answer(outcome.unwrap())
             told = proposal.learnt(outcome.error.get("fields") or {})
             attempt += 1
@@ -297,29 +288,31 @@ class Selling:
         finally:
             self.proposals.settle(request.service_id, proposal.seats, lsn)
 
-    def _look_closer(
-        self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
-    ) -> tuple[messages.HoldAnswer | None, Known]:
-        """Nothing can be proposed: return the hold that an earlier try of this request made, and the seats truly taken.
+    def _refused(self, request: messages.HoldSeats, refusal: HoldfastError, attempt: int, deadline_ms: int) -> messages.HoldAnswer:
+        """Refuse the request for good; return the hold that another try of it has made meanwhile.
+
+        Args:
+            attempt: From which on another try may be under way; an attempt whose seats were taken is followed by another.
+        Raises:
+            HoldfastError: The refusal, or the one that another try met first.
+        """
+        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
+        while True:
+            request_id = request_id_of_attempt(request.request_id, attempt)
+            digest = _digest(request, owner_of(request.owner_key))
+            outcome = refuse(self._balancer, operator, request_id, digest, refusal, deadline_ms)
+            if not may_choose_again(outcome.error):
+                return hold_answer(outcome.unwrap())
+            attempt += 1
+
+    def _look_closer(self, sale: Sale, request: messages.HoldSeats, deadline_ms: int) -> Known:
+        """Nothing can be proposed: return the seats truly taken.
 
         Raises:
-            SeatUnavailable, NoAdjacentBlock: The primary's state proves it (Z8).
+            SeatUnavailable, NoAdjacentBlock, ...: As `prove_room`.
         """
-        operator = sale.operator
-        owner = owner_of(request.owner_key)
-        ids = [hold_id_of(operator, owner, request.request_id, attempt + ahead) for ahead in range(ATTEMPTS_LOOKED_AHEAD)]
-        items = [wire.ReadItem(operator, "seats", {"service_id": request.service_id})]
-        items += [wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids]
-        results = self._balancer.read_all(items, deadline_ms)
-        for result in results:
-            if result.error and result.error.get("code") != UnknownHold.code:
-                raise error_from_data(result.error)
-        told = Known.of(results[0])
-        for result in results[1:]:
-            if not result.error:
-                return hold_answer(result.value), told
-        prove_room(sale, request, told)
-        return None, told
+        read = partial(self._balancer.read, sale.operator, "seats", {"service_id": request.service_id}, deadline_ms)
+        return prove_room(sale, request, read(), read, partial(self.reconciler.clear, sale.operator, deadline_ms=deadline_ms))
 
     # --- offers ---------------------------------------------------------------------------------------------------
 
@@ -342,19 +335,6 @@ class Selling:
             raise InvalidRequest(f"the offer is of {counted(offer.passengers, 'seat')} in cabin {leg.cabin}", field="offer")
         return leg.parts
 
-    def _made_before(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer | None:
-        """Return the hold that an earlier try of this request made."""
-        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
-        owner = owner_of(request.owner_key)
-        ids = [hold_id_of(operator, owner, request.request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
-        results = self._balancer.read_all([wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids], deadline_ms)
-        for result in results:
-            if not result.error:
-                return hold_answer(result.value)
-            if result.error.get("code") != UnknownHold.code:
-                raise error_from_data(result.error)
-        return None
-
     def _wait_for_change(self, request: messages.HoldSeats, deadline_ms: int) -> None:
         """The primary has fewer seats at the offered price than the view: wait until the offer is seen to have changed.
 
@@ -376,6 +356,11 @@ class Selling:
         if cabin and cabin not in sale.layout.cabins:
             known = ", ".join(sale.layout.cabins)
             raise InvalidRequest(f"{sale.service.service_id} has no cabin {shown(cabin)}; it has {known}", field="cabin")
+
+
+def _digest(request: messages.HoldSeats, owner: str) -> bytes:
+    offer = (request.offer,) if request.offer else ()
+    return ask_digest(owner, request.service_id, request.seats, request.count, request.cabin, request.together, request.ttl_ms, *offer)
 
 
 def _first_hold(outcomes: list[wire.Outcome]) -> messages.HoldAnswer:

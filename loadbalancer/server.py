@@ -85,7 +85,7 @@ class BalancerServer:
         self.reconciler = Reconciler(self.balancer)
         cashier = Cashier(self.balancer, payments, provider)
         self.collector = Collector(self.balancer, cashier)
-        self._selling = Selling(self.balancer, self.reconciler.follow)
+        self._selling = Selling(self.balancer, self.reconciler)
         self._handlers = _handlers(self.balancer, self._selling, self._watching, self.reconciler, cashier, signer or Signer())
         limits = EdgeLimits(frame_bytes_max=config.frame_bytes_max, connections_max=config.connections_max)
         quick = Quick(("hold",), self._begin, pipeline.go, lambda: pipeline.is_idle)

@@ -22,14 +22,14 @@ from loadbalancer.changing import Changing
 from loadbalancer.collecting import Collector
 from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.following import Follower
-from loadbalancer.itineraries import Itineraries
 from loadbalancer.paying import Paying
 from loadbalancer.payments_config import SANDBOX, PaymentsConfig
 from loadbalancer.reconciler import Reconciler
-from loadbalancer.selling import Begun, Selling
+from loadbalancer.selling import Begun
 from loadbalancer.view import Catalogue
 from manager.stub import ManagerStub
 from tests.simulation.lockclients import LockHeld, SimulatedLocks
+from tests.simulation.parties import Notes, NotingItineraries, NotingSelling
 from tests.simulation.sandboxes import PROVIDER_TIMEOUT_MS, SimulatedAdapter
 from tests.simulation.world import Ask, Process, Violation, World
 
@@ -45,6 +45,7 @@ class Sells(NamedTuple):
 
     trips: bool = False
     takes_payments: bool = False
+    notes: Notes | None = None  # where to note what is chosen for parties
 
 
 class _Client:
@@ -143,8 +144,9 @@ class Balancer(Process):
         payments = PaymentsConfig(SANDBOX, timeout_ms=PROVIDER_TIMEOUT_MS, paying_ms=PAYING_MS) if provider else PaymentsConfig()
         cashier = Cashier(parts, payments, provider)
         collector = Collector(parts, cashier)
-        selling = Selling(parts, reconciler.follow)
-        itineraries = Itineraries(parts, reconciler, selling.proposals)
+        notes = {} if self._sells.notes is None else self._sells.notes
+        selling = NotingSelling(notes, parts, reconciler)
+        itineraries = NotingItineraries(notes, parts, reconciler, selling.proposals)
         booking = Booking(parts, itineraries)
         paying = Paying(parts, booking, itineraries, cashier)
         self._handlers = {

@@ -18,7 +18,7 @@ from datastore.rows import Kind
 from manager.config import ManagerConfig
 from manager.goals import Address, Goals
 from tests.checkers import Answer, Final
-from tests.simulation import invariants, trip_checks
+from tests.simulation import invariants, party_checks, trip_checks
 from tests.simulation.balancers import Balancer, Sells
 from tests.simulation.buyers import Asked, Buyer, Habits, Looker, Seen
 from tests.simulation.lockclients import LockHeld
@@ -27,6 +27,7 @@ from tests.simulation.managers import Manager
 from tests.simulation.network import Network
 from tests.simulation.nodes import DataNode
 from tests.simulation.observer import Observer
+from tests.simulation.parties import HALL, Notes
 from tests.simulation.sandboxes import SimulatedSandbox
 from tests.simulation.scenario import CALM, SEATS, SETTLED_S, Fault, Scenario, lock_names, node_names
 from tests.simulation.sitters import Sitter
@@ -34,7 +35,7 @@ from tests.simulation.threads import installed
 from tests.simulation.traps import trap_of
 from tests.simulation.travellers import Traveller, TripAsked
 from tests.simulation.world import Process, Violation, World
-from tests.unit.datastore.inventory import import_command, schedule
+from tests.unit.datastore.inventory import LAYOUT, import_command, schedule
 
 PROGRESS_MS = 10_000
 QUIET_MS = 6_000
@@ -81,6 +82,8 @@ class Tally(NamedTuple):
     resolved: int = 0
     charged: int = 0
     given_back: int = 0
+    chosen: int = 0
+    no_room: int = 0
 
 
 class Cluster:
@@ -113,7 +116,8 @@ class Cluster:
             min(scenario.copies, len(nodes)),
         )
         managers = [f"manager-{number + 1}" for number in range(scenario.managers)]
-        sells = Sells(trips=scenario.travellers > 0, takes_payments=scenario.payments)
+        self.notes: Notes = {}
+        sells = Sells(trips=scenario.travellers > 0, takes_payments=scenario.payments, notes=self.notes)
         balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
         self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
         for node in self.nodes:
@@ -159,6 +163,7 @@ class Cluster:
                 pays=scenario.payments,
                 impatience=scenario.impatience,
                 dawdles=scenario.dawdles,
+                parties=scenario.parties,
                 deadline_ms=scenario.deadline_ms,
             )
             for name in names
@@ -349,6 +354,9 @@ class Cluster:
         ledgers = {operator: trip_checks.rows_of(ledger.entries) for operator, ledger in self.observer.ledgers.items()}
         if self.scenario.travellers:
             faults += trip_checks.check_trips(ledgers) + trip_checks.check_told(self.trips, ledgers)
+        if self.scenario.parties:
+            faults += party_checks.check_one_hold(self.trips, ledgers)
+            faults += self._judge_choices()[0]
         if self.scenario.travellers and final:
             faults += trip_checks.check_quiet_trips(ledgers, OVERDUE_MS)
         if self.sandbox is not None and final:
@@ -365,11 +373,24 @@ class Cluster:
             if final:
                 faults += invariants.check_overdue(entries, self.final_stamps[operator], OVERDUE_MS)
                 lock_s = 0.9 * self.scenario.lock_ttl_ms / 1000
-                trips = trip_checks.as_operations(self.trips, ledgers, habits.service_id, self.scenario.settled_by, lock_s)
+                asked_for = party_checks.as_named(self.trips, ledgers)
+                trips = trip_checks.as_operations(asked_for, ledgers, habits.service_id, self.scenario.settled_by, lock_s)
                 told = self._as_told([*asked, *trips])
                 faults += invariants.check_buyers(told, habits.service_id, self._final(operator), self._now())
         if faults:
             raise Violation(faults[0][0], faults[0][1] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
+
+    def _judge_choices(self) -> tuple[list[invariants.Fault], int]:
+        """Return what is wrong about the best available, and how many choices could be judged."""
+        faults: list[invariants.Fault] = []
+        judged = 0
+        for habits in self.habits if self.scenario.parties else ():
+            ledger = self.observer.ledgers.get(habits.operator)
+            entries = ledger.entries if ledger else []
+            found, count = party_checks.check_choices(self.notes, self.trips, habits.service_id, entries)
+            faults += found + party_checks.check_no_room(self.trips, habits.service_id, entries)
+            judged += count
+        return faults, judged
 
     def _as_told(self, asked: list[Asked | TripAsked]) -> list[Asked | TripAsked]:
         """Holds end by the log's clock (R17): what a buyer may count on in true time is a little less, or nothing if clocks jump."""
@@ -380,7 +401,8 @@ class Cluster:
 
     def _final(self, operator: str) -> Final:
         seats, manifest = self.final_reads[operator]
-        states = dict.fromkeys(SEATS, "available") | {seat: WORDS[SeatState(row[0])] for seat, row in seats.items()}
+        known = dict.fromkeys((*SEATS, *self.scenario.seats), "available")
+        states = known | {seat: WORDS[SeatState(row[0])] for seat, row in seats.items()}
         booked = {seat: order["reference"] for order in [*manifest["orders"], *manifest["legs"]] for seat in order["seats"]}
         held = {seat: basket_of(row[1]) for seat, row in seats.items() if row[0] == SeatState.HELD}
         return Final(states, booked, held)
@@ -407,6 +429,8 @@ class Cluster:
             reads=len(self.seen),
             installs=sum(node.installs for node in self.nodes),
             bulks=len({key for sealed in entries for kind, key, _ in sealed.entry.events if kind == Kind.BULK}),
+            chosen=self._judge_choices()[1],
+            no_room=sum(one.count > 0 and one.code in party_checks.NO_ROOM for one in self.trips),
             **trip_checks.tally_trips({name: trip_checks.rows_of(ledger.entries) for name, ledger in self.observer.ledgers.items()}),
         )
 
@@ -432,8 +456,9 @@ class Prober(Buyer):
 
     def _load(self) -> None:
         for habits in self._habits:
-            rows = [schedule("1140")]
-            while not self.publish(habits.operator, import_command(rows, request_id=f"import-{habits.operator}")):
+            layout = HALL if self._cluster.scenario.parties else LAYOUT
+            rows = import_command([schedule("1140")], request_id=f"import-{habits.operator}", layout=layout)
+            while not self.publish(habits.operator, rows):
                 self.sleep(50)
 
     def _probe(self) -> None:
@@ -454,7 +479,7 @@ class Prober(Buyer):
 
     def _buys(self, habits: Habits) -> bool:
         """Take a seat that nobody else wants, and give it back."""
-        hold = self.hold(habits, (SPARE_SEAT,), 30_000)
+        hold = self.hold(habits, (SPARE_SEAT,), 1_000)
         return hold.answer is Answer.DONE and self.change(habits, "release", hold).answer is Answer.DONE
 
     def _reads(self, habits: Habits) -> bool:

@@ -70,6 +70,7 @@ def all_mutations() -> list[Mutation]:
     import tests.simulation.faults_above
     import tests.simulation.faults_locks
     import tests.simulation.faults_membership
+    import tests.simulation.faults_parties
     import tests.simulation.faults_recovery
     import tests.simulation.faults_replication
     import tests.simulation.faults_trips  # noqa: F401  # Each enters its mutations.

@@ -55,6 +55,8 @@ class Totals:
     resolved: int = 0
     charged: int = 0
     given_back: int = 0
+    chosen: int = 0
+    no_room: int = 0
 
     def add(self, tally: Tally, cpu_s: float) -> None:
         self.runs += 1
@@ -80,6 +82,8 @@ class Totals:
             "resolved",
             "charged",
             "given_back",
+            "chosen",
+            "no_room",
         ):
             setattr(self, name, getattr(self, name) + getattr(tally, name))
 
@@ -94,6 +98,7 @@ class Totals:
             f" {self.bulks:,} bulks, {self.expired:,} holds found expired, {self.installs:,} snapshots installed, {self.faults:,} faults",
             f"{self.trips_sold:,} trips sold, {self.trips_ended:,} ended without a sale, {self.resolved:,} of their legs given back;"
             f" {self.charged:,} payments taken, {self.given_back:,} given back",
+            f"{self.chosen:,} times the best seats for a party, judged by trying all; {self.no_room:,} times there was no room for one",
         ]
 
 
@@ -160,8 +165,10 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
         yield scenario._replace(buyers=scenario.buyers // 2)
         yield scenario._replace(buyers=scenario.buyers - 1)
     for name in ("balancers", "managers"):
-        if getattr(scenario, name) > 1:
-            yield scenario._replace(**{name: getattr(scenario, name) - 1})
+        count = getattr(scenario, name)
+        if count > 1:
+            last = f"{name.removesuffix('s')}-{count}"
+            yield scenario._replace(**{name: count - 1}, faults=tuple(fault for fault in faults if fault.target != last))
     if scenario.lasts_ms > 4_000:
         yield scenario._replace(lasts_ms=scenario.lasts_ms * 3 // 4)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
+from tests.simulation import parties
 from tests.simulation.network import Weather
 from tests.simulation.nodes import NodeTimes
 from tests.simulation.plans import PLANS
@@ -55,6 +56,7 @@ class Scenario(NamedTuple):
         sits: For what share of its validity a sitter relies on a lock.
         impatience: How likely a traveller asks another balancer before the first can have answered.
         dawdles: Travellers think for seconds about what they hold.
+        parties: How often a traveller asks for the best seats instead of naming some.
         deadline_ms: How long a balancer may take for a traveller's hold.
         bulks: How often a buyer asks for a hold of each seat in one request.
         own_managers: Each balancer asks another manager first, as it does after its line to the others was cut.
@@ -75,6 +77,7 @@ class Scenario(NamedTuple):
     sits: float = 1.0
     impatience: float = 0.2
     dawdles: bool = False
+    parties: float = 0.0
     deadline_ms: int = 3_000
     own_managers: bool = False
     payments: bool = False
@@ -133,6 +136,7 @@ PROFILES: dict[str, tuple[tuple[str, ...], int, int]] = {
     "reshape": (("reshape", "reshape", "reshape", "reshape", "kill", "freeze", "apart", "power", "power", "split"), 6, 20),
     "recover": (("disk", "disk", "rot", "rot", "backup", "backup", "kill", "freeze", "apart", "apart", "mute", "power", "split"), 4, 14),
     "trips": (("kill", "kill", "freeze", "freeze", "apart", "deaf", "mute", "power", "provider", "provider"), 2, 14),
+    "parties": (("kill", "freeze", "freeze", "apart", "deaf", "mute", "power"), 1, 8),
 }
 LOSSES = frozenset({"disk", "rot", "backup"})
 LOCK_FAULTS = frozenset({"kill", "freeze", "deaf", "mute", "forget", "drift", "jump"})
@@ -146,7 +150,7 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
     """Return the run of a seed; without a profile the seed chooses one."""
     chance = random.Random(f"scenario {seed}")
     profile = profile or chance.choice(
-        ("mixed", "mixed", "replication", "duel", "duel", "locks", "fences", "trips", "trips", "reshape", "recover")
+        ("mixed", "mixed", "replication", "duel", "duel", "locks", "fences", "trips", "trips", "parties", "reshape", "recover")
     )
     kinds, least, most = PROFILES.get(profile, ((), 0, 0))
     nodes = chance.choice((3, 3, 3, 5))
@@ -194,6 +198,19 @@ def draw(seed: int, profile: str = "", lasts_ms: int = 12_000) -> Scenario:
             seats=SEATS[: chance.choice((2, 4, 8))],
             pause_ms=chance.choice((60, 150)),
             # One lost message stops an operator's lane for as long as a manager may take: with many lost, nobody travels.
+            weather=chance.choice((CALM, CALM, Weather(delay_us=3_000, loss=0.002, repeat=0.02, slow=0.02, slow_us=60_000))),
+        )
+    if profile == "parties":
+        scenario = scenario._replace(
+            operators=chance.choice((("AR",), ("AR",), ("AR", "LA"))),
+            nodes=3,
+            balancers=max(2, balancers),
+            buyers=0,
+            travellers=chance.choice((2, 3, 5)),
+            parties=chance.choice((0.6, 0.9)),
+            impatience=chance.choice((0.2, 0.7)),
+            seats=parties.SEATS,
+            pause_ms=chance.choice((60, 150)),
             weather=chance.choice((CALM, CALM, Weather(delay_us=3_000, loss=0.002, repeat=0.02, slow=0.02, slow_us=60_000))),
         )
     if profile in ("recover", "reshape"):
@@ -256,7 +273,7 @@ def _draw_fault(chance: random.Random, scenario: Scenario, kind: str, so_far: li
     if kind == "provider":
         return Fault(at_ms, kind, "sandbox", 0, chance.randrange(50)) if scenario.payments else None
     targets = [*locks, *others] if scenario.profile in ("locks", "fences") else [*nodes, *nodes, *["primary"] * 4, *locks, *others]
-    if scenario.profile == "trips":
+    if scenario.profile in ("trips", "parties"):
         targets = [*[name for name in others if name.startswith("balancer")] * 3, *nodes, "primary", "primary", *others]
         targets += ["sandbox", "sandbox"] if scenario.payments else []
     if scenario.profile == "duel":

@@ -94,6 +94,15 @@ def test_trips_are_whole_and_paid_for() -> None:
     assert totals.given_back > SEEDS_FIXED // 2, totals
 
 
+def test_parties_get_the_best_seats_or_are_told_the_truth() -> None:
+    """The best available was that in the state before its entry, and nobody was turned away where there was room (Z8, I14)."""
+    totals = Totals()
+    failed = run_many((draw(seed, "parties") for seed in range(SEEDS_FIXED)), totals)
+    assert failed is None, _told(failed)
+    assert totals.chosen > 20 * SEEDS_FIXED, totals
+    assert totals.no_room > 4 * SEEDS_FIXED, totals
+
+
 def fresh_seed() -> int:
     """Return where the seeds of this state of the program begin: every change gets others, and chance decides on none."""
     said = os.environ.get("HOLDFAST_FRESH_SEED")

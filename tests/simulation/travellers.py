@@ -32,16 +32,27 @@ class TripAsked(Operation):
     """An operation on a hold or a trip.
 
     Attributes:
-        legs: (service id, seats) of each, for every operation on them.
+        legs: (service id, seats) of each, for every operation on them; no seats where the best were asked for, until they are told.
+        cabin, together: Of the best that were asked for.
         card: Of a confirmation, "" for none.
         tries: How often it was sent: an answer to the first one alone leaves nothing in doubt.
         told: What the answer was, an error where it was refused.
     """
 
     legs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    cabin: str = ""
+    together: bool = False
     card: str = ""
     tries: int = 0
     told: Any = None
+
+    @property
+    def owner_key(self) -> str:
+        return key_of(self.buyer)
+
+
+def key_of(name: str) -> str:
+    return f"key-of-{name}"
 
 
 class Traveller(Process):
@@ -59,6 +70,7 @@ class Traveller(Process):
         pays: bool,
         impatience: float = 0.2,
         dawdles: bool = False,
+        parties: float = 0.0,
         deadline_ms: int = DEADLINE_MS,
     ) -> None:
         super().__init__(world, name)
@@ -69,8 +81,9 @@ class Traveller(Process):
         self._pays = pays
         self._impatience = impatience
         self._dawdles = dawdles
+        self._parties = parties
         self._deadline_ms = deadline_ms
-        self._key = f"key-of-{name}"
+        self._key = key_of(name)
         self._requests = 0
         self.is_done = False
         self.closing = False
@@ -90,8 +103,12 @@ class Traveller(Process):
         count = min(len(self._habits), chance.choice((1, 2, 2, 2, 3)))
         chosen = chance.sample(self._habits, count)
         party = chance.choice((1, 1, 2))
-        legs = tuple((one.service_id, tuple(sorted(chance.sample(one.seats, party)))) for one in chosen)
-        hold = self._hold(legs, chance.choice((6_000,) if self._dawdles else (1_500, 2_500, 6_000)))
+        ttl_ms = (6_000,) if self._dawdles else (1_500, 2_500, 6_000)
+        if self._parties and chance.random() < self._parties:
+            hold = self._hold_best(tuple(one.service_id for one in chosen), chance.choice(ttl_ms))
+        else:
+            legs = tuple((one.service_id, tuple(sorted(chance.sample(one.seats, party)))) for one in chosen)
+            hold = self._hold(legs, chance.choice(ttl_ms))
         if hold.answer is not Answer.DONE or self.closing:
             return
         self.sleep(chance.choice((1_100, 1_400) if self._dawdles else (1, 20, 300, 1_400)))
@@ -118,6 +135,27 @@ class Traveller(Process):
             self._until_answered(asked, "hold_trip", messages.HoldTrip(legs=wishes, **common))
         if asked.answer is Answer.DONE:
             asked.hold_id = asked.told.hold_id
+        return asked
+
+    def _hold_best(self, services: tuple[str, ...], ttl_ms: int) -> TripAsked:
+        """Ask for the best seats of each service."""
+        chance = self._random
+        asked = TripAsked(self.name, "hold", self._request_id(), services[0], lasts_s=ttl_ms / 1000)
+        asked.legs = tuple((service_id, ()) for service_id in services)
+        asked.count, asked.together = chance.choice((1, 1, 2, 2, 3, 4)), chance.random() < 0.4
+        asked.cabin = chance.choice(("Y", "Y", "Y", "J"))
+        common: dict[str, Any] = {"request_id": asked.request_id, "owner_key": self._key, "ttl_ms": ttl_ms, "together": asked.together}
+        common["deadline_ms"] = self._deadline_ms
+        if len(services) == 1:
+            request: Any = messages.HoldSeats(service_id=services[0], count=asked.count, cabin=asked.cabin, **common)
+        else:
+            wishes = [messages.LegWish(service_id=service_id, count=asked.count, cabin=asked.cabin) for service_id in services]
+            request = messages.HoldTrip(legs=wishes, **common)
+        self._until_answered(asked, "hold" if len(services) == 1 else "hold_trip", request)
+        if asked.answer is Answer.DONE:
+            told = asked.told
+            asked.hold_id = told.hold_id
+            asked.legs = tuple((leg.service_id, tuple(leg.seats)) for leg in told.legs) or ((told.service_id, tuple(told.seats)),)
         return asked
 
     def _confirm(self, hold: TripAsked) -> TripAsked:

@@ -75,6 +75,28 @@ def test_repeat_of_a_refusal_is_the_refusal(partition: Partition) -> None:
     assert first.error["code"] == "seat_unavailable"
 
 
+def test_a_refusal_that_a_balancer_proved_is_the_answer_to_the_attempt(partition: Partition) -> None:
+    """Another try of the request, under way since before, does not get the seats; one that was faster keeps them (Z3)."""
+    late = partition.hold("late", "1A")
+    refuse = commands.Refuse(late.request_id, late.digest, "seat_unavailable", "sold out", {"free": 0, "lsn": 7, "seats": []})
+    (refused,) = partition.submit(refuse)
+    assert refused.error["code"] == "seat_unavailable" and refused.error["fields"] == {"free": 0, "lsn": 7, "seats": []}
+    assert partition.submit(late, refuse) == [refused, refused]
+    assert partition.state.seats(SERVICE) == {}
+
+    first = partition.hold("first", "1A")
+    (held,) = partition.submit(first)
+    assert partition.submit(commands.Refuse(first.request_id, first.digest, "no_adjacent_block", "none together", {})) == [held]
+    other = partition.submit(commands.Refuse(first.request_id, b"another", "no_adjacent_block", "none together", {}))[0]
+    assert other.error["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("code", ["invariant_broken", "request_in_progress", "outcome_unknown", "no such code", ""])
+def test_nothing_but_a_refusal_can_be_written_down(partition: Partition, code: str) -> None:
+    (outcome,) = partition.submit(commands.Refuse("request-odd", b"odd", code, "as you say", {"detail": 1, "self": 2}))
+    assert outcome.error["code"] == "invalid_request"
+
+
 def test_repeat_within_one_batch(partition: Partition) -> None:
     command = partition.hold("one", "1A")
     first, second = partition.submit(command, command)

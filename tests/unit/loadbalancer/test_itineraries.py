@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -95,6 +95,20 @@ def test_a_refusal_lists_the_seats_of_every_leg_and_gives_all_back(trips: Scene)
     hold(trips, wish(THERE, "3A", "3B"), wish(ON, "4A", "4C"))
 
 
+def before_look_at_legs(made: Scene, meddle: Callable[[], None]) -> None:
+    """Call `meddle` once, when the balancer has read a trip's record and is about to ask how its legs stand (Z4)."""
+    balancer = made.server.balancer
+    read = balancer.read_all
+
+    def look(items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
+        if any(item.query == "leg" for item in items):
+            balancer.read_all = read  # type: ignore[method-assign]
+            meddle()
+        return read(items, deadline_ms)
+
+    balancer.read_all = look  # type: ignore[method-assign]
+
+
 def test_the_same_request_gets_the_same_trip(trips: Scene) -> None:
     """Z3: also where the seats were chosen by us, and at whichever balancer it comes again."""
     first = trip(trips, request_id="request-of-a-trip")
@@ -107,6 +121,24 @@ def test_the_same_request_gets_the_same_trip(trips: Scene) -> None:
     assert confirm(trips, first.hold_id, request_id="confirm-of-a-trip").reference == order.reference
     with pytest.raises(errors.AlreadyConfirmed):
         confirm(trips, first.hold_id)
+
+
+@pytest.mark.parametrize("request_id", ["confirm-of-two-tries", "confirm-of-another-try"])
+def test_a_try_that_looks_while_another_one_sells_hears_of_the_sale(trips: Scene, request_id: str) -> None:
+    """It has read that the trip is open; when it looks at the legs they are booked. "The hold is over" would be a lie."""
+    held, sold = trip(trips), list[messages.OrderAnswer]()
+
+    def sell() -> None:
+        sold.append(confirm(trips, held.hold_id, request_id="confirm-of-two-tries"))
+        wait_until(lambda: not any(one.state.legs for one in trips.managers.operators.values()), "all legs to be booked", 10)
+
+    before_look_at_legs(trips, sell)
+    if request_id == "confirm-of-two-tries":
+        assert confirm(trips, held.hold_id, request_id=request_id).reference == sold[0].reference
+    else:
+        with pytest.raises(errors.AlreadyConfirmed) as caught:
+            confirm(trips, held.hold_id, request_id=request_id)
+        assert caught.value.fields["reference"] == sold[0].reference
 
 
 def test_an_operator_that_is_cut_off_costs_nobody_a_seat(trips: Scene) -> None:

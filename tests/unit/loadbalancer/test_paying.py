@@ -16,6 +16,7 @@ from loadbalancer.payments import Intent, StripeAdapter
 from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.sandbox import Sandbox
 from tests.unit.loadbalancer.scenery import ADMIN_KEY, DAY, OWNER, Scene, scene
+from tests.unit.loadbalancer.test_itineraries import before_look_at_legs
 from tests.waiting import wait_until
 
 KEY = "sk_test_of_the_paying_suite"
@@ -333,3 +334,18 @@ def test_a_cluster_without_payments_takes_no_card() -> None:
         confirmed = made.ask("confirm", without)
         assert isinstance(confirmed, messages.OrderAnswer)
         assert HoldState.CONVERTED == made.managers.operators["AR"].state.closed_hold(held.hold_id).state  # type: ignore[union-attr]
+
+
+def test_a_try_that_looks_while_another_one_sells_pays_once(till: Till) -> None:
+    """It has read that the trip is open; when it looks at the legs they are booked: it is told of the order, and one payment is made."""
+    held, sold = till.trip(), list[messages.OrderAnswer]()
+
+    def sell() -> None:
+        sold.append(till.confirm(held.hold_id, request_id="confirm-of-two-tries"))
+        wait_until(lambda: not till.scene.managers.operators["QR"].state.legs, "the other leg to be booked", 10)
+
+    before_look_at_legs(till.scene, sell)
+    again = till.confirm(held.hold_id, request_id="confirm-of-two-tries")
+    assert [one.reference for one in sold] == [again.reference]
+    assert till.wait_state(held.hold_id, "succeeded").reference == again.reference
+    assert len(till.intents()) == 1

@@ -1,0 +1,100 @@
+"""Where the tries of one request for a trip meet, at whichever balancers: the records of its attempts at the anchor (Z3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datastore import wire
+from datastore.conditions import leg_from
+from datastore.errors import HoldfastError, RequestInProgress, error_from_data
+from datastore.model import BasketState, Leg
+from loadbalancer.balancer import Balancer
+from loadbalancer.identity import basket_id_of, request_id_of_attempt
+from loadbalancer.refusing import may_choose_again, refuse
+
+ATTEMPTS_MAX = 32
+ATTEMPTS_LOOKED_AHEAD = ATTEMPTS_MAX
+
+
+@dataclass(frozen=True)
+class Tries:
+    """The tries of one request.
+
+    Attributes:
+        asked: Digest of what the caller asked.
+    """
+
+    balancer: Balancer
+    anchor: str
+    owner: str
+    request_id: str
+    asked: bytes
+
+    def earlier(self, deadline_ms: int) -> tuple[int, tuple[Leg, ...] | None]:
+        """Ask the anchor what an earlier try chose: (attempt, its legs), or the first free attempt.
+
+        Raises:
+            HoldfastError: What the request was refused for good.
+        """
+        ids = [self._basket_id(attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
+        baskets = wire.ReadItem(self.anchor, "baskets", {"basket_ids": ids})
+        rows, *first = self._read([baskets, self._answer_to(0)], deadline_ms)  # Who asks for the first time waits once.
+        found = {row["hold_id"]: row for row in rows}
+        gap = len(ids)
+        for attempt, basket_id in enumerate(ids):
+            row = found.get(basket_id)
+            if row is None:
+                gap = min(gap, attempt)
+            elif row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
+                return attempt, tuple(map(leg_from, row["legs"]))
+        for answer in first + self._read([self._answer_to(attempt) for attempt in range(1, gap + 1)], deadline_ms):
+            if answer is not None and answer["digest"] == self.asked:
+                refusal = answer["outcome"][2]
+                if refusal and not may_choose_again(refusal):
+                    raise error_from_data(refusal)
+        return gap, None
+
+    def _answer_to(self, attempt: int) -> wire.ReadItem:
+        """Ask what an attempt was answered: one that was given up may have been refused for good, and the next one does not meet that."""
+        return wire.ReadItem(self.anchor, "request", {"request_id": request_id_of_attempt(self.request_id, attempt)})
+
+    def _read(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[Any]:
+        results = self.balancer.read_all(items, deadline_ms) if items else []
+        for result in results:
+            if result.error:
+                raise error_from_data(result.error)
+        return [result.value for result in results]
+
+    def refuse(self, attempt: int, refusal: HoldfastError, deadline_ms: int) -> tuple[int, tuple[Leg, ...]]:
+        """Refuse the request for good; return what another try has chosen meanwhile: (attempt, its legs).
+
+        Args:
+            attempt: From which on another try may be under way.
+        Raises:
+            HoldfastError: The refusal, or the one that another try met first.
+        """
+        while True:
+            request_id, basket_id = request_id_of_attempt(self.request_id, attempt), self._basket_id(attempt)
+            outcome = refuse(self.balancer, self.anchor, request_id, self.asked, refusal, deadline_ms, basket_id)
+            if outcome.error.get("code") == RequestInProgress.code:
+                free, adopted = self.earlier(deadline_ms)
+                if adopted is not None:
+                    return free, adopted
+                attempt = max(free, attempt + 1)  # It has ended.
+            elif may_choose_again(outcome.error):
+                attempt += 1
+            else:
+                raise error_from_data(outcome.error)
+
+    def _basket_id(self, attempt: int) -> str:
+        return basket_id_of(self.anchor, self.owner, self.request_id, attempt)
+
+
+def earlier_change(balancer: Balancer, anchor: str, owner: str, request_id: str, deadline_ms: int) -> str:
+    """Return the basket that an earlier try of a change held, or has sold, "" for none (Z3)."""
+    ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
+    found = balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value
+    alive = [row["hold_id"] for row in found if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired")]
+    return str(alive[0]) if alive else ""
