@@ -90,10 +90,10 @@ class HoldEach(Command, frozen=True, tag="hold_each"):
 
 
 class Refuse(Command, frozen=True, tag="refuse"):
-    """Let a refusal that a balancer has proved be the answer to an attempt: no try of the request still under way holds seats (Z3, Z8).
+    """Let the refusal of a party for which there is no room be the answer to an attempt: no try still under way holds seats (Z3, Z8).
 
     Attributes:
-        code, detail, fields: Of the error; a `Refusal`.
+        code, detail, fields: Of the error, "seat_unavailable" or "no_adjacent_block".
         basket_id: Of the attempt's basket, "" for a hold of one service; where the basket was made, nothing is refused.
     """
 

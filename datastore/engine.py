@@ -49,6 +49,8 @@ from datastore.taking import (
 
 COME_AGAIN = (errors.StaleFence, errors.ResolveNeeded, errors.RequestInProgress)
 
+NO_ROOM = {kind.code: kind for kind in (errors.SeatUnavailable, errors.NoAdjacentBlock)}
+
 DIGEST_BYTES = 32
 
 FirstAnswer = Callable[[str], tuple[bytes, wire.Outcome] | None]
@@ -156,12 +158,12 @@ def _repeat(command: wire.AnyCommand, first: tuple[bytes, wire.Outcome]) -> wire
 
 
 def _refuse(batch: Batch, command: commands.Refuse) -> dict[str, Any]:
-    """Z3, Z8: what a balancer refused is refused to every try of the request, unless one was faster."""
+    """Z3, Z8: a party for which a balancer found no room finds none by any other try of its request, unless one was faster."""
     if command.basket_id and batch.basket(command.basket_id) is not None:
         raise errors.RequestInProgress(f"{command.basket_id} was made by another try of the request", basket=command.basket_id)
-    kind = errors.type_of_code.get(command.code, errors.HoldfastError)
-    if not issubclass(kind, errors.Refusal):
-        raise errors.InvalidRequest(f"{errors.shown(command.code)} is no refusal", field="code")
+    kind = NO_ROOM.get(command.code)
+    if kind is None:
+        raise errors.InvalidRequest(f"{errors.shown(command.code)} does not say that there is no room", field="code")
     error = kind(command.detail)
     error.fields = dict(command.fields)
     raise error

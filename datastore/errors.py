@@ -57,7 +57,7 @@ class HoldfastError(Exception):
 def error_from_data(data: Mapping[str, Any]) -> HoldfastError:
     """Return the error that `to_data` made `data` of; an unknown code gives the root class with the flags as sent."""
     kind = type_of_code.get(str(data.get("code", "")), HoldfastError)
-    fields = {str(name): value for name, value in dict(data.get("fields") or {}).items() if name not in ("detail", "request_id")}
+    fields = {str(name): value for name, value in dict(data.get("fields") or {}).items() if name not in ("self", "detail", "request_id")}
     error = kind(str(data.get("detail", "")), request_id=str(data.get("request_id", "")), **fields)
     error.retryable = bool(data.get("retryable", kind.retryable))
     error.maybe_committed = bool(data.get("maybe_committed", kind.maybe_committed))

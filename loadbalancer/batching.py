@@ -307,7 +307,7 @@ class Pipeline:
         try:
             if isinstance(result, HoldfastError):
                 raise result
-            outcomes = _outcomes(result, len(batch))
+            outcomes = outcomes_in(result, len(batch))
         except CallerBehind:
             # Z2: nothing was sold here for long. These requests are within their deadlines, so they are no late duplicates.
             self._dispatch(batch)
@@ -353,7 +353,7 @@ def refused_keys(outcome: wire.Outcome, keys: tuple[str, ...]) -> tuple[str, ...
     return tuple([key for key in keys if key.rpartition("/")[2] in gone])
 
 
-def _outcomes(result: wire.SubmitResult, count: int) -> list[wire.Outcome]:
+def outcomes_in(result: wire.SubmitResult, count: int) -> list[wire.Outcome]:
     """Return the outcomes of a batch.
 
     Raises:

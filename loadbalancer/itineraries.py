@@ -11,13 +11,17 @@ from typing import Any, NamedTuple
 from datastore import commands, messages, wire
 from datastore.errors import (
     AlreadyConfirmed,
+    ConnectionTooShort,
     HoldExpired,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
+    OfferExpired,
     OutcomeUnknown,
+    PriceChanged,
     SeatUnavailable,
+    ServiceClosed,
     UnknownHold,
     error_from_data,
     shown,
@@ -30,10 +34,9 @@ from loadbalancer.basket import LockTicket
 from loadbalancer.identity import ask_digest, basket_id_of, manage_token, operator_of_hold, owner_of, request_id_of_attempt, token_digest
 from loadbalancer.itinerary import Clear, Failed, Held, Instruction, Itinerary, Lock, Plan, Send, Tell
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, Known, NoRoom, Proposal, Proposals, may_choose_again, prove_room
 from loadbalancer.reconciler import Reconciler
 from loadbalancer.reconciling import anchor_of, leg_digests, other_operators, proven_holds
-from loadbalancer.refusing import FOUND_OUT, may_choose_again
 from loadbalancer.seatchoice import count_free
 from loadbalancer.seating import seat_party
 from loadbalancer.selling import seat_offer
@@ -90,12 +93,10 @@ class Itineraries:
         if request.offer:
             try:
                 wishes = self._offered(request.offer, wishes, deadline_ms)
-            except FOUND_OUT as refusal:
+            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
                 # A repeat of what was done: the very hold may have changed the price.
-                tries = Tries(self._balancer, wishes[0].sale.operator, owner, request.request_id, asked)
-                attempt, adopted = tries.earlier(deadline_ms)
-                if adopted is None:
-                    tries.refuse(attempt, refusal, deadline_ms)
+                if Tries(self._balancer, wishes[0].sale.operator, owner, request.request_id, asked).earlier(deadline_ms)[1] is None:
+                    raise
         return self._hold(wishes, owner, request.request_id, asked, request.ttl_ms, deadline_ms)
 
     def renew(self, request: messages.RenewHold) -> messages.HoldAnswer:
@@ -216,8 +217,8 @@ class Itineraries:
         while True:
             try:
                 legs, proposals = (adopted, ()) if adopted else self._chosen(wishes, told, deadline_ms)
-            except FOUND_OUT as refusal:
-                attempt, adopted = tries.refuse(attempt, refusal, deadline_ms)
+            except NoRoom as found_out:
+                attempt, adopted = tries.refuse(attempt, found_out.refusal, deadline_ms)
                 continue
             chosen = tuple([None if one is None else one.chosen for one in proposals])
             adopted = None
@@ -276,7 +277,7 @@ class Itineraries:
         """Nothing can be proposed: choose by what the primary says is taken.
 
         Raises:
-            SeatUnavailable, NoAdjacentBlock, ...: As `prove_room`.
+            NoRoom: Its state proves that there is nothing (Z8).
         """
         operator = wish.sale.operator
         read = partial(self._balancer.read, operator, "seats", {"service_id": wish.service_id}, deadline_ms)

@@ -8,16 +8,24 @@ from typing import Any, NamedTuple, Protocol
 
 from datastore import wire
 from datastore.commands import Chosen
-from datastore.errors import HoldfastError, NoAdjacentBlock, SeatUnavailable
+from datastore.errors import HoldfastError, NoAdjacentBlock, OperatorUnavailable, SeatUnavailable
 from datastore.wording import counted
 from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
+from loadbalancer.reconciling import anchor_of
 from loadbalancer.seatchoice import best_while, choose, count_free, has_block
 from loadbalancer.view import OperatorView, Sale
 
 # So often a choice is refused where a better one has come up meanwhile. After that it is taken as it is: with others buying
 # and giving back all the time, "the best" is a matter of a millisecond, and somebody waits for an answer.
 CHOICES_PROVED = 4
+
+# What a refusal says where somebody else has seats, or where they are not the best any more: others are proposed.
+TAKEN_CODES = ("seat_unavailable", "seat_blocked")
+# And where there is no room for the party, with the number of seats that are free.
+NO_ROOM_CODES = ("seat_unavailable", "no_adjacent_block")
+# So often is asked how a leg in doubt stands: a word may be lost on its way to who has the seats.
+ASKED_MAX = 2
 
 # Has a leg's basket decided by its anchor, given the basket and its owner; returns why that cannot be done.
 Clear = Callable[[str, str], HoldfastError | None]
@@ -50,6 +58,24 @@ class Known(NamedTuple):
         """Return what an answer to the query "seats" says; a seat whose hold's time is over can be taken."""
         # Primaries before this one do not say so.
         return cls({seat_id for seat_id, row in result.value.items() if not any(row[4:5])}, result.lsn)
+
+
+class NoRoom(Exception):
+    """The primary's state has no room for a party; `refusal` says so to the caller."""
+
+    def __init__(self, refusal: HoldfastError) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+def may_choose_again(error: Mapping[str, Any]) -> bool:
+    """Return whether others are to be proposed after a refusal: some of the seats were taken. Not where there was no room for the party."""
+    return error.get("code") in TAKEN_CODES and not is_no_room(error)
+
+
+def is_no_room(error: Mapping[str, Any]) -> bool:
+    """Return whether a refusal says that there was no room for a party."""
+    return error.get("code") in NO_ROOM_CODES and "free" in (error.get("fields") or {})
 
 
 class Doubt(NamedTuple):
@@ -95,22 +121,30 @@ def prove_room(sale: Sale, wanted: Wanted, first: wire.ReadResult, again: Callab
     Args:
         first: What the primary says to the query "seats". again: Asks it once more.
     Raises:
-        SeatUnavailable, NoAdjacentBlock: It has no room, and says so (Z8).
+        NoRoom: It has none (Z8).
         HoldfastError: Whether it has cannot be told: somebody could not be asked.
     """
     result = first
-    asked: dict[str, HoldfastError | None] = {}  # basket -> why it could not be asked
+    asked: dict[str, int] = {}
+    silent: dict[str, HoldfastError] = {}  # anchor -> why it could not be asked
     while (lacking := _lacking(sale, wanted, told := Known.of(result))) is not None:
-        doubts = [one for one in Doubt.of(result) if asked.get(one.basket_id, lacking) is not None]
+        doubts = Doubt.of(result)  # Each time: some may have come due meanwhile.
         doubtful = frozenset[str]().union(*[one.seats for one in doubts])
         if _lacking(sale, wanted, told._replace(taken=told.taken - doubtful)) is not None:
-            raise lacking
-        for one in doubts:
-            failure = asked.get(one.basket_id)
-            if failure is not None:
-                raise failure
-            asked[one.basket_id] = clear(one.basket_id, one.owner)
-        result = again()  # Others may have come due meanwhile.
+            raise NoRoom(lacking)
+        left = [one for one in doubts if anchor_of(one.basket_id) not in silent and asked.get(one.basket_id, 0) < ASKED_MAX]
+        if not left:
+            reason = f"{wanted.service_id}: whether there is room depends on trips of which another operator's word did not arrive"
+            raise next(iter(silent.values()), OperatorUnavailable(reason, operator=anchor_of(doubts[0].basket_id)))
+        one = min(left, key=lambda doubt: asked.get(doubt.basket_id, 0))
+        asked[one.basket_id] = asked.get(one.basket_id, 0) + 1
+        failure = clear(one.basket_id, one.owner)
+        if failure is not None:
+            silent[anchor_of(one.basket_id)] = failure
+        try:
+            result = again()
+        except OperatorUnavailable as error:
+            raise next(iter(silent.values()), error) from None  # Whoever said nothing took the time that there was.
     return told
 
 

@@ -10,12 +10,18 @@ from typing import NamedTuple
 from datastore import messages, wire
 from datastore.commands import Chosen
 from datastore.errors import (
+    ConnectionTooShort,
     HoldfastError,
     HoldNotYours,
     InvalidRequest,
     LockTimeout,
     NoAdjacentBlock,
+    OfferExpired,
+    PriceChanged,
     SeatUnavailable,
+    ServiceClosed,
+    UnknownHold,
+    error_from_data,
     shown,
 )
 from datastore.model import in_order, parse_service_id
@@ -27,11 +33,14 @@ from loadbalancer.config import LoadBalancerConfig
 from loadbalancer.identity import ask_digest, hold_id_of, operator_of_hold, owner_of, request_id_of_attempt
 from loadbalancer.nearby import no_such_seat
 from loadbalancer.party import Part
-from loadbalancer.proposing import CHOICES_PROVED, Known, Proposal, Proposals, prove_room
+from loadbalancer.proposing import CHOICES_PROVED, Known, NoRoom, Proposal, Proposals, may_choose_again, prove_room
 from loadbalancer.reconciler import Reconciler
-from loadbalancer.refusing import FOUND_OUT, may_choose_again, refuse
+from loadbalancer.refusing import refuse
 from loadbalancer.view import Offer, Sale
 from loadbalancer.waiting import Waiter, now_ms
+
+# A repeat of a best-available request looks for what an earlier try got, this many attempts ahead, before it says "none".
+ATTEMPTS_LOOKED_AHEAD = 64
 
 
 class Begun(NamedTuple):
@@ -87,9 +96,12 @@ class Selling:
         if request.offer:
             try:
                 parts = self._offered(request, deadline_ms)
-            except FOUND_OUT as refusal:
-                # It may be a repeat of what was done: the very hold may have changed the price.
-                return self._refused(request, refusal, 0, deadline_ms)
+            except (ConnectionTooShort, OfferExpired, PriceChanged, SeatUnavailable, ServiceClosed):
+                # A repeat of what was done: the very hold may have changed the price.
+                made = self._made_before(request, deadline_ms)
+                if made is None:
+                    raise
+                return made
         if request.count:
             return self._hold_any(request, deadline_ms, parts)
         waiter = Waiter(1)
@@ -257,12 +269,14 @@ class Selling:
             proposal = self.proposals.propose(sale, request, view, told, parts)
             if not proposal.seats:
                 try:
-                    told = self._look_closer(sale, request, deadline_ms)
-                    proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
-                    if not proposal.seats:
-                        self._wait_for_change(request, deadline_ms)
-                except FOUND_OUT as refusal:
-                    return self._refused(request, refusal, attempt, deadline_ms)
+                    found, told = self._look_closer(sale, request, attempt, deadline_ms)
+                except NoRoom as found_out:
+                    return self._refused(request, found_out.refusal, attempt, deadline_ms)
+                if found is not None:
+                    return found
+                proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
+                if not proposal.seats:
+                    self._wait_for_change(request, deadline_ms)
             outcome = self._hold_proposed(request, sale, proposal, attempt, deadline_ms)
             if not may_choose_again(outcome.error):
                 return hold_answer(outcome.unwrap())
@@ -289,7 +303,7 @@ class Selling:
             self.proposals.settle(request.service_id, proposal.seats, lsn)
 
     def _refused(self, request: messages.HoldSeats, refusal: HoldfastError, attempt: int, deadline_ms: int) -> messages.HoldAnswer:
-        """Refuse the request for good; return the hold that another try of it has made meanwhile.
+        """Refuse the request for good, for want of room; return the hold that another try of it has made meanwhile.
 
         Args:
             attempt: From which on another try may be under way; an attempt whose seats were taken is followed by another.
@@ -297,22 +311,38 @@ class Selling:
             HoldfastError: The refusal, or the one that another try met first.
         """
         operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
-        while True:
-            request_id = request_id_of_attempt(request.request_id, attempt)
-            digest = _digest(request, owner_of(request.owner_key))
+        digest = _digest(request, owner_of(request.owner_key))
+        for later in range(ATTEMPTS_LOOKED_AHEAD):
+            request_id = request_id_of_attempt(request.request_id, attempt + later)
             outcome = refuse(self._balancer, operator, request_id, digest, refusal, deadline_ms)
             if not may_choose_again(outcome.error):
                 return hold_answer(outcome.unwrap())
-            attempt += 1
+        raise refusal
 
-    def _look_closer(self, sale: Sale, request: messages.HoldSeats, deadline_ms: int) -> Known:
-        """Nothing can be proposed: return the seats truly taken.
+    def _look_closer(
+        self, sale: Sale, request: messages.HoldSeats, attempt: int, deadline_ms: int
+    ) -> tuple[messages.HoldAnswer | None, Known]:
+        """Nothing can be proposed: return the hold that an earlier try of this request made, and the seats truly taken.
 
         Raises:
-            SeatUnavailable, NoAdjacentBlock, ...: As `prove_room`.
+            NoRoom: The primary's state proves it (Z8).
         """
-        read = partial(self._balancer.read, sale.operator, "seats", {"service_id": request.service_id}, deadline_ms)
-        return prove_room(sale, request, read(), read, partial(self.reconciler.clear, sale.operator, deadline_ms=deadline_ms))
+        operator = sale.operator
+        owner = owner_of(request.owner_key)
+        ids = [hold_id_of(operator, owner, request.request_id, attempt + ahead) for ahead in range(ATTEMPTS_LOOKED_AHEAD)]
+        seats = {"service_id": request.service_id}
+        items = [wire.ReadItem(operator, "seats", seats)]
+        items += [wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids]
+        results = self._balancer.read_all(items, deadline_ms)
+        for result in results:
+            if result.error and result.error.get("code") != UnknownHold.code:
+                raise error_from_data(result.error)
+        for result in results[1:]:
+            if not result.error:
+                return hold_answer(result.value), Known.of(results[0])
+        again = partial(self._balancer.read, operator, "seats", seats, deadline_ms)
+        clear = partial(self.reconciler.clear, operator, deadline_ms=deadline_ms)
+        return None, prove_room(sale, request, results[0], again, clear)
 
     # --- offers ---------------------------------------------------------------------------------------------------
 
@@ -334,6 +364,19 @@ class Selling:
         if wanted != offer.passengers or (request.cabin and request.cabin != leg.cabin):
             raise InvalidRequest(f"the offer is of {counted(offer.passengers, 'seat')} in cabin {leg.cabin}", field="offer")
         return leg.parts
+
+    def _made_before(self, request: messages.HoldSeats, deadline_ms: int) -> messages.HoldAnswer | None:
+        """Return the hold that an earlier try of this request made."""
+        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
+        owner = owner_of(request.owner_key)
+        ids = [hold_id_of(operator, owner, request.request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
+        results = self._balancer.read_all([wire.ReadItem(operator, "hold", {"hold_id": hold_id}) for hold_id in ids], deadline_ms)
+        for result in results:
+            if not result.error:
+                return hold_answer(result.value)
+            if result.error.get("code") != UnknownHold.code:
+                raise error_from_data(result.error)
+        return None
 
     def _wait_for_change(self, request: messages.HoldSeats, deadline_ms: int) -> None:
         """The primary has fewer seats at the offered price than the view: wait until the offer is seen to have changed.

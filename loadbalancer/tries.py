@@ -12,7 +12,9 @@ from datastore.errors import HoldfastError, RequestInProgress, error_from_data
 from datastore.model import BasketState, Leg
 from loadbalancer.balancer import Balancer
 from loadbalancer.identity import basket_id_of, request_id_of_attempt
-from loadbalancer.refusing import may_choose_again, refuse
+from loadbalancer.itinerary import SPENT
+from loadbalancer.proposing import is_no_room, may_choose_again
+from loadbalancer.refusing import refuse
 
 ATTEMPTS_MAX = 32
 ATTEMPTS_LOOKED_AHEAD = ATTEMPTS_MAX
@@ -36,7 +38,7 @@ class Tries:
         """Ask the anchor what an earlier try chose: (attempt, its legs), or the first free attempt.
 
         Raises:
-            HoldfastError: What the request was refused for good.
+            SeatUnavailable, NoAdjacentBlock: The request was refused for want of room.
         """
         ids = [self._basket_id(attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
         baskets = wire.ReadItem(self.anchor, "baskets", {"basket_ids": ids})
@@ -52,12 +54,12 @@ class Tries:
         for answer in first + self._read([self._answer_to(attempt) for attempt in range(1, gap + 1)], deadline_ms):
             if answer is not None and answer["digest"] == self.asked:
                 refusal = answer["outcome"][2]
-                if refusal and not may_choose_again(refusal):
+                if is_no_room(refusal):
                     raise error_from_data(refusal)
         return gap, None
 
     def _answer_to(self, attempt: int) -> wire.ReadItem:
-        """Ask what an attempt was answered: one that was given up may have been refused for good, and the next one does not meet that."""
+        """Ask what an attempt was answered: one that was given up may have been refused, and the next one does not meet that."""
         return wire.ReadItem(self.anchor, "request", {"request_id": request_id_of_attempt(self.request_id, attempt)})
 
     def _read(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[Any]:
@@ -68,14 +70,14 @@ class Tries:
         return [result.value for result in results]
 
     def refuse(self, attempt: int, refusal: HoldfastError, deadline_ms: int) -> tuple[int, tuple[Leg, ...]]:
-        """Refuse the request for good; return what another try has chosen meanwhile: (attempt, its legs).
+        """Refuse the request for good, for want of room; return what another try has chosen meanwhile: (attempt, its legs).
 
         Args:
             attempt: From which on another try may be under way.
         Raises:
             HoldfastError: The refusal, or the one that another try met first.
         """
-        while True:
+        while attempt < ATTEMPTS_MAX:
             request_id, basket_id = request_id_of_attempt(self.request_id, attempt), self._basket_id(attempt)
             outcome = refuse(self.balancer, self.anchor, request_id, self.asked, refusal, deadline_ms, basket_id)
             if outcome.error.get("code") == RequestInProgress.code:
@@ -83,10 +85,11 @@ class Tries:
                 if adopted is not None:
                     return free, adopted
                 attempt = max(free, attempt + 1)  # It has ended.
-            elif may_choose_again(outcome.error):
+            elif may_choose_again(outcome.error) or (outcome.error.get("fields") or {}).get("why") in SPENT:
                 attempt += 1
             else:
                 raise error_from_data(outcome.error)
+        raise refusal
 
     def _basket_id(self, attempt: int) -> str:
         return basket_id_of(self.anchor, self.owner, self.request_id, attempt)

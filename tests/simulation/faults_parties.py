@@ -54,10 +54,18 @@ def _in_doubt_is_taken(_: Parts, stack: ExitStack) -> None:
     stack.enter_context(replaced(proposing.Doubt, "of", classmethod(lambda *_: [])))
 
 
-@mutation("what a balancer refuses by itself is not written down", "Z3, Z8", "parties")
-def _unwritten(_: Parts, stack: ExitStack) -> None:
-    for module in (selling, tries):
-        stack.enter_context(replaced(module, "refuse", lambda balancer, operator, request_id, digest, refusal, *_: wire.failure(refusal)))
+def _unwritten(balancer: Any, operator: str, request_id: str, digest: bytes, refusal: Any, *_: Any) -> wire.Outcome:
+    return wire.failure(refusal)
+
+
+@mutation("that there is no room for a party is not written down", "Z3, Z8", "parties")
+def _unwritten_holds(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(selling, "refuse", _unwritten))
+
+
+@mutation("that there is no room for a trip is not written down", "Z3, Z8", "parties")
+def _unwritten_trips(_: Parts, stack: ExitStack) -> None:
+    stack.enter_context(replaced(tries, "refuse", _unwritten))
 
 
 @mutation("a repeat does not look for the trip that an earlier try chose", "Z3", "parties", quick=True)

@@ -91,10 +91,18 @@ def test_a_refusal_that_a_balancer_proved_is_the_answer_to_the_attempt(partition
     assert other.error["code"] == "idempotency_key_reused"
 
 
-@pytest.mark.parametrize("code", ["invariant_broken", "request_in_progress", "outcome_unknown", "no such code", ""])
-def test_nothing_but_a_refusal_can_be_written_down(partition: Partition, code: str) -> None:
-    (outcome,) = partition.submit(commands.Refuse("request-odd", b"odd", code, "as you say", {"detail": 1, "self": 2}))
+@pytest.mark.parametrize("code", ["invariant_broken", "request_in_progress", "stale_fence", "rate_limited", "no such code", ""])
+def test_nothing_but_that_there_is_no_room_can_be_written_down(partition: Partition, code: str) -> None:
+    (outcome,) = partition.submit(commands.Refuse("request-odd", b"odd", code, "as you say", {}))
     assert outcome.error["code"] == "invalid_request"
+
+
+def test_a_refusal_whose_fields_are_odd_can_be_told(partition: Partition) -> None:
+    odd = {"self": 1, "detail": 2, "request_id": 3, "": 4, "free": 0}
+    (outcome,) = partition.submit(commands.Refuse("request-odd", b"odd", "seat_unavailable", "sold out", odd))
+    with pytest.raises(errors.SeatUnavailable, match="sold out") as caught:
+        outcome.unwrap()
+    assert caught.value.fields["free"] == 0
 
 
 def test_repeat_within_one_batch(partition: Partition) -> None:

@@ -77,10 +77,10 @@ class Pair(NamedTuple):
 
 
 @contextmanager
-def pairs(*operators: str) -> Iterator[Pair]:
-    with scene(operators) as one:
+def pairs(*operators: str, reconciles: bool = True) -> Iterator[Pair]:
+    with scene(operators, reconciles=reconciles) as one:
         managers = Lagging(one.managers)
-        with scene(operators, managers=managers) as two:
+        with scene(operators, managers=managers, reconciles=reconciles) as two:
             yield Pair(one, two, managers)
 
 

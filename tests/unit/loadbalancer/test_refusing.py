@@ -9,7 +9,7 @@ import pytest
 
 from datastore import commands, messages, wire
 from datastore.errors import HoldfastError, OperatorUnavailable, SeatUnavailable
-from loadbalancer.refusing import may_choose_again
+from loadbalancer.proposing import is_no_room, may_choose_again
 from tests.unit.loadbalancer.scenery import FLIGHT, OPERATOR_KEY, OTHER, Scene
 from tests.unit.loadbalancer.test_best_available import ON, SEATS, Pair, pairs
 
@@ -179,3 +179,50 @@ def test_which_refusals_are_followed_by_another_choice() -> None:
     assert not may_choose_again({"code": "seat_unavailable", "fields": {"seats": [], "free": 1}})
     assert not may_choose_again({"code": "no_adjacent_block", "fields": {"free": 3}})
     assert not may_choose_again({})
+    assert is_no_room({"code": "no_adjacent_block", "fields": {"free": 3}})
+    assert not is_no_room({"code": "hold_expired", "fields": {"why": "failed"}}) and not is_no_room({})
+
+
+def trip_or_refusal(scene: Scene, request_id: str) -> list[list[str]] | HoldfastError:
+    try:
+        return ask(scene, "trip", request_id)
+    except HoldfastError as error:
+        return error
+
+
+def test_an_attempt_that_was_given_up_is_no_refusal(pair: Pair) -> None:
+    """An operator was down for both tries. What the late one was told of its attempt is not what the request is told from then on."""
+    arrange(pair, "3A", "8C")
+    told: list[Any] = []
+    pair.one.managers.cut = pair.managers.cut = {"QR"}
+    before_hold(pair, "AR", lambda: told.append(trip_or_refusal(pair.two, "request-of-two-tries")))
+    told.append(trip_or_refusal(pair.one, "request-of-two-tries"))
+    assert all(isinstance(one, OperatorUnavailable) for one in told)
+    recorded = pair.managers.operators["AR"].answers["request-of-two-tries"][1]
+    assert recorded.error["code"] == "hold_expired" and recorded.error["fields"]["why"] == "failed"
+    pair.one.managers.cut = pair.managers.cut = set()
+    seats = ask(pair.two, "trip", "request-of-two-tries")
+    assert ask(pair.one, "trip", "request-of-two-tries") == seats
+
+
+def test_an_attempt_that_was_given_up_leads_to_the_one_that_comes_next(pair: Pair) -> None:
+    """As above, and when the request is asked again the last seat is gone: the late try must not get it afterwards."""
+    arrange(pair, "8C")
+    told: list[Any] = []
+
+    def sold_out() -> None:
+        block(pair, "8C")
+        told.append(trip_or_refusal(pair.two, "request-of-two-tries"))
+        unblock(pair, "8C")
+
+    def operator_down() -> None:
+        pair.managers.cut = {"QR"}
+        told.append(trip_or_refusal(pair.two, "request-of-two-tries"))
+        pair.managers.cut = set()
+        before_hold(pair, "AR", sold_out)
+
+    before_hold(pair, "AR", operator_down)
+    late = trip_or_refusal(pair.one, "request-of-two-tries")
+    assert isinstance(told[0], OperatorUnavailable)
+    assert isinstance(told[1], SeatUnavailable) and isinstance(late, SeatUnavailable)
+    assert held(pair) == set() and held(pair, "QR", ON) == set()
