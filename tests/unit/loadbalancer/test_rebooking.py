@@ -15,6 +15,7 @@ from loadbalancer.payments_config import PaymentsConfig
 from loadbalancer.sandbox import Sandbox
 from tests.unit.loadbalancer.scenery import ADMIN_KEY, DAY, FLIGHT, OTHER, OWNER, Scene, scene
 from tests.unit.loadbalancer.test_changing import cancel, confirm, looked_up, manifest, quoted, taken, trip, wait_taken
+from tests.unit.loadbalancer.test_itineraries import before_look_at_legs
 from tests.waiting import wait_until
 
 NEXT_DAY = (date.fromisoformat(DAY) + timedelta(days=1)).isoformat()
@@ -171,9 +172,11 @@ class Till:
         self.provider = provider
 
     def book(self, *seats: str) -> messages.OrderAnswer:
-        held = self.scene.hold(*seats)
+        return self.confirm(self.scene.hold(*seats).hold_id)
+
+    def confirm(self, hold_id: str) -> messages.OrderAnswer:
         request = messages.ConfirmHold(
-            request_id=self.scene.request_id(), owner_key=OWNER, hold_id=held.hold_id, passengers=ADA, payment_method="pm_card_visa"
+            request_id=self.scene.request_id(), owner_key=OWNER, hold_id=hold_id, passengers=ADA, payment_method="pm_card_visa"
         )
         answer = self.scene.ask("confirm", request)
         assert isinstance(answer, messages.OrderAnswer)
@@ -243,6 +246,26 @@ def test_a_change_that_is_paid_and_cannot_be_made_is_not_charged(till: Till) -> 
     assert sum(one.received_minor for one in till.balanced()) == order.total.minor
     states = {row.state for row in till.scene.managers.operators["AR"].state.baskets.values()}
     assert states <= {BasketState.ABORTED}
+
+
+def test_a_try_that_looks_while_another_one_changes_hears_of_the_change(till: Till) -> None:
+    """It has read that the change is held; when it looks at the other operator's seat that is booked. It is paid for once."""
+    legs = [messages.LegWish(service_id=f"{code}1140-EZE-{DAY}", seats=[seat]) for code, seat in (("AR", "3A"), ("QR", "4A"))]
+    held = till.scene.ask("hold_trip", messages.HoldTrip(request_id=till.scene.request_id(), owner_key=OWNER, legs=legs))
+    assert isinstance(held, messages.HoldAnswer)
+    order = till.confirm(held.hold_id)
+    up = offered(till.scene, order, "4A 1A", leg=2)
+    assert up.to_pay is not None
+    request_id, first = till.scene.request_id(), list[messages.OrderAnswer]()
+
+    def make() -> None:
+        first.append(change(till.scene, order, up.quote, "pm_card_visa", request_id))
+        wait_until(lambda: not till.scene.managers.operators["QR"].state.legs, "the other seat to be booked", 10)
+
+    before_look_at_legs(till.scene, make)
+    again = change(till.scene, order, up.quote, "pm_card_visa", request_id)
+    assert [leg.seats for leg in again.legs] == [leg.seats for leg in first[0].legs] == [["3A"], ["1A"]]
+    assert sum(one.received_minor for one in till.balanced()) == again.total.minor == order.total.minor + up.to_pay.minor
 
 
 def test_a_child_pays_a_childs_fare_there_too_and_sits_at_no_exit(trips: Scene) -> None:
