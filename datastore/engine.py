@@ -49,8 +49,6 @@ from datastore.taking import (
 
 COME_AGAIN = (errors.StaleFence, errors.ResolveNeeded, errors.RequestInProgress)
 
-NO_ROOM = {kind.code: kind for kind in (errors.SeatUnavailable, errors.NoAdjacentBlock)}
-
 DIGEST_BYTES = 32
 
 FirstAnswer = Callable[[str], tuple[bytes, wire.Outcome] | None]
@@ -161,8 +159,8 @@ def _refuse(batch: Batch, command: commands.Refuse) -> dict[str, Any]:
     """Z3, Z8: a party for which a balancer found no room finds none by any other try of its request, unless one was faster."""
     if command.basket_id and batch.basket(command.basket_id) is not None:
         raise errors.RequestInProgress(f"{command.basket_id} was made by another try of the request", basket=command.basket_id)
-    kind = NO_ROOM.get(command.code)
-    if kind is None:
+    kind = errors.type_of_code.get(command.code)
+    if kind is None or kind not in errors.NO_ROOM:
         raise errors.InvalidRequest(f"{errors.shown(command.code)} does not say that there is no room", field="code")
     error = kind(command.detail)
     error.fields = dict(command.fields)

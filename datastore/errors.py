@@ -114,6 +114,9 @@ class NoAdjacentBlock(Refusal):
     title = "No seats together left"
 
 
+NO_ROOM = (SeatUnavailable, NoAdjacentBlock)  # What is said, with the number of seats that are free, where a party finds no room.
+
+
 class HoldExpired(Refusal):
     """The hold is over: its time, or because it was released. `state`: "expired" or "released"."""
 

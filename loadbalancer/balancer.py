@@ -139,15 +139,25 @@ class Balancer:
             raise OperatorUnavailable("no time left to ask", operators=[item.operator for item in items])
         return self.managers.read(items, left_ms) if items else []
 
+    def read_each(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[wire.ReadResult]:
+        """Return the answers to linearizable questions, all of which are needed.
+
+        Raises:
+            HoldfastError: The first that could not be answered.
+        """
+        results = self.read_all(items, deadline_ms)
+        for result in results:
+            if result.error:
+                raise error_from_data(result.error)
+        return results
+
     def read(self, operator: str, query: str, arguments: Mapping[str, Any], deadline_ms: int) -> wire.ReadResult:
         """Return the answer to one linearizable question.
 
         Raises:
             HoldfastError: The operator cannot answer now.
         """
-        (result,) = self.read_all([wire.ReadItem(operator, query, dict(arguments))], deadline_ms)
-        if result.error:
-            raise error_from_data(result.error)
+        (result,) = self.read_each([wire.ReadItem(operator, query, dict(arguments))], deadline_ms)
         return result
 
     def sale(self, service_id: str, deadline_ms: int) -> Sale:

@@ -395,11 +395,7 @@ class Itineraries:
         if basket["basket_state"] not in (BasketState.PENDING, BasketState.PAYING):
             return tuple((operator, int(lsn)) for operator, lsn in basket["holds"])
         items = [wire.ReadItem(operator, "leg", {"basket_id": basket["hold_id"]}) for operator in other_operators(basket)]
-        legs: dict[str, Any] = {}
-        for result in self._balancer.read_all(items, deadline_ms):
-            if result.error:
-                raise error_from_data(result.error)
-            legs[result.operator] = result.value
+        legs: dict[str, Any] = {result.operator: result.value for result in self._balancer.read_each(items, deadline_ms)}
         try:
             return proven_holds(basket, legs)
         except HoldExpired:

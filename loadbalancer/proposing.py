@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from datastore import wire
 from datastore.commands import Chosen
-from datastore.errors import HoldfastError, NoAdjacentBlock, OperatorUnavailable, SeatUnavailable
+from datastore.errors import NO_ROOM, HoldfastError, NoAdjacentBlock, OperatorUnavailable, SeatUnavailable
 from datastore.wording import counted
 from loadbalancer.offers import choose_offered
 from loadbalancer.party import Part
@@ -22,8 +22,7 @@ CHOICES_PROVED = 4
 
 # What a refusal says where somebody else has seats, or where they are not the best any more: others are proposed.
 TAKEN_CODES = ("seat_unavailable", "seat_blocked")
-# And where there is no room for the party, with the number of seats that are free.
-NO_ROOM_CODES = ("seat_unavailable", "no_adjacent_block")
+NO_ROOM_CODES = tuple(kind.code for kind in NO_ROOM)
 # So often is asked how a leg in doubt stands: a word may be lost on its way to who has the seats.
 ASKED_MAX = 2
 

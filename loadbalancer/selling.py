@@ -271,7 +271,7 @@ class Selling:
                 try:
                     found, told = self._look_closer(sale, request, attempt, deadline_ms)
                 except NoRoom as found_out:
-                    return self._refused(request, found_out.refusal, attempt, deadline_ms)
+                    return self._refused(request, sale.operator, found_out.refusal, attempt, deadline_ms)
                 if found is not None:
                     return found
                 proposal = self.proposals.propose(sale, request, view, told, parts, alone=True)
@@ -302,7 +302,9 @@ class Selling:
         finally:
             self.proposals.settle(request.service_id, proposal.seats, lsn)
 
-    def _refused(self, request: messages.HoldSeats, refusal: HoldfastError, attempt: int, deadline_ms: int) -> messages.HoldAnswer:
+    def _refused(
+        self, request: messages.HoldSeats, operator: str, refusal: HoldfastError, attempt: int, deadline_ms: int
+    ) -> messages.HoldAnswer:
         """Refuse the request for good, for want of room; return the hold that another try of it has made meanwhile.
 
         Args:
@@ -310,7 +312,6 @@ class Selling:
         Raises:
             HoldfastError: The refusal, or the one that another try met first.
         """
-        operator = parse_service_id(request.service_id, frozenset(self._balancer.catalogue.operators)).operator
         digest = _digest(request, owner_of(request.owner_key))
         for later in range(ATTEMPTS_LOOKED_AHEAD):
             request_id = request_id_of_attempt(request.request_id, attempt + later)

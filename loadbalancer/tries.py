@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Tries:
             row = found.get(basket_id)
             if row is None:
                 gap = min(gap, attempt)
-            elif row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired"):
+            elif _stood(row):
                 return attempt, tuple(map(leg_from, row["legs"]))
         for answer in first + self._read([self._answer_to(attempt) for attempt in range(1, gap + 1)], deadline_ms):
             if answer is not None and answer["digest"] == self.asked:
@@ -63,11 +63,7 @@ class Tries:
         return wire.ReadItem(self.anchor, "request", {"request_id": request_id_of_attempt(self.request_id, attempt)})
 
     def _read(self, items: Sequence[wire.ReadItem], deadline_ms: int) -> list[Any]:
-        results = self.balancer.read_all(items, deadline_ms) if items else []
-        for result in results:
-            if result.error:
-                raise error_from_data(result.error)
-        return [result.value for result in results]
+        return [result.value for result in self.balancer.read_each(items, deadline_ms)] if items else []
 
     def refuse(self, attempt: int, refusal: HoldfastError, deadline_ms: int) -> tuple[int, tuple[Leg, ...]]:
         """Refuse the request for good, for want of room; return what another try has chosen meanwhile: (attempt, its legs).
@@ -99,5 +95,9 @@ def earlier_change(balancer: Balancer, anchor: str, owner: str, request_id: str,
     """Return the basket that an earlier try of a change held, or has sold, "" for none (Z3)."""
     ids = [basket_id_of(anchor, owner, request_id, attempt) for attempt in range(ATTEMPTS_LOOKED_AHEAD)]
     found = balancer.read(anchor, "baskets", {"basket_ids": ids}, deadline_ms).value
-    alive = [row["hold_id"] for row in found if row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired")]
-    return str(alive[0]) if alive else ""
+    return next((str(row["hold_id"]) for row in found if _stood(row)), "")
+
+
+def _stood(row: Mapping[str, Any]) -> bool:
+    """Return whether a basket was held and perhaps sold, and not given up."""
+    return row["basket_state"] != BasketState.ABORTED or row["why"] in ("released", "expired")

@@ -117,6 +117,7 @@ class Cluster:
         )
         managers = [f"manager-{number + 1}" for number in range(scenario.managers)]
         self.notes: Notes = {}
+        self.judged = 0  # choices that could be
         sells = Sells(trips=scenario.travellers > 0, takes_payments=scenario.payments, notes=self.notes)
         balancers = [f"balancer-{number + 1}" for number in range(scenario.balancers)]
         self.nodes = [self.parts.node(self.world, name, times, self.observer, f"{seed} {name}") for name in nodes]
@@ -356,7 +357,8 @@ class Cluster:
             faults += trip_checks.check_trips(ledgers) + trip_checks.check_told(self.trips, ledgers)
         if self.scenario.parties:
             faults += party_checks.check_one_hold(self.trips, ledgers)
-            faults += self._judge_choices()[0]
+            found, self.judged = self._judge_choices()
+            faults += found
         if self.scenario.travellers and final:
             faults += trip_checks.check_quiet_trips(ledgers, OVERDUE_MS)
         if self.sandbox is not None and final:
@@ -384,7 +386,7 @@ class Cluster:
         """Return what is wrong about the best available, and how many choices could be judged."""
         faults: list[invariants.Fault] = []
         judged = 0
-        for habits in self.habits if self.scenario.parties else ():
+        for habits in self.habits:
             ledger = self.observer.ledgers.get(habits.operator)
             entries = ledger.entries if ledger else []
             found, count = party_checks.check_choices(self.notes, self.trips, habits.service_id, entries)
@@ -429,7 +431,7 @@ class Cluster:
             reads=len(self.seen),
             installs=sum(node.installs for node in self.nodes),
             bulks=len({key for sealed in entries for kind, key, _ in sealed.entry.events if kind == Kind.BULK}),
-            chosen=self._judge_choices()[1],
+            chosen=self.judged,
             no_room=sum(one.count > 0 and one.code in party_checks.NO_ROOM for one in self.trips),
             **trip_checks.tally_trips({name: trip_checks.rows_of(ledger.entries) for name, ledger in self.observer.ledgers.items()}),
         )
